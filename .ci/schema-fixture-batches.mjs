@@ -75,7 +75,11 @@ export const batches = [
         }
       })
     },
-    { _tag: "PutHookEvent", event: { jobId: "job_a", seq: 3, text: '{"x":1}' } }
+    { _tag: "PutHookEvent", event: { jobId: "job_a", seq: 3, text: '{"x":1}' } },
+    {
+      _tag: "PutWish",
+      wish: { id: "wish_a", jobId: "job_a", kind: "cancel", body: "{}", from: "b", at: 2000 }
+    }
   ],
   [
     { _tag: "Append", jobId: "job_a", events: events(21, 25) },

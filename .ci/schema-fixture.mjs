@@ -18,7 +18,8 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), "arcp-fixture-"))
 const outfile = path.join(folder, "store.mjs")
 await esbuild.build({
   stdin: {
-    contents: `export { plan } from "./src/layers/store/plan.ts"
+    contents: `export { pack } from "./src/layers/store/packing.ts"
+export { plan } from "./src/layers/store/plan.ts"
 export { applicationId, migrations } from "./src/layers/store/schema.ts"`,
     resolveDir: new URL("..", import.meta.url).pathname
   },
@@ -28,7 +29,7 @@ export { applicationId, migrations } from "./src/layers/store/schema.ts"`,
   outfile,
   logLevel: "error"
 })
-const { applicationId, migrations, plan } = await import(pathToFileURL(outfile).href)
+const { applicationId, migrations, pack, plan } = await import(pathToFileURL(outfile).href)
 fs.rmSync(folder, { recursive: true })
 const v = migrations.length
 
@@ -39,7 +40,7 @@ db.exec(`PRAGMA application_id = ${applicationId}`)
 db.exec(`PRAGMA user_version = ${v}`)
 const state = { nextRow: 1, nextJob: 1, logs: new Map(), epochs: new Map() }
 const write = (ops) => {
-  const p = plan({ ops, owners: [] }, state, { logs: new Map(), epochs: new Map() })
+  const p = plan(pack({ ops, owners: [] }), state, { logs: new Map(), epochs: new Map() })
   for (const [t, ps] of p.statements) db.prepare(name(t)).run(...ps)
   p.adopt()
 }

@@ -5,7 +5,7 @@
 
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-export type IdPrefix = "sess" | "job" | "del" | "cred" | "inp"
+export type IdPrefix = "sess" | "job" | "del" | "cred" | "inp" | "wish"
 
 /** What an outbound id looks like: a ULID, optionally prefixed. */
 export const idPattern = /^([a-z]+_)?[0-9A-HJKMNP-TV-Z]{26}$/

@@ -33,7 +33,9 @@ export const cluster = Effect.gen(function* () {
       const leave = Scope.close(joined, Exit.void)
       return { ...booted, name, kill: Effect.zipRight(booted.kill, leave) }
     })
-  return { disk, start, wakes }
+  /** A node that is there, and does nothing. */
+  const idle = (name: string) => nodes.join({ name, address: undefined, version: "test" })
+  return { disk, idle, start, wakes }
 })
 
 /** A node that runs. */

@@ -41,6 +41,8 @@ export class Disk {
   readonly committed: Array<Op> = []
   /** In how many commits. */
   commits = 0
+  /** Asked before a commit that works: it may fail one, or have it wait. */
+  onCommit: (batch: Batch) => Effect.Effect<void, StoreError> = () => Effect.void
   private held: Array<Deferred.Deferred<void>> = []
 
   private constructor(private readonly base: StoreService) {}
@@ -78,9 +80,14 @@ export class Disk {
           this.held.push(gate)
           return Effect.zipRight(Deferred.await(gate), commit(batch))
         }
-        this.committed.push(...batch.ops)
-        this.commits++
-        return this.base.commit(batch)
+        return Effect.zipRight(
+          this.onCommit(batch),
+          Effect.suspend(() => {
+            this.committed.push(...batch.ops)
+            this.commits++
+            return this.base.commit(batch)
+          })
+        )
       })
     return {
       service: { ...this.base, kind: "durable", commit },

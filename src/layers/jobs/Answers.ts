@@ -10,7 +10,7 @@ import type { JobLog } from "../../services/log/EventLog.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
-import type { Ownership } from "./Ownership.js"
+import { type Ownership, unowned } from "./Ownership.js"
 import * as OnWire from "./onWire.js"
 import type { Hold } from "./Reservations.js"
 import * as Terminal from "./Terminal.js"
@@ -140,13 +140,7 @@ export const rejoin = (
       ops: [Op.PutJob({ job: answer })],
       onCommit: () => accept(parts, session, request, running.current(record))
     }
-    const taken = (job: JobLog) =>
-      Effect.catchAll(ownership.take(session, record, job, request.id), (error) =>
-        Effect.logWarning(
-          `${record.jobId} has no owner; a cancel, or the key again, finds one`,
-          error.message
-        )
-      )
+    const taken = (job: JobLog) => unowned(record)(ownership.take(session, record, job, request.id))
     yield* log.holding(record, (job) =>
       Effect.zipRight(log.observe(session.view, job, join), inherits ? taken(job) : Effect.void)
     )

@@ -1,7 +1,9 @@
 /**
- * Cancelling (§5.4 of the protocol page). The handler is interrupted at once; the wish is stored before it is
- * acknowledged, so that an acknowledged cancel ends the job in `CANCELLED` also when the process dies right after it.
+ * Cancelling (§5.4 of the protocol page). The handler is interrupted at once; that it is cancelled is stored before it is
+ * acknowledged, so that an acknowledged cancel ends the job in `CANCELLED` also when the process dies right after it. A job of
+ * another node is cancelled by that (`wishes/`).
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/Errors.js"
@@ -10,7 +12,7 @@ import type { CancelRequest, JobSession } from "../../services/jobs/Jobs.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import * as Resting from "./durable/Resting.js"
-import * as Elsewhere from "./elsewhere.js"
+import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { Lookup } from "./Lookup.js"
 import type { Ownership } from "./Ownership.js"
@@ -18,13 +20,17 @@ import type { RunningJob } from "./RunningJobs.js"
 import type { QueuedJob } from "./scheduling/Queue.js"
 import * as Scheduler from "./scheduling/Scheduler.js"
 import * as Terminal from "./Terminal.js"
+import type { CancelWant } from "./wishes/Want.js"
 
-/** Cancels of one job that may wait for the store to take the wish. */
+/** Cancels of one job that may wait to be stored. */
 const maxWaiting = 64
+
+/** Jobs that are read at once. */
+const page = 500
 
 /** Returns what cancels jobs (§7.4). */
 export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
-  const { log, now, policy, running, underway } = parts
+  const { asking, log, now, policy, running, store, underway } = parts
 
   const decide = (session: JobSession, record: JobRecord): Effect.Effect<Decision, InternalError> =>
     Effect.gen(function* () {
@@ -41,8 +47,8 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       payload: { request_id: id, ...(reason === undefined ? {} : { reason }) }
     })
 
-  /** Stores the wish, as often as it takes, and then gives every answer that waits for it. */
-  const storeWish = ({ live, log: job }: RunningJob): Effect.Effect<void> =>
+  /** Stores that the job is cancelled, as often as it takes, and then gives every answer that waits for it. */
+  const storeCancel = ({ live, log: job }: RunningJob): Effect.Effect<void> =>
     Terminal.untilStored(
       Effect.suspend(() =>
         log.amend(job, live.record, () => {
@@ -52,32 +58,94 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       running
     ).pipe(Effect.ignore)
 
-  const cancelRunning = (session: JobSession, request: CancelRequest, job: RunningJob) =>
+  const cancelRunning = (job: RunningJob, reason: string | undefined, answer: (record: JobRecord) => void) =>
     Effect.gen(function* () {
       const { live } = job
       if (live.cancelAnswers.length >= maxWaiting) return yield* Checks.atLimit("cancels_waiting", maxWaiting)
-      const { reason } = request
-      live.cancelAnswers.push(() => acknowledge(session, request, live.record))
+      live.cancelAnswers.push(() => answer(live.record))
       if (live.cancelAnswers.length > 1) return
       live.record = {
         ...live.record,
         cancelRequested: { ...(reason === undefined ? {} : { reason }), at: now() }
       }
       // Queued before the handler hears of it, so the answer comes before what its finalizers emit.
-      live.cancelStored = Fiber.await(yield* underway.fork(storeWish(job)))
+      live.cancelStored = Fiber.await(yield* underway.fork(storeCancel(job)))
       live.cancel(reason)
     }).pipe(Effect.uninterruptible)
 
   /** Of one that has not begun the end is stored at once, and acknowledges the cancel. */
-  const cancelQueued = (session: JobSession, request: CancelRequest, job: QueuedJob) =>
+  const cancelQueued = (job: QueuedJob, reason: string | undefined, answer: (record: JobRecord) => void) =>
     Effect.gen(function* () {
       if ((job.ending?.length ?? 0) >= maxWaiting) return yield* Checks.atLimit("cancels_waiting", maxWaiting)
-      const { reason } = request
-      const answer = () => acknowledge(session, request, job.record)
-      yield* underway.fork(Scheduler.end(parts, job, { _tag: "Cancel", reason }, [answer]))
+      const stored = () => answer(job.record)
+      yield* underway.fork(Scheduler.end(parts, job, { _tag: "Cancel", reason }, [stored]))
     }).pipe(Effect.uninterruptible)
 
+  /** Cancels a job of this node; `answer` is called when that is stored, or at once when it has ended. */
+  const cancelHere = (
+    record: JobRecord,
+    reason: string | undefined,
+    answer: (record: JobRecord) => void
+  ): Effect.Effect<void, InternalError> =>
+    Effect.suspend(() => {
+      const queued = running.queue.get(record.jobId)
+      if (queued !== undefined) return cancelQueued(queued, reason, answer)
+      return Resting.ending(parts, record.jobId, (job) =>
+        job === undefined ? Effect.sync(() => answer(record)) : cancelRunning(job, reason, answer)
+      )
+    })
+
+  /** Cancels a job, wherever it is; returns when that is stored. */
+  const cancelAnywhere = (record: JobRecord, reason: string | undefined, principal: string) =>
+    Effect.flatMap(asking.ask(record, { kind: "cancel", reason }, principal), (outcome) =>
+      outcome === "done" ? Effect.succeed(record) : stored(record, reason)
+    )
+
+  /** Cancels a job of this node; returns when that is stored. */
+  const stored = (record: JobRecord, reason: string | undefined) =>
+    Effect.flatMap(Deferred.make<JobRecord>(), (done) =>
+      Effect.zipRight(
+        cancelHere(record, reason, (now) => Deferred.unsafeDone(done, Effect.succeed(now))),
+        Deferred.await(done)
+      )
+    )
+
+  /** Cancels what a session has on other nodes. What they have delegated to ends with it. */
+  const cancelElsewhere = (sessionId: string, reason: string) =>
+    Effect.gen(function* () {
+      if (parts.cluster === undefined) return
+      const session = yield* Faults.storage(store.session(sessionId))
+      if (session === undefined) return
+      const { principal } = session
+      for (let after: JobRecord | undefined; ; ) {
+        const records: ReadonlyArray<JobRecord> = yield* Faults.storage(
+          store.jobs({ principals: [principal], status: ["pending", "running"], after, limit: page })
+        )
+        for (const record of records)
+          if (
+            record.sessionId === sessionId &&
+            record.parentJobId === undefined &&
+            asking.isElsewhere(record)
+          )
+            asking.later(
+              "a job of another node was cancelled",
+              Effect.asVoid(cancelAnywhere(record, reason, principal)),
+              () => {}
+            )
+        after = records.at(-1)
+        if (after === undefined || records.length < page) return
+      }
+    })
+
   return {
+    cancelAnywhere,
+    /** Does what another node wants. */
+    grant: (jobId: string, { reason }: CancelWant): Effect.Effect<void, ArcpError> =>
+      Effect.flatMap(
+        lookup.job(jobId),
+        (record): Effect.Effect<void, ArcpError> =>
+          record === undefined ? notFound : Effect.asVoid(stored(record, reason))
+      ),
     cancel: (session: JobSession, request: CancelRequest): Effect.Effect<void, ArcpError> =>
       Effect.gen(function* () {
         const record = yield* lookup.job(request.jobId, { settled: true })
@@ -87,13 +155,12 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
           return yield* (yield* lookup.mayList(session, record))
             ? denied(decision, "only the session that submitted a job may cancel it")
             : notFound
-        yield* Elsewhere.isHere(parts, record)
-        const queued = running.queue.get(request.jobId)
-        if (queued !== undefined) return yield* cancelQueued(session, request, queued)
-        yield* Resting.ending(parts, request.jobId, (job) =>
-          job === undefined
-            ? Effect.sync(() => acknowledge(session, request, record))
-            : cancelRunning(session, request, job)
+        const answer = (now: JobRecord) => acknowledge(session, request, now)
+        if (!asking.isElsewhere(record)) return yield* cancelHere(record, request.reason, answer)
+        asking.later(
+          "a job of another node was cancelled",
+          Effect.map(cancelAnywhere(record, request.reason, session.identity.principal), answer),
+          request.refused
         )
       }),
     cancelAll: (sessionId: string, reason: string): Effect.Effect<void> =>
@@ -103,7 +170,9 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
         for (const { live } of running.all) if (live.owner.sessionId === sessionId) live.end(ending)
         return Effect.zipRight(
           underway.fork(Scheduler.endAll(parts, ending, ({ record }) => isMeant(record))),
-          Effect.ignoreLogged(Resting.endRows(parts, isMeant, ending))
+          Effect.ignoreLogged(
+            Effect.zipRight(Resting.endRows(parts, isMeant, ending), cancelElsewhere(sessionId, reason))
+          )
         )
       })
   }

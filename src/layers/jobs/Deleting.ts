@@ -11,7 +11,6 @@ import type { FollowedJob } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Finding from "../log/retention/finding.js"
 import * as Resting from "./durable/Resting.js"
-import * as Elsewhere from "./elsewhere.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { Lookup } from "./Lookup.js"
@@ -19,6 +18,9 @@ import * as Scheduler from "./scheduling/Scheduler.js"
 
 /** How long jobs that are cancelled for this may take to end. */
 const patience = "30 seconds"
+
+/** Jobs that are cancelled at once: those of other nodes are waited for. */
+const endsAtOnce = 16
 
 const ending = { _tag: "Cancel", reason: "the job is deleted" } as const
 
@@ -59,15 +61,19 @@ const found = ({ store }: JobParts, whose: Finding.Whose): Effect.Effect<Finding
     Effect.catchTag("StoreError", (error) => Faults.storage(Effect.fail(error)))
   )
 
-/** Cancels a job; whatever it has delegated to ends before it. */
-const end = (parts: JobParts, record: JobRecord): Effect.Effect<void, InternalError> =>
-  Effect.flatMap(Elsewhere.isHere(parts, record), () => {
-    const { jobId } = record
-    const queued = parts.running.queue.get(jobId)
-    return queued === undefined
-      ? Resting.ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(ending)))
-      : Scheduler.end(parts, queued, ending)
-  })
+/** Cancels a job, wherever it is; whatever it has delegated to ends before it. */
+const end = (parts: JobParts, principal: string, record: JobRecord): Effect.Effect<void, ArcpError> =>
+  Effect.flatMap(
+    parts.asking.ask(record, { kind: "cancel", reason: ending.reason }, principal),
+    (outcome): Effect.Effect<void, InternalError> => {
+      if (outcome === "done") return Effect.void
+      const { jobId } = record
+      const queued = parts.running.queue.get(jobId)
+      return queued === undefined
+        ? Resting.ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(ending)))
+        : Scheduler.end(parts, queued, ending)
+    }
+  )
 
 const toEnd = (job: FollowedJob, after: number): Effect.Effect<void, ArcpError> =>
   job.read(after).pipe(
@@ -113,6 +119,7 @@ const endedOf = ({ jobs, unfinished }: Finding.Found): ReadonlyArray<JobRecord> 
 /** Returns what is meant when it has ended: what has not is ended, or refused. */
 const settled = (
   parts: JobParts,
+  principal: string,
   whose: Finding.Whose,
   cancel: boolean
 ): Effect.Effect<ReadonlyArray<JobRecord>, ArcpError> =>
@@ -121,7 +128,10 @@ const settled = (
     const [first, ...others] = unfinished
     if (first === undefined) return jobs
     if (!cancel) return yield* unended([first, ...others])
-    for (const record of unfinished) yield* end(parts, record)
+    yield* Effect.forEach(unfinished, (record) => end(parts, principal, record), {
+      concurrency: endsAtOnce,
+      discard: true
+    })
     yield* Effect.timeoutFail(
       Effect.forEach(unfinished, (record) => ended(parts, record), { discard: true }),
       { duration: patience, onTimeout: late }
@@ -136,7 +146,7 @@ export const make =
   (identity, deletion) =>
     Effect.gen(function* () {
       const whose = yield* meant(parts, lookup, identity, deletion)
-      const jobs = yield* settled(parts, whose, deletion.cancel)
+      const jobs = yield* settled(parts, identity.principal, whose, deletion.cancel)
       const jobIds = jobs.map(({ jobId }) => jobId)
       yield* Effect.logInfo("jobs are deleted").pipe(
         Effect.annotateLogs({ by: identity.principal, jobs: jobIds.length })

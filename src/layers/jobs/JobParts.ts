@@ -19,6 +19,7 @@ import type { Waits } from "./durable/Waits.js"
 import type { HookCalls } from "./hooks/HookCalls.js"
 import type { RunningJobs } from "./RunningJobs.js"
 import type { Underway } from "./Underway.js"
+import type { Asking } from "./wishes/Asking.js"
 
 /** What every part of `jobs` works on. */
 export interface JobParts {
@@ -42,6 +43,8 @@ export interface JobParts {
   readonly metrics: MetricsService | undefined
   /** The cluster of which this runtime is a node, where it is one. */
   readonly cluster: ClusterService | undefined
+  /** Asks other nodes for what only they can do. */
+  readonly asking: Asking
   readonly running: RunningJobs
   readonly owners: Owners
   readonly unsettled: Unsettled

@@ -45,10 +45,13 @@ import * as Ownership from "./Ownership.js"
 import * as Recovery from "./Recovery.js"
 import { RunningJobs } from "./RunningJobs.js"
 import * as Submit from "./Submit.js"
+import * as Sweeping from "./Sweeping.js"
 import * as Scheduler from "./scheduling/Scheduler.js"
 import * as SubmitRate from "./scheduling/SubmitRate.js"
 import * as Takeover from "./Takeover.js"
 import { Underway } from "./Underway.js"
+import * as Asking from "./wishes/Asking.js"
+import * as Granting from "./wishes/Granting.js"
 
 /** What the ends of jobs get to be stored when the runtime shuts down, beyond the handlers' last grace. */
 const storing = Duration.seconds(5)
@@ -67,18 +70,21 @@ const resolveParts = Effect.gen(function* () {
   const store = yield* Store
   const cluster = yield* Cluster.here
   const node = cluster?.node
+  const ids = yield* IdGenerator
+  const unsettled = new Unsettled()
   const parts: JobParts = {
     log,
     store,
     registry: yield* Registry,
     policy: yield* Policy,
     admission: SubmitRate.limiting(yield* Admission, options, store, clock),
-    ids: yield* IdGenerator,
+    ids,
     secrets: yield* Secrets,
     credentials: yield* Credentials,
     options,
     metrics: yield* Metrics.here,
     cluster,
+    asking: yield* Asking.make({ cluster, ids, now, store, unsettled }),
     clock,
     now,
     hooks: yield* HookCalls.make({ hooks: yield* Hooks, log, store, node, options, now }),
@@ -86,7 +92,7 @@ const resolveParts = Effect.gen(function* () {
     share: yield* TurnShare,
     running: new RunningJobs(options),
     owners: new Owners(),
-    unsettled: new Unsettled(),
+    unsettled,
     waits: new Waits(monotonic(clock), options.maxWokenJobs),
     underway: yield* supervision
   }
@@ -159,12 +165,23 @@ export const make = Effect.gen(function* () {
   yield* Unloading.start(parts)
   yield* Loading.start(parts, reopen)
   yield* Takeover.start(parts, recovery)
+  yield* Sweeping.start(parts)
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)
-  const { cancel, cancelAll } = Cancel.make(parts, ownership, lookup)
-  const answer = Answering.make(parts, lookup)
+  const { cancel, cancelAll, ...cancels } = Cancel.make(parts, ownership, lookup)
+  const { answer, ...answers } = Answering.make(parts, lookup)
   const deleting = Deleting.make(parts, lookup)
   const { refuse, submit } = Submit.make(parts, Opening.make(parts), ownership, recovery)
+  yield* Granting.start(parts, (jobId, want) => {
+    switch (want.kind) {
+      case "cancel":
+        return cancels.grant(jobId, want)
+      case "answer":
+        return answers.grant(jobId, want)
+      case "adopt":
+        return ownership.grant(jobId, want)
+    }
+  })
   const shutdown = shutdownOf(parts)
   yield* Effect.addFinalizer(() => shutdown)
 

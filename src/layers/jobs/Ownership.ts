@@ -1,16 +1,18 @@
 /** Which session a job belongs to: the one that submitted it, or one that took it over when that was gone (§5.2). */
 import * as Effect from "effect/Effect"
-import type { InternalError } from "../../protocol/Errors.js"
+import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import { coversJob } from "../../services/auth/Policy.js"
+import { isOurs } from "../../services/cluster/Cluster.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
 import type { JobSession, Outgoing } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
-import * as Elsewhere from "./elsewhere.js"
+import { absentOwner } from "./durable/Owners.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { LiveJob } from "./LiveJob.js"
 import * as OnWire from "./onWire.js"
+import type { AdoptWant } from "./wishes/Want.js"
 
 /** Tells which session owns a job, and what it may see of it. */
 export interface Ownership {
@@ -23,13 +25,18 @@ export interface Ownership {
    * the same, and its own agents and ceiling cover the job.
    */
   readonly inheritable: (session: JobSession, record: JobRecord) => Effect.Effect<boolean, InternalError>
-  /** Makes the session the owner of a job, and of what that has delegated to. */
+  /**
+   * Makes the session the owner of a job, and of what that has delegated to. Of a job of another node it returns before that, and
+   * the session, which observes the job, then observes those too.
+   */
   readonly take: (
     session: JobSession,
     record: JobRecord,
     log: JobLog,
     requestId: string
   ) => Effect.Effect<void, InternalError>
+  /** Does what another node wants: a session there becomes the owner. */
+  readonly grant: (jobId: string, want: AdoptWant) => Effect.Effect<void, ArcpError>
 }
 
 /** Tells whether a session may see the credentials of a job: the submitter's, when its own token covers the job (§5.6). */
@@ -38,9 +45,24 @@ export const seesCredentials = ({ features, identity }: JobSession, record: JobR
   features.includes("provisioned_credentials") &&
   coversJob(identity, record)
 
+/** Jobs that are read at once. */
+const page = 500
+
+const gone = new InternalError({
+  message: "the session is gone, or another has taken the job over meanwhile"
+})
+
+/** Logs that a job has no owner, when it could not be given one. */
+export const unowned =
+  ({ jobId }: JobRecord) =>
+  <E extends ArcpError>(taking: Effect.Effect<void, E>): Effect.Effect<void> =>
+    Effect.catchAll(taking, ({ message }) =>
+      Effect.logWarning(`${jobId} has no owner; a cancel, or the key again, finds one`, message)
+    )
+
 /** Returns what tells who owns a job. */
 export const make = (parts: JobParts): Ownership => {
-  const { credentials, log, running, store, waits } = parts
+  const { asking, cluster, credentials, log, owners, running, store, turn, waits } = parts
   const shown: Ownership["shown"] = (session, record) => {
     const held = credentials.held(record.jobId)
     // Asked last: comparing leases is the most work.
@@ -55,8 +77,18 @@ export const make = (parts: JobParts): Ownership => {
           (owner) => owner === undefined && coversJob(session.identity, record)
         )
 
-  /** A running job and what it delegated to belong to another session from now on. */
-  const takeFamily = (session: JobSession, job: LiveJob): Effect.Effect<void, InternalError> =>
+  const join = (session: JobSession, record: JobRecord, job: JobLog) =>
+    log.observe(session.view, job, {
+      history: false,
+      onCommit: () => session.send(accept(session, record))
+    })
+
+  /** A running job and what it delegated to belong to another session from now on, which observes it when it `isHere`. */
+  const takeFamily = (
+    session: JobSession,
+    job: LiveJob,
+    isHere: boolean
+  ): Effect.Effect<void, InternalError> =>
     Effect.gen(function* () {
       job.owner = session
       for (const child of job.children) {
@@ -64,12 +96,73 @@ export const make = (parts: JobParts): Ownership => {
         if (opened === undefined) continue
         child.record = { ...child.record, sessionId: session.sessionId }
         yield* log.adopt(session.view, opened.log, child.record)
-        yield* log.observe(session.view, opened.log, {
-          history: false,
-          onCommit: () => session.send(accept(session, child.record))
-        })
-        yield* takeFamily(session, child)
+        if (isHere) yield* join(session, child.record, opened.log)
+        yield* takeFamily(session, child, isHere)
       }
+    })
+
+  /** Makes a session the owner of a job of this node. */
+  const takeHere = (
+    session: JobSession,
+    record: JobRecord,
+    job: JobLog,
+    submitId: string,
+    isHere: boolean
+  ): Effect.Effect<void, InternalError> =>
+    Effect.suspend(() => {
+      // The submit's id goes with the session: a frame of this session may have the old owner's by chance.
+      const by = { sessionId: session.sessionId, submitId }
+      const taking = Effect.gen(function* () {
+        const queued = running.queue.get(record.jobId)
+        if (queued !== undefined) {
+          const taken = { ...queued.record, ...by }
+          running.queue.adopt(queued, session, taken)
+          return yield* log.adopt(session.view, job, taken)
+        }
+        const live = running.get(record.jobId)?.live
+        if (live === undefined) {
+          const stored = (yield* Faults.storage(store.job(record.jobId))) ?? record
+          return yield* log.adopt(session.view, job, { ...stored, ...by })
+        }
+        live.record = { ...live.record, ...by }
+        yield* log.adopt(session.view, job, live.record)
+        yield* takeFamily(session, live, isHere)
+      })
+      // It must not be loaded, or unloaded, meanwhile.
+      return running.get(record.jobId) === undefined ? waits.locked(record.jobId, taking) : taking
+    })
+
+  /** Lets a session observe what a job of another node, which it owns by now, has delegated to. */
+  const joinFamily = (session: JobSession, jobId: string): Effect.Effect<void, InternalError> =>
+    Effect.gen(function* () {
+      for (let after: JobRecord | undefined; ; ) {
+        const children: ReadonlyArray<JobRecord> = yield* Faults.storage(
+          store.jobs({
+            ...{ principals: "everyone", status: ["pending", "running"], parentJobId: jobId },
+            ...{ after, limit: page }
+          })
+        )
+        for (const child of children) {
+          yield* log.holding(child, (job) => join(session, child, job))
+          yield* joinFamily(session, child.jobId)
+        }
+        after = children.at(-1)
+        if (after === undefined || children.length < page) return
+        yield* turn.next
+      }
+    })
+
+  /** Makes a session the owner of a job of another node. */
+  const takeThere = (session: JobSession, record: JobRecord, submitId: string) =>
+    Effect.gen(function* () {
+      const { features, sessionId } = session
+      const { principal, ...identity } = session.identity
+      const want = { sessionId, submitId, after: record.sessionId, features, identity }
+      if ((yield* asking.ask(record, { kind: "adopt", ...want }, principal)) === "done")
+        return yield* joinFamily(session, record.jobId)
+      const now = yield* Faults.storage(store.job(record.jobId))
+      if (now?.sessionId === record.sessionId)
+        yield* log.holding(now, (job) => takeHere(session, now, job, submitId, true))
     })
 
   const accept: Ownership["accept"] = (session, record) =>
@@ -86,27 +179,22 @@ export const make = (parts: JobParts): Ownership => {
     inheritable,
     take: (session, record, job, requestId) =>
       Effect.suspend(() => {
-        // The submit's id goes with the session: a frame of this session may have the old owner's by chance.
-        const by = { sessionId: session.sessionId, submitId: requestId }
-        const taking = Effect.gen(function* () {
-          const queued = running.queue.get(record.jobId)
-          if (queued !== undefined) {
-            const taken = { ...queued.record, ...by }
-            running.queue.adopt(queued, session, taken)
-            return yield* log.adopt(session.view, job, taken)
-          }
-          const live = running.get(record.jobId)?.live
-          if (live === undefined) {
-            yield* Elsewhere.isHere(parts, record)
-            const stored = (yield* Faults.storage(store.job(record.jobId))) ?? record
-            return yield* log.adopt(session.view, job, { ...stored, ...by })
-          }
-          live.record = { ...live.record, ...by }
-          yield* log.adopt(session.view, job, live.record)
-          yield* takeFamily(session, live)
-        })
-        // It must not be loaded, or unloaded, meanwhile.
-        return running.get(record.jobId) === undefined ? waits.locked(record.jobId, taking) : taking
+        if (!asking.isElsewhere(record)) return takeHere(session, record, job, requestId, true)
+        const taking = unowned(record)(takeThere(session, record, requestId))
+        asking.later("a job of another node was taken over", taking, () => {})
+        return Effect.void
+      }),
+    grant: (jobId, { after, features, identity, sessionId, submitId }) =>
+      Effect.gen(function* () {
+        const known = yield* Faults.storage(store.job(jobId))
+        const stored = yield* Faults.storage(store.session(sessionId))
+        if (known === undefined || stored === undefined) return yield* gone
+        const record = running.current(known)
+        if (record.sessionId !== after && record.sessionId !== sessionId) return yield* gone
+        const isHere = isOurs(cluster, stored)
+        const here = isHere ? owners.session(sessionId) : undefined
+        const session = here ?? (yield* absentOwner(parts, { ...record, sessionId }, { features, identity }))
+        yield* log.holding(known, (job) => takeHere(session, record, job, submitId, here !== undefined))
       })
   }
 }

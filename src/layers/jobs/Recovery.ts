@@ -313,6 +313,8 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
     const recovering = (open: ReadonlyArray<JobRecord>, begun: Effect.Effect<unknown>) =>
       Effect.gen(function* () {
         const left = yield* findLeft(parts, open)
+        // Of what has not begun, and of rows, it is known.
+        for (const { jobId } of open) if (!left.byId.has(jobId)) unsettled.settle(jobId)
         for (const { jobId } of left.records) unsettled.add(jobId)
         if (left.records.length > 0) yield* Effect.forkIn(recoverAll(parts, reopen, left, begun), scope)
         else yield* begun
@@ -324,7 +326,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
       recover: (taken) =>
         Effect.suspend(() => {
           const [held, rows] = Arr.partition(taken, isRow)
-          for (const row of rows) waits.rests(row.principal, dueAt(row) ?? never)
+          for (const row of rows) {
+            waits.rests(row.principal, dueAt(row) ?? never)
+            unsettled.settle(row.jobId)
+          }
           return recovering(held, Effect.void)
         })
     }

@@ -4,17 +4,17 @@
  * puts the next one, a family (a job and all that was delegated below it) in one commit, so of two nodes that try one is
  * told that it was too late; and whoever was gone only for others writes nothing to it any more.
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type { Scope } from "effect/Scope"
 import type { ClusterService } from "../../services/cluster/Cluster.js"
 import { Signal } from "../../services/runtime/Signal.js"
+import { dueAt } from "../../services/store/dueAt.js"
 import { epochOf, type JobFilter, type JobRecord, Op, type StoreError } from "../../services/store/Store.js"
 import * as Measuring from "../cluster/measuring.js"
-import { surviving } from "../session/surviving.js"
 import type { JobParts } from "./JobParts.js"
 import type { Recovery } from "./Recovery.js"
+import { ofWish } from "./wishes/Want.js"
 
 /** Jobs that are read at once, and families that are taken by one commit. */
 const page = 500
@@ -58,15 +58,27 @@ export const familiesOf = (records: ReadonlyArray<JobRecord>): ReadonlyArray<Rea
   return [...families.values()]
 }
 
-/** Puts jobs to a node, or to none; returns those that nobody else has taken meanwhile, as they are stored then. */
+/**
+ * Puts jobs to a node, or to none; returns those that nobody else has taken meanwhile, as they are stored then: cancelled, when
+ * that is wished for.
+ */
 export const put = (
   { store }: Pick<JobParts, "store">,
   families: ReadonlyArray<ReadonlyArray<JobRecord>>,
-  node: string | undefined
+  node: string | undefined,
+  cancels: Cancels = noCancels
 ): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> => {
   const records = families.flat()
   if (records.length === 0) return Effect.succeed([])
-  const next = records.map((record) => ({ ...record, node, epoch: epochOf(record) + 1 }))
+  const next = records.map((record) => ({
+    ...record,
+    node,
+    epoch: epochOf(record) + 1,
+    // What has not begun, or is a row, is ended when the wish is granted.
+    ...(record.cancelRequested === undefined && record.queued === undefined && dueAt(record) === undefined
+      ? { cancelRequested: cancels.get(record.jobId) }
+      : {})
+  }))
   return store
     .commit({
       ops: next.map((job) => Op.PutJob({ job })),
@@ -78,27 +90,57 @@ export const put = (
         const gone = new Set(owners.flatMap((owner) => ("job" in owner ? [owner.job] : [])))
         const left = families.filter((family) => !family.some(({ jobId }) => gone.has(jobId)))
         // What is not its own fault is tried at the next look.
-        return left.length === families.length ? Effect.succeed([]) : put({ store }, left, node)
+        return left.length === families.length ? Effect.succeed([]) : put({ store }, left, node, cancels)
       })
     )
 }
 
+/** Which jobs are to end, and why. */
+type Cancels = ReadonlyMap<string, JobRecord["cancelRequested"]>
+
+const noCancels: Cancels = new Map()
+
+/** Wishes that are looked at: there are seldom more than a few. */
+const maxWishes = 10_000
+
+/** Returns which jobs of a node others want to end: so they end as that, also when they would not go on. */
+const cancelsOf = ({ store }: JobParts, name: string): Effect.Effect<Cancels, StoreError> =>
+  Effect.map(
+    store.wishes(name, maxWishes),
+    (wishes) =>
+      new Map(
+        wishes.flatMap((wish) => {
+          const want = wish.from === name ? undefined : ofWish(wish)
+          return want?.kind === "cancel" ? [[wish.jobId, { reason: want.reason, at: wish.at }] as const] : []
+        })
+      )
+  )
+
 /** Takes the jobs of a node that is gone, as far as no other does. */
 const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery, name: string) =>
   Effect.gen(function* () {
-    const { hooks, log, metrics, running, turn } = parts
+    const { hooks, log, metrics, running, turn, unsettled } = parts
     // In an order of its own, so that nodes seldom try for the same.
     const families = [...(yield* Random.shuffle(familiesOf(yield* openJobs(parts, name))))]
+    const cancels = yield* cancelsOf(parts, name)
     let count = 0
     while (families.length > 0 && !running.stopping) {
-      const taken = yield* put(parts, families.splice(0, familiesAtOnce), node)
+      const wanted = families.splice(0, familiesAtOnce)
+      // Whoever wants something of one waits from before it is this node's until it is known what becomes of it.
+      for (const { jobId } of wanted.flat()) unsettled.add(jobId)
+      const settleAll = Effect.sync(() => {
+        for (const { jobId } of wanted.flat()) unsettled.settle(jobId)
+      })
+      const taken = yield* Effect.onError(put(parts, wanted, node, cancels), () => settleAll)
+      const isTaken = new Set(taken.map(({ jobId }) => jobId))
+      for (const { jobId } of wanted.flat()) if (!isTaken.has(jobId)) unsettled.settle(jobId)
       log.took(taken)
       count += taken.length
       if (metrics !== undefined) Measuring.taken(taken.length)
       // What cannot be gone on with here is nobody's again: as this node's own nobody would look at it before its next start.
       if (taken.length > 0)
         yield* Effect.tapErrorCause(recovery.recover(taken), () =>
-          Effect.ignoreLogged(put(parts, familiesOf(taken), undefined))
+          Effect.zipRight(Effect.ignoreLogged(put(parts, familiesOf(taken), undefined)), settleAll)
         )
       yield* turn.next
     }
@@ -128,38 +170,6 @@ const look = (parts: JobParts, cluster: ClusterService, recovery: Recovery) =>
     }
   })
 
-/** Between two looks at sessions whose node is gone. */
-const sweepEvery = Duration.seconds(30)
-
-/**
- * Drops sessions whose node is gone, and that nobody has resumed within their window. One node does, the one that has been there
- * for longest; that two take themselves for it costs nothing, as each drop states the epoch of its session.
- */
-export const sweepSessions = (
-  parts: Pick<JobParts, "now" | "store" | "turn"> & {
-    readonly log: Pick<JobParts["log"], "dropView">
-    readonly options: Pick<JobParts["options"], "resumeWindow">
-  },
-  { node, nodes }: Pick<ClusterService, "node" | "nodes">
-) =>
-  Effect.gen(function* () {
-    const { log, now, options, store, turn } = parts
-    const seen = new Map((yield* nodes.list).map((one) => [one.name, one]))
-    const alive = [...seen.values()].filter(({ isAlive }) => isAlive)
-    const [keeper] = alive.sort((a, b) => a.startedAt - b.startedAt || (a.name < b.name ? -1 : 1))
-    if (keeper?.name !== node) return
-    const at = now()
-    for (const record of yield* store.sessions) {
-      const of = seen.get(record.node ?? "")
-      if (record.node === node || of?.isAlive === true) continue
-      // One that was attached was seen for as long as its node was.
-      const aliveAt = of === undefined ? record.lastSeenAt : at - of.silentFor
-      if (surviving(record, { aliveAt, at, resumeWindow: options.resumeWindow }).left > 0) continue
-      yield* log.dropView(record)
-      yield* turn.next
-    }
-  })
-
 /** Takes jobs whose node is gone, for as long as the scope: it looks when it is woken, and once in a while in any case. */
 export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, never, Scope> =>
   Effect.gen(function* () {
@@ -174,10 +184,6 @@ export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, 
       )
     )
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(woken.wait, looking)))
-    const sweeping = Effect.catchAllCause(sweepSessions(parts, cluster), (cause) =>
-      Effect.logWarning("sessions whose node is gone could not be dropped; looking again", cause)
-    )
-    yield* Effect.forkScoped(Effect.forever(Effect.delay(sweeping, sweepEvery)))
     woken.give()
   })
 

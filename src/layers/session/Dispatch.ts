@@ -134,6 +134,17 @@ const refuse = (
   })
 }
 
+/** Returns what refuses a request later. */
+const refusing =
+  (
+    services: DispatchServices,
+    session: Session,
+    { id, type }: Pick<ClientMessage, "id" | "type">,
+    jobId: string
+  ) =>
+  (error: ArcpError): void =>
+    refuse(services, session, error, { id, type, jobId })
+
 /** Answers a frame that could not be decoded; what was meant as a submit takes its place among the submits. */
 const rejected = (
   services: DispatchServices,
@@ -229,8 +240,9 @@ const handle = (
     case "job.cancel": {
       const jobId = jobOf(message)
       if (jobId === undefined) return invalid("job_id: is missing")
+      const refused = refusing(services, session, message, jobId)
       return Effect.as(
-        Effect.zipRight(share, jobs.cancel(session, { id, jobId, reason: message.payload.reason })),
+        Effect.zipRight(share, jobs.cancel(session, { id, jobId, reason: message.payload.reason, refused })),
         ok
       )
     }
@@ -248,7 +260,8 @@ const handle = (
     case Vendor.jobInput: {
       const jobId = jobOf(message)
       if (jobId === undefined) return invalid("job_id: is missing")
-      const request = { id, jobId, payload: message.payload }
+      const refused = refusing(services, session, message, jobId)
+      const request = { id, jobId, payload: message.payload, refused }
       return Effect.as(Effect.zipRight(share, jobs.answer(session, request)), ok)
     }
   }

@@ -188,6 +188,15 @@ class Planner {
         statements.putHookEvents(this.collected.hookEvents.splice(0), this.statements)
         this.statements.push(statements.dropHookEvents(op.events))
         return
+      case "PutWish":
+        this.statements.push(statements.putWish(op.wish))
+        return
+      case "AnswerWish":
+        this.statements.push(statements.answerWish(op.id, op.answer))
+        return
+      case "DropWishes":
+        this.statements.push(statements.dropWishes(op.ids))
+        return
       case "Observe":
         this.collected.observers.set(`${op.sessionId}\n${op.jobId}`, op.cursor)
         return

@@ -20,6 +20,7 @@ export const sqlite = {
   page: query.page,
   journal: query.journal,
   journalValue: query.journalValue,
+  wishes: query.wishes,
   hookEvents: query.hookEvents,
   input: query.input,
   jobs: query.jobs,

@@ -7,6 +7,7 @@ import type {
   HookEvent,
   JobFilter,
   JournalIndexEntry,
+  PlacedWish,
   Run,
   StoredEvent,
   ViewEvent
@@ -249,6 +250,38 @@ export const hookEvents = (
    WHERE (job_id, seq) > (?, ?) ORDER BY job_id, seq LIMIT ?`,
   [after.jobId, after.seq, limit]
 ]
+
+/** A wish as a row; names of nodes are JSON. */
+export interface WishRow extends Omit<PlacedWish, "answer" | "job"> {
+  readonly answer: string | null
+  /** `null` when there is no such job. */
+  readonly jobNode: string | null
+  readonly ended: number
+}
+
+/** Selects what a node wants, and what is wanted of it; without a node all wishes. */
+export const wishes = (node: string | undefined, limit: number): Query<WishRow> => [
+  `SELECT w.id, w.job_id AS jobId, w.kind, w.body, w.node AS "from", w.at, w.answer,
+     CASE WHEN j.job_id IS NOT NULL THEN ${nodeOfRow} END AS jobNode, j.ended_at IS NOT NULL AS ended
+   FROM {wishes} w LEFT JOIN {jobs} j ON j.job_id = w.job_id
+   ${node === undefined ? "" : `WHERE w.node = ? OR (w.answer IS NULL AND j.job_id IS NOT NULL AND j.ended_at IS NULL AND ${nodeOfRow} = ?)`}
+   ORDER BY w.at, w.id LIMIT ?`,
+  [...(node === undefined ? [] : [JSON.stringify(node), JSON.stringify(node)]), limit]
+]
+
+/** Returns the wishes of rows; `named` gives the name that a column holds. */
+export const toWishes = (
+  rows: ReadonlyArray<WishRow>,
+  named: (stored: string) => string = (stored) => stored
+): ReadonlyArray<PlacedWish> => {
+  const nameOf = (stored: string) => named(JSON.parse(stored) as string)
+  return rows.map(({ answer, ended, from, jobNode, ...wish }) => ({
+    ...wish,
+    from: nameOf(from),
+    ...(answer === null ? {} : { answer }),
+    job: jobNode === null ? undefined : { node: nameOf(jobNode), ended: Boolean(ended) }
+  }))
+}
 
 /** Selects the input of a job. */
 export const input = (jobId: string): Query<{ readonly input: string }> => [

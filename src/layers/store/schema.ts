@@ -22,6 +22,7 @@ export const applicationId = 0x41524350
  * - Extents are no longer than a mark may be (see `Store.marks`), and their bytes are what retention counts.
  * - `journal` has what durable jobs have done: an entry is replaced in place, and `value`, which may be large, comes last,
  *   so that an index of a journal is read without it.
+ * - `wishes` has what nodes want of each other (see `Wish`): few rows, and none of a runtime that is alone.
  * - `epoch` is that of the record: whoever writes states which one it knows (see `Store.commit`).
  * - `record` is the whole record as JSON; the columns beside it are those that are searched. `due_at` is that of jobs which wait
  *   and are not in memory.
@@ -199,6 +200,18 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
     "DELETE FROM {observers} WHERE job_id NOT IN (SELECT job_id FROM {jobs} WHERE ended_at IS NULL)",
     `UPDATE {observers} SET cursor = coalesce((SELECT max(x.seq + x.count - 1) FROM {extents} x
        WHERE x.job = (SELECT id FROM {jobs} WHERE job_id = {observers}.job_id)), 0)`
+  ],
+  [
+    // Names of nodes are JSON, as in records: they may have what text cannot.
+    `CREATE TABLE {wishes} (
+      id TEXT PRIMARY KEY,
+      job_id TEXT NOT NULL,
+      kind TEXT NOT NULL,
+      body TEXT NOT NULL,
+      node TEXT NOT NULL,
+      at INTEGER NOT NULL,
+      answer TEXT
+    ) WITHOUT ROWID`
   ]
 ]
 

@@ -92,7 +92,13 @@ const counting = ({ selectOne }: Select, asked: Queries, turn: TurnService) =>
   })
 
 /** Returns the reads of a database, which error messages call `name`, and which understands what is `asked`. */
-export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlite): Effect.Effect<Reads> =>
+export const readsOver = <E>(
+  name: string,
+  read: Read<E>,
+  asked: Queries = sqlite,
+  /** Returns the name that a column holds. */
+  nameOf: (stored: string) => string = (stored) => stored
+): Effect.Effect<Reads> =>
   Effect.map(Turn, (turn) => {
     const reading = selecting(name, read)
     const { intact, one, select, selectOne, values } = reading
@@ -136,6 +142,8 @@ export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlit
       ),
       input: (jobId) =>
         Effect.flatMap(selectOne(asked.input(jobId)), (row) => intact.json(jobId, "the input", row?.input)),
+      wishes: (node, limit) =>
+        Effect.map(select(asked.wishes(node, limit)), (rows) => query.toWishes(rows, nameOf)),
       hookEvents: (after, limit) => select(asked.hookEvents(after, limit)),
       journal: (jobId, after, limit) =>
         Effect.flatMap(select(asked.journal(jobId, after, limit)), (rows) =>

@@ -4,7 +4,7 @@
  */
 import { dueAt } from "../../services/store/dueAt.js"
 import { epochOf } from "../../services/store/epoch.js"
-import type { JobRecord, SessionRecord } from "../../services/store/Store.js"
+import type { JobRecord, SessionRecord, Wish } from "../../services/store/Store.js"
 import { behind } from "./cursors.js"
 
 /** A statement and its parameters. */
@@ -205,6 +205,24 @@ export const dropHookEvents = (
   `DELETE FROM {hook_events} WHERE (job_id, seq) IN (
      SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))`,
   [JSON.stringify(events.map(({ jobId, seq }) => [jobId, seq]))]
+]
+
+/** Keeps what a node wants of another. */
+export const putWish = ({ answer, at, body, from, id, jobId, kind }: Wish): Statement => [
+  "REPLACE INTO {wishes} (id, job_id, kind, body, node, at, answer) VALUES (?, ?, ?, ?, ?, ?, ?)",
+  [id, jobId, kind, body, JSON.stringify(from), at, answer ?? null]
+]
+
+/** Keeps what came of a wish. */
+export const answerWish = (id: string, answer: string): Statement => [
+  "UPDATE {wishes} SET answer = ? WHERE id = ? AND answer IS NULL",
+  [answer, id]
+]
+
+/** Drops wishes. */
+export const dropWishes = (ids: ReadonlyArray<string>): Statement => [
+  "DELETE FROM {wishes} WHERE id IN (SELECT value FROM json_each(?))",
+  [JSON.stringify(ids)]
 ]
 
 /** Raises the floor of a view, never beyond the number that comes next. A dropped session stays so. */

@@ -22,8 +22,11 @@ export const here: Effect.Effect<ClusterService | undefined> = Effect.map(
   Option.getOrUndefined
 )
 
-/** What a node is woken for: sessions of its own that others have taken, events of others' jobs, or who watches its own. */
-export type Matter = "sessions" | "events" | "watchers"
+/**
+ * What a node is woken for: sessions of its own that others have taken, events of others' jobs, who watches its own, or what is
+ * wanted of them.
+ */
+export type Matter = "sessions" | "events" | "watchers" | "wishes"
 
 /** Returns the name by which a node is woken for something. */
 export const matter = (node: string, what: Matter): string => `${node}/${what}`

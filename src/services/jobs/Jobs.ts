@@ -61,6 +61,8 @@ export interface CancelRequest {
   readonly id: string
   readonly jobId: string
   readonly reason?: string | undefined
+  /** Called with why the job was not cancelled, when that is known only later: it is on another node. */
+  readonly refused: (error: ArcpError) => void
 }
 
 /** A `job.subscribe`. */
@@ -75,6 +77,8 @@ export interface AnswerRequest {
   readonly id: string
   readonly jobId: string
   readonly payload: Message.JobInput
+  /** Called with why it was not taken, when that is known only later: the job is on another node. */
+  readonly refused: (error: ArcpError) => void
 }
 
 /** What is to be deleted: a job, or everything of a principal. */
@@ -102,10 +106,10 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
     ) => Effect.Effect<void, InternalError>
     /**
      * Begins to end the job at once, and sends `job.cancelled` when that is stored (§7.4). Of a job that has ended it
-     * only sends the answer.
+     * only sends the answer. Of a job of another node it returns before that.
      */
     readonly cancel: (session: JobSession, request: CancelRequest) => Effect.Effect<void, ArcpError>
-    /** Stores the answer to what a job asks, and says so when it is stored; the same answer again is accepted again. */
+    /** Stores the answer to what a job asks, and says so when it is stored; the same answer again is accepted again. Of a job of another node it returns before that. */
     readonly answer: (session: JobSession, request: AnswerRequest) => Effect.Effect<void, ArcpError>
     /** Returns a job as a listing shows it. Fails with `JobNotFound` when the identity may not list it. */
     readonly entry: (identity: Identity, jobId: string) => Effect.Effect<Message.TimedJobEntry, ArcpError>

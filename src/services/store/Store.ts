@@ -15,11 +15,13 @@ import type { RemoteSpan } from "../../protocol/Trace.js"
 import type { Owner } from "./epoch.js"
 import type { LateEvent, Numbering, Observed } from "./numbering.js"
 import type { DueQuery, Queued, Survival } from "./Survival.js"
+import type { PlacedWish, Wish } from "./Wish.js"
 
 export { absent, epochOf, type FreeKey, first as firstEpoch, type Owner } from "./epoch.js"
 export { eventOverhead } from "./eventOverhead.js"
 export type { LateEvent, Numbering, Observed } from "./numbering.js"
 export type { DueQuery, Queued, StoredEnd, Survival, Waiting } from "./Survival.js"
+export type { PlacedWish, Wish } from "./Wish.js"
 
 /**
  * The store refused or failed; nothing of the batch was written. `message` is for the operator and may name files;
@@ -251,6 +253,12 @@ export type Op = Data.TaggedEnum<{
   PutHookEvent: { readonly event: HookEvent }
   /** Hooks have been called, or are not called any more. */
   DropHookEvents: { readonly events: ReadonlyArray<Omit<HookEvent, "text">> }
+  /** Keeps what a node wants of another, until it is dropped. It outlives its job, and the nodes. */
+  PutWish: { readonly wish: Wish }
+  /** A wish has been done, or refused. Does nothing when it has been dropped, or has an answer. */
+  AnswerWish: { readonly id: string; readonly answer: string }
+  /** What was wanted is not wanted any more, or its answer has been taken. */
+  DropWishes: { readonly ids: ReadonlyArray<string> }
   /** Events of the job before `seq` are no longer needed. Sessions that had not come to them have lost events (`Lose`). */
   TrimJob: { readonly jobId: string; readonly seq: number }
   /** The runtime is alive at this time (epoch ms); what a restart takes attached sessions to have been seen at. */
@@ -433,6 +441,14 @@ export interface StoreService {
   readonly waitingCounts: (node: string | undefined) => Effect.Effect<ReadonlyMap<string, number>, StoreError>
   /** Returns the names of the nodes that have jobs which have not ended; the empty name is that of a runtime which is alone. */
   readonly jobNodes: Effect.Effect<ReadonlyArray<string>, StoreError>
+  /**
+   * Returns wishes, oldest first, at most `limit`: those that a node wants, and those without an answer of jobs that it has and
+   * that have not ended; without a node all.
+   */
+  readonly wishes: (
+    node: string | undefined,
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<PlacedWish>, StoreError>
   /** Returns the calls of hooks that are owed after a place, by `(jobId, seq)`, at most `limit`. */
   readonly hookEvents: (
     after: { readonly jobId: string; readonly seq: number },

@@ -202,23 +202,4 @@ describe("a job that is watched from another node", () => {
       assert.isTrue((yield* job.bounds).ended)
     })
   )
-
-  it.scoped("is not cancelled from there: nothing is acknowledged that was not done", () =>
-    Effect.gen(function* () {
-      const { a, b, disk, say } = yield* pair
-      const owner = yield* a.run(open())
-      const jobId = yield* begin(owner)
-      const moved = yield* b.run(open(from(owner)))
-      yield* moved.request("job.cancel", {}, { job_id: jobId })
-      const { payload } = yield* moved.next(
-        ({ type }) => type === "session.error" || type === "job.cancelled"
-      )
-      assert.deepInclude(payload, { code: "INTERNAL_ERROR" })
-      assert.deepInclude(payload.details, { reason: "other_node", node: "a" })
-      assert.strictEqual((yield* disk.store.job(jobId))?.status, "running")
-      yield* say(0)
-      yield* seconds(1)
-      yield* moved.expect("job.result")
-    })
-  )
 })

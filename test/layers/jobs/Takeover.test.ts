@@ -2,7 +2,8 @@
 import { assert, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { familiesOf, put, sweepSessions } from "../../../src/layers/jobs/Takeover.js"
+import { sweep } from "../../../src/layers/jobs/Sweeping.js"
+import { familiesOf, put } from "../../../src/layers/jobs/Takeover.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import type { SeenNode } from "../../../src/services/cluster/Nodes.js"
 import { Turn } from "../../../src/services/runtime/Turn.js"
@@ -104,9 +105,9 @@ it.effect(
         node,
         nodes: { list, join: () => Effect.die("not here"), bury: () => Effect.die("not here") }
       })
-      yield* sweepSessions(parts, nodes("a"))
+      yield* sweep(parts, nodes("a"))
       assert.deepStrictEqual(dropped, [])
-      yield* sweepSessions(parts, nodes("b"))
+      yield* sweep(parts, nodes("b"))
       assert.deepStrictEqual(dropped.sort(), ["sess_forgotten", "sess_gone", "sess_over"])
     }).pipe(Effect.provide(StoreMemory.layer()))
 )

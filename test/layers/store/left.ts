@@ -13,6 +13,7 @@ export interface Kept {
   readonly epochs: boolean
   readonly numbersOfGone: boolean
   readonly cursors: boolean
+  readonly wishes: boolean
 }
 
 const readsJobsAndSessions = Effect.gen(function* () {
@@ -62,6 +63,15 @@ export const readsAsLeft = (kept: Kept) =>
         ["job_w"]
       )
     if (kept.hooks) assert.strictEqual((yield* store.hookEvents({ jobId: "", seq: 0 }, 9)).length, 1)
+    const wishes = yield* store.wishes(undefined, 9)
+    if (!kept.wishes) assert.deepStrictEqual(wishes, [])
+    else
+      assert.deepStrictEqual(wishes, [
+        {
+          ...{ id: "wish_a", jobId: "job_a", kind: "cancel", body: "{}", from: "b", at: 2_000 },
+          job: { node: "", ended: false }
+        }
+      ])
     if (kept.epochs) {
       const batch = (epoch: number) => ({
         ops: [Op.Alive({ at: 3_000 })],

@@ -116,5 +116,78 @@ export const nodesSuite = (name: string, layer: Layer.Layer<Store, StoreError>):
         yield* opening("job_r", free(0, "other"), { rejected: true, endedAt: 9, status: "error" })
         yield* opening("job_s", free(0, "other"))
       }))
+
+    test("keeps what nodes want of each other until it is dropped, answers included", (store) =>
+      Effect.gen(function* () {
+        const wish = (id: string, jobId: string, from: string, at = 5) => ({
+          ...{ id, jobId, kind: "cancel", body: '{"reason":"\\u0000é"}', from, at }
+        })
+        const idsOf = (node: string | undefined, limit = 9) =>
+          Effect.map(store.wishes(node, limit), (found) => found.map(({ id }) => id))
+        yield* store.commit({
+          ops: [
+            put({ ...aJob("job_a"), node: "a\0" }),
+            put({ ...aJob("job_end"), node: "a\0", status: "success", endedAt: 7 }),
+            put(aJob("job_none")),
+            Op.PutWish({ wish: wish("wish_2", "job_a", "b") }),
+            Op.PutWish({ wish: wish("wish_1", "job_a", "c") }),
+            Op.PutWish({ wish: wish("wish_3", "job_end", "b", 4) }),
+            Op.PutWish({ wish: wish("wish_4", "job_gone", "b", 6) }),
+            Op.PutWish({ wish: wish("wish_5", "job_none", "c\0", 7) })
+          ],
+          owners: []
+        })
+        // Of the node that has the job, and of the one that wants something.
+        assert.deepStrictEqual(yield* store.wishes("a\0", 9), [
+          { ...wish("wish_1", "job_a", "c"), job: { node: "a\0", ended: false } },
+          { ...wish("wish_2", "job_a", "b"), job: { node: "a\0", ended: false } }
+        ])
+        assert.deepStrictEqual(yield* store.wishes("b", 9), [
+          { ...wish("wish_3", "job_end", "b", 4), job: { node: "a\0", ended: true } },
+          { ...wish("wish_2", "job_a", "b"), job: { node: "a\0", ended: false } },
+          { ...wish("wish_4", "job_gone", "b", 6), job: undefined }
+        ])
+        assert.deepStrictEqual(yield* idsOf(""), ["wish_5"])
+        assert.deepStrictEqual(yield* idsOf("c\0"), ["wish_5"])
+        assert.deepStrictEqual(yield* idsOf(undefined, 2), ["wish_3", "wish_1"])
+        assert.deepStrictEqual(yield* idsOf("z"), [])
+        // The first answer counts, of whoever has the job; there is none to what was dropped.
+        const answer = (id: string, text: string, epoch = 1) =>
+          store.commit({ ops: [Op.AnswerWish({ id, answer: text })], owners: [{ job: "job_a", epoch }] })
+        assert.strictEqual((yield* Effect.flip(answer("wish_2", "{}", 2)))._tag, "Fenced")
+        yield* answer("wish_2", '{"ok":1}')
+        yield* answer("wish_2", '{"ok":2}')
+        yield* answer("wish_9", "{}")
+        assert.deepStrictEqual(yield* idsOf("a\0"), ["wish_1"])
+        assert.strictEqual((yield* store.wishes("b", 9))[1]?.answer, '{"ok":1}')
+        // It outlives its job.
+        yield* store.commit({
+          ops: [Op.DropJob({ jobId: "job_end" }), Op.DropWishes({ ids: ["wish_2", "wish_4", "wish_9"] })],
+          owners: []
+        })
+        assert.deepStrictEqual(yield* store.wishes("b", 9), [
+          { ...wish("wish_3", "job_end", "b", 4), job: undefined }
+        ])
+        // In the order of the batch.
+        yield* store.commit({
+          ops: [
+            Op.PutWish({ wish: wish("wish_6", "job_a", "d") }),
+            Op.AnswerWish({ id: "wish_6", answer: "6" }),
+            Op.PutWish({ wish: wish("wish_7", "job_a", "d") }),
+            Op.DropWishes({ ids: ["wish_7"] }),
+            Op.DropWishes({ ids: ["wish_8"] }),
+            Op.PutWish({ wish: wish("wish_8", "job_a", "d", 8) })
+          ],
+          owners: []
+        })
+        const left = yield* store.wishes("d", 9)
+        assert.deepStrictEqual(
+          left.map(({ answer, id }) => [id, answer]),
+          [
+            ["wish_6", "6"],
+            ["wish_8", undefined]
+          ]
+        )
+      }))
   })
 }

@@ -85,7 +85,8 @@ describe.each(versions)("a file of schema version %i", (version) => {
         hooks: version >= 5,
         epochs: version >= 6,
         numbersOfGone: version >= 7,
-        cursors: version >= 8
+        cursors: version >= 8,
+        wishes: version >= 9
       }
       for (let round = 0; round < 2; round++)
         yield* passing(readsAsLeft(kept).pipe(Effect.provide(StoreSqlite.layer({ filename }))))

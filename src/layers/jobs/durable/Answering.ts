@@ -15,11 +15,11 @@ import type { AnswerRequest, JobSession } from "../../../services/jobs/Jobs.js"
 import { inTurns } from "../../../services/runtime/inTurns.js"
 import { dueAt } from "../../../services/store/dueAt.js"
 import type { JobRecord } from "../../../services/store/Store.js"
-import * as Elsewhere from "../elsewhere.js"
 import * as Faults from "../Faults.js"
 import { maxEventBytes } from "../fitting.js"
 import type { JobParts } from "../JobParts.js"
 import type { Lookup } from "../Lookup.js"
+import type { AnswerWant } from "../wishes/Want.js"
 import { Inputs, type StoredRequest } from "./Inputs.js"
 import { Journal } from "./Journal.js"
 import * as Unloading from "./Unloading.js"
@@ -46,10 +46,13 @@ const expired = () => refuse("expired", "payload.input_id: the time to answer is
 const notFound = new JobNotFound({ message: "no such job" })
 
 /** An answer, on its way. */
-interface Reply extends AnswerRequest {
-  readonly session: JobSession
+interface Reply extends Pick<AnswerRequest, "jobId" | "payload"> {
+  /** The principal that gives it. */
+  readonly by: string
   /** Canonical JSON. */
   readonly text: string
+  /** Called when it is stored, before anything that follows from it can be read. */
+  readonly accept: () => void
 }
 
 /** Checks that the session may answer what the job asks; without a word of what there is when it may not be listed. */
@@ -75,8 +78,8 @@ const request = ({ store }: JobParts, { jobId, payload }: Reply) =>
     text === undefined ? undefined : (JSON.parse(text) as StoredRequest)
   )
 
-/** Tells that an answer is stored. */
-const accept = ({ id, jobId, payload, session }: Reply): void =>
+/** Tells a session that its answer is stored. */
+const accepted = (session: JobSession, { id, jobId, payload }: AnswerRequest): void =>
   session.send({
     type: Vendor.jobInputAccepted,
     jobId,
@@ -97,7 +100,7 @@ const decideClosed = (
     const outcome = yield* Faults.storage(store.journalValue(answer.jobId, "input", key))
     if (outcome !== `{"ok":${answer.text}}`)
       return yield* refuse("already_answered", "payload.input_id: another answer has been given")
-    accept(answer)
+    answer.accept()
   })
 
 /** Checks an answer by what is known of the question: the handler's own schema when it waits, else what that says of itself. */
@@ -127,7 +130,7 @@ const check = (
 /** Answers a question of a job whose journal is in memory. */
 const decide = (parts: JobParts, inputs: Inputs, answer: Reply): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
-    const { payload, session, text } = answer
+    const { accept, by, payload, text } = answer
     const inputId = payload.input_id
     for (;;) {
       const taken = inputs.current(inputId)
@@ -140,7 +143,6 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Reply): Effect.Effect<v
       const { checked } = yield* check(inputs, answer, asked)
       const tooLarge = inputs.journal.overLimit(asked.key, byteLength(text))
       if (tooLarge !== undefined) return yield* tooLarge
-      const by = session.identity.principal
       const closing = {
         reason: "answered",
         by,
@@ -152,10 +154,7 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Reply): Effect.Effect<v
         const known = inputs.known(inputId, asked.key)
         return known === undefined || inputs.current(inputId)?.taken === true
           ? Effect.succeed(false)
-          : Effect.as(
-              inputs.close(inputId, known, closing, () => accept(answer)),
-              true
-            )
+          : Effect.as(inputs.close(inputId, known, closing, accept), true)
       })
       // Whoever answers may go: it is stored all the same. Or somebody was faster.
       if (!(yield* Fiber.join(yield* parts.underway.start(storing)))) continue
@@ -228,15 +227,37 @@ const decideOpen = (parts: JobParts, answer: Reply): Effect.Effect<void, ArcpErr
   })
 
 /** Returns what answers the questions of jobs. */
-export const make =
-  (parts: JobParts, lookup: Lookup) =>
-  (session: JobSession, asked: AnswerRequest): Effect.Effect<void, ArcpError> =>
+export const make = (parts: JobParts, lookup: Lookup) => {
+  const { asking } = parts
+  /** Answers what a job of this node asks, or one that has ended. */
+  const answerHere = (answer: Omit<Reply, "text">): Effect.Effect<void, ArcpError> =>
     Effect.gen(function* () {
-      const { jobId, payload } = asked
-      const record = yield* authorized(parts, lookup, session, jobId)
-      const text = yield* inTurns(() => CanonicalJson.stringifying(payload.value))
-      const answer: Reply = { ...asked, session, text }
-      yield* Elsewhere.isHere(parts, record)
-      if (record.endedAt === undefined) yield* decideOpen(parts, answer)
-      else yield* decideEnded(parts, answer)
+      const record = yield* lookup.job(answer.jobId, { settled: true })
+      if (record === undefined) return yield* notFound
+      const text = yield* inTurns(() => CanonicalJson.stringifying(answer.payload.value))
+      const reply: Reply = { ...answer, text }
+      if (record.endedAt === undefined) yield* decideOpen(parts, reply)
+      else yield* decideEnded(parts, reply)
     })
+  return {
+    answer: (session: JobSession, asked: AnswerRequest): Effect.Effect<void, ArcpError> =>
+      Effect.gen(function* () {
+        const { jobId, payload } = asked
+        const record = yield* authorized(parts, lookup, session, jobId)
+        const by = session.identity.principal
+        const accept = () => accepted(session, asked)
+        const here = answerHere({ jobId, payload, by, accept })
+        if (!asking.isElsewhere(record)) return yield* here
+        asking.later(
+          "an answer was given to a job of another node",
+          Effect.flatMap(asking.ask(record, { kind: "answer", by, payload }, by), (outcome) =>
+            outcome === "done" ? Effect.sync(accept) : here
+          ),
+          asked.refused
+        )
+      }),
+    /** Does what another node wants. */
+    grant: (jobId: string, { by, payload }: AnswerWant): Effect.Effect<void, ArcpError> =>
+      answerHere({ jobId, payload, by, accept: () => {} })
+  }
+}

@@ -182,7 +182,7 @@ export const ending = <A, E>(
 /** Rows that are read at once. */
 const page = 500
 
-/** Ends the jobs that wait as rows, and of which `isMeant` is true; returns when they have ended. */
+/** Ends the jobs of this runtime that wait as rows, and of which `isMeant` is true; returns when they have ended. */
 export const endRows = (
   parts: JobParts,
   isMeant: (record: JobRecord) => boolean,
@@ -192,7 +192,10 @@ export const endRows = (
     let after: JobRecord | undefined
     for (;;) {
       const records: ReadonlyArray<JobRecord> = yield* Faults.storage(
-        parts.store.jobs({ principals: "everyone", waiting: "rows", after, limit: page })
+        parts.store.jobs({
+          ...{ principals: "everyone", waiting: "rows", after, limit: page },
+          node: parts.cluster?.node
+        })
       )
       for (const { jobId } of records.filter(isMeant))
         yield* ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(how)))

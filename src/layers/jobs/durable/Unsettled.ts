@@ -7,8 +7,9 @@ import * as FiberId from "effect/FiberId"
 export class Unsettled {
   private readonly jobs = new Map<string, Deferred.Deferred<void>>()
 
+  /** Nothing when that is so already. */
   add(jobId: string): void {
-    this.jobs.set(jobId, Deferred.unsafeMake(FiberId.none))
+    if (!this.jobs.has(jobId)) this.jobs.set(jobId, Deferred.unsafeMake(FiberId.none))
   }
   settle(jobId: string): void {
     const waited = this.jobs.get(jobId)

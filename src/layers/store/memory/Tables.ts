@@ -7,7 +7,8 @@ import {
   type Op,
   type Owner,
   type Run,
-  type StoredEvent
+  type StoredEvent,
+  type Wish
 } from "../../../services/store/Store.js"
 import { JobIndexes } from "./JobIndexes.js"
 import { endOf, isRecorded, MemoryJob, MemorySession } from "./state.js"
@@ -38,6 +39,8 @@ export class Tables {
   readonly indexes = new JobIndexes()
   /** By job and `seq`. */
   readonly hookEvents = new Map<string, HookEvent>()
+  /** By id. */
+  readonly wishes = new Map<string, Wish>()
   private nextKey = 1
   /** Whose events came last, and how often that was another job than before. */
   private lastAppended: MemoryJob | undefined
@@ -141,10 +144,23 @@ export class Tables {
       case "DropHookEvents":
         for (const event of op.events) this.hookEvents.delete(hookEventName(event))
         return
+      case "PutWish":
+        this.wishes.set(op.wish.id, op.wish)
+        return
+      case "AnswerWish":
+        return this.answerWish(op.id, op.answer)
+      case "DropWishes":
+        for (const id of op.ids) this.wishes.delete(id)
+        return
       case "Alive":
         this.aliveAt = op.at
         return
     }
+  }
+
+  private answerWish(id: string, answer: string): void {
+    const wish = this.wishes.get(id)
+    if (wish !== undefined && wish.answer === undefined) this.wishes.set(id, { ...wish, answer })
   }
 
   private append(job: MemoryJob, events: ReadonlyArray<StoredEvent>): void {

@@ -12,6 +12,7 @@ import {
   type JournalIndexEntry,
   type LateEvent,
   type Numbering,
+  type PlacedWish,
   type Run,
   type StoredEvent,
   type ViewEvent
@@ -165,6 +166,24 @@ export const jobNodes = ({ jobs }: Tables): ReadonlyArray<string> => {
     if (record !== undefined && record.endedAt === undefined && !record.rejected) found.add(nodeOf(record))
   return [...found].sort()
 }
+
+/** Returns what a node wants, and what is wanted of it, or all wishes; oldest first. */
+export const wishes = (
+  { jobs, wishes }: Tables,
+  node: string | undefined,
+  limit: number
+): ReadonlyArray<PlacedWish> =>
+  Array.from(wishes.values(), (wish): PlacedWish => {
+    const record = jobs.get(wish.jobId)?.record
+    const job = record && { node: nodeOf(record), ended: record.endedAt !== undefined }
+    return { ...wish, job }
+  })
+    .filter(
+      ({ answer, from, job }) =>
+        node === undefined || from === node || (answer === undefined && job?.node === node && !job.ended)
+    )
+    .sort((a, b) => a.at - b.at || (a.id < b.id ? -1 : 1))
+    .slice(0, limit)
 
 /** Returns the jobs that wait and that a session observes. */
 export const waitingObserved = ({ jobs, sessions }: Tables, sessionId: string): ReadonlyArray<string> =>

@@ -91,12 +91,15 @@ class Gathered {
   readonly inputs = new Map<number, string>()
   readonly journal = new Map<string, readonly [job: number, entry: JournalEntry]>()
   readonly hookEvents = new Map<string, ReadonlyArray<unknown>>()
+  readonly wishes = new Map<string, ReadonlyArray<unknown>>()
   alive: number | undefined
   /** Something is removed that sessions may lose by. */
   loses = false
   readonly lostSessions = new Set<string>()
   readonly unobserved = new Map<string, ReadonlyArray<string>>()
   readonly droppedHookEvents = new Map<string, ReadonlyArray<unknown>>()
+  readonly answeredWishes = new Map<string, string>()
+  readonly droppedWishes = new Set<string>()
   readonly droppedSessions = new Set<string>()
   readonly droppedJobs = new Set<string>()
   readonly trimmedSessions = new Map<string, number>()
@@ -128,11 +131,14 @@ class Gathered {
     if (this.inputs.size > 0) values.inputs = valuesOf.rows(2, this.inputs)
     if (this.journal.size > 0) values.journal = valuesOf.journal([...this.journal.values()])
     if (this.hookEvents.size > 0) values.hookEvents = valuesOf.rows(3, this.hookEvents.values())
+    if (this.wishes.size > 0) values.wishes = valuesOf.rows(7, this.wishes.values())
     if (this.alive !== undefined) values.alive = [toStored(node), this.alive]
     if (this.lostSessions.size > 0) values.lostSessions = [[...this.lostSessions]]
     if (this.unobserved.size > 0) values.unobserved = valuesOf.rows(2, this.unobserved.values())
     if (this.droppedHookEvents.size > 0)
       values.droppedHookEvents = valuesOf.rows(2, this.droppedHookEvents.values())
+    if (this.answeredWishes.size > 0) values.answeredWishes = valuesOf.rows(2, this.answeredWishes)
+    if (this.droppedWishes.size > 0) values.droppedWishes = [[...this.droppedWishes]]
     if (this.droppedSessions.size > 0) values.droppedSessions = [[...this.droppedSessions]]
     if (this.droppedJobs.size > 0) values.droppedJobs = [[...this.droppedJobs]]
     if (this.trimmedSessions.size > 0) values.trimmedSessions = valuesOf.rows(2, this.trimmedSessions)
@@ -240,6 +246,11 @@ class StatementPlanner {
         ])
         return
       }
+      case "PutWish": {
+        const { answer = null, at, body, from, id, jobId, kind } = op.wish
+        this.putting(id).wishes.set(id, [id, jobId, kind, body, toStored(from), at, answer])
+        return
+      }
       case "Alive":
         this.collected.alive = op.at
         return
@@ -252,7 +263,16 @@ class StatementPlanner {
     op: Extract<
       Op,
       {
-        _tag: "DropSession" | "DropJob" | "TrimSession" | "TrimJob" | "Unobserve" | "Lose" | "DropHookEvents"
+        _tag:
+          | "DropSession"
+          | "DropJob"
+          | "TrimSession"
+          | "TrimJob"
+          | "Unobserve"
+          | "Lose"
+          | "DropHookEvents"
+          | "AnswerWish"
+          | "DropWishes"
       }
     >
   ): void {
@@ -278,6 +298,14 @@ class StatementPlanner {
         // That alone touches no other row of the job or of the session.
         const observed = pair(op.sessionId, op.jobId)
         this.removing(observed).unobserved.set(observed, [op.sessionId, op.jobId])
+        return
+      }
+      case "AnswerWish":
+        this.removing(op.id).answeredWishes.set(op.id, op.answer)
+        return
+      case "DropWishes": {
+        const { droppedWishes } = this.removing(...op.ids)
+        for (const id of op.ids) droppedWishes.add(id)
         return
       }
       case "DropHookEvents": {

@@ -126,6 +126,11 @@ export const parts = {
     { job_id: text, seq: bigint, text },
     `ON CONFLICT (job_id, seq) DO UPDATE SET ${changes(["text"])}`
   ),
+  wishes: inserting(
+    "wishes",
+    { id: text, job_id: text, kind: text, body: text, node: text, at: bigint, answer: text },
+    `ON CONFLICT (id) DO UPDATE SET ${changes(["job_id", "kind", "body", "node", "at", "answer"])}`
+  ),
   alive: {
     texts: [
       [
@@ -157,6 +162,20 @@ export const parts = {
       ]
     ],
     parameters: 2
+  },
+  answeredWishes: {
+    texts: [
+      [
+        "answer_wishes",
+        `UPDATE {wishes} w SET answer = a.answer FROM unnest($1::text[], $2::text[]) AS a (id, answer)
+         WHERE w.id = a.id AND w.answer IS NULL AND {guard}`
+      ]
+    ],
+    parameters: 2
+  },
+  droppedWishes: {
+    texts: [["drop_wishes", "DELETE FROM {wishes} WHERE id = ANY($1::text[]) AND {guard}"]],
+    parameters: 1
   },
   // Invisible at once, and freed later.
   droppedSessions: {

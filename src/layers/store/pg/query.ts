@@ -3,7 +3,7 @@ import { never } from "../../../services/store/dueAt.js"
 import type { DueQuery, HookEvent, JobFilter, Observed, Run, Viewer } from "../../../services/store/Store.js"
 import { maxBytes as markBytes, maxEvents as markEvents } from "../marks.js"
 import type { EndedRow, Queries } from "../queries.js"
-import type { IdRow, ListedRow, Query, RecordRow } from "../query.js"
+import type { IdRow, ListedRow, Query, RecordRow, WishRow } from "../query.js"
 import type { Statement } from "../statements.js"
 import { cursor, newest, withObservers } from "./cursors.js"
 import { everything } from "./parts.js"
@@ -126,6 +126,15 @@ const hookEvents = (
   `SELECT job_id AS "jobId", seq::float8, text FROM {hook_events}
    WHERE (job_id, seq) > ($1, $2::bigint) ORDER BY job_id, {hook_events}.seq LIMIT $3::bigint`,
   [after.jobId, after.seq, limit]
+]
+
+const wishes = (node: string | undefined, limit: number): Query<WishRow> => [
+  `SELECT w.id, w.job_id AS "jobId", w.kind, w.body, to_json(w.node)::text AS "from", w.at::float8, w.answer,
+     to_json(j.node)::text AS "jobNode", (j.ended_at IS NOT NULL)::integer AS ended
+   FROM {wishes} w LEFT JOIN {jobs} j ON j.job_id = w.job_id
+   WHERE $1::text IS NULL OR w.node = $1 OR (w.answer IS NULL AND j.node = $1 AND j.ended_at IS NULL)
+   ORDER BY w.at, w.id LIMIT $2::bigint`,
+  [node === undefined ? null : toStored(node), limit]
 ]
 
 const input = (jobId: string): Query<{ readonly input: string }> => [
@@ -397,6 +406,7 @@ export const queries: Queries = {
   waitingObserved,
   waitingOwners,
   waitingCounts,
+  wishes,
   jobNodes,
   aliveAt,
   retained,

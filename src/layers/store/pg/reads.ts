@@ -27,7 +27,8 @@ export const readsOf = (
     readsOver<PgFailure>(
       name,
       (work) => reading(mapError(patiently(Effect.uninterruptible(lend(work)), patience))),
-      queriesOf(node)
+      queriesOf(node),
+      fromStored
     ),
     (reads) => ({
       ...reads,

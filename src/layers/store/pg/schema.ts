@@ -164,6 +164,18 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
     `CREATE TABLE {lives} (node text COLLATE "C" PRIMARY KEY, alive_at bigint NOT NULL) WITH (fillfactor = 50)`,
     `INSERT INTO {lives} (node, alive_at) SELECT '', alive_at FROM {runtime}`,
     `DROP TABLE {runtime}`
+  ],
+  [
+    // What nodes want of each other: few rows, and short lives.
+    `CREATE TABLE {wishes} (
+      id text COLLATE "C" PRIMARY KEY,
+      job_id text COLLATE "C" NOT NULL,
+      kind text COLLATE "C" NOT NULL,
+      body text COLLATE "C" NOT NULL,
+      node text COLLATE "C" NOT NULL,
+      at bigint NOT NULL,
+      answer text COLLATE "C"
+    )`
   ]
 ]
 

@@ -102,7 +102,8 @@ describe.skipIf(missing !== undefined)(
       hooks: true,
       epochs: true,
       numbersOfGone: true,
-      cursors: version >= 3
+      cursors: version >= 3,
+      wishes: version >= 7
     })
     /** What was left by a version is all there, twice, and can be gone on with. */
     const isWhole = (version: number, prefix: string) =>

@@ -1,0 +1,71 @@
+/** What one node does for all: it drops what nodes that are gone have left, and nobody takes. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { Scope } from "effect/Scope"
+import type { ClusterService } from "../../services/cluster/Cluster.js"
+import type { SeenNode } from "../../services/cluster/Nodes.js"
+import { Op } from "../../services/store/Store.js"
+import { keeperOf } from "../cluster/keeper.js"
+import { surviving } from "../session/surviving.js"
+import type { JobParts } from "./JobParts.js"
+
+/** Between two looks. */
+const sweepEvery = Duration.seconds(30)
+
+/** Wishes that are looked at: of those that live nobody needs more. */
+const page = 1_000
+
+/** What sweeping works on. */
+export type SweepParts = Pick<JobParts, "now" | "store" | "turn"> & {
+  readonly log: Pick<JobParts["log"], "dropView">
+  readonly options: Pick<JobParts["options"], "resumeWindow">
+}
+
+/**
+ * Drops sessions whose node is gone, and that nobody has resumed within their window. Each drop states the epoch of its session.
+ */
+const sweepSessions = (parts: SweepParts, seen: ReadonlyMap<string, SeenNode>, node: string) =>
+  Effect.gen(function* () {
+    const { log, now, options, store, turn } = parts
+    const at = now()
+    for (const record of yield* store.sessions) {
+      const of = seen.get(record.node ?? "")
+      if (record.node === node || of?.isAlive === true) continue
+      // One that was attached was seen for as long as its node was.
+      const aliveAt = of === undefined ? record.lastSeenAt : at - of.silentFor
+      if (surviving(record, { aliveAt, at, resumeWindow: options.resumeWindow }).left > 0) continue
+      yield* log.dropView(record)
+      yield* turn.next
+    }
+  })
+
+/** Drops wishes of nodes that are gone: what has been answered to nobody, and what nobody can grant any more. */
+const sweepWishes = ({ store }: SweepParts, seen: ReadonlyMap<string, SeenNode>) =>
+  Effect.gen(function* () {
+    const wishes = yield* store.wishes(undefined, page)
+    const ids = wishes
+      .filter(({ from }) => seen.get(from)?.isAlive !== true)
+      .filter(({ answer, job }) => answer !== undefined || job === undefined || job.ended)
+      .map(({ id }) => id)
+    if (ids.length > 0) yield* store.commit({ ops: [Op.DropWishes({ ids })], owners: [] })
+  })
+
+/** Sweeps, when this node is the one that does. */
+export const sweep = (parts: SweepParts, { node, nodes }: Pick<ClusterService, "node" | "nodes">) =>
+  Effect.gen(function* () {
+    const all = yield* nodes.list
+    if (keeperOf(all) !== node) return
+    const seen = new Map(all.map((one) => [one.name, one]))
+    yield* sweepSessions(parts, seen, node)
+    yield* sweepWishes(parts, seen)
+  })
+
+/** Sweeps every so often, for as long as the scope. */
+export const start = (parts: JobParts): Effect.Effect<void, never, Scope> => {
+  const { cluster } = parts
+  if (cluster === undefined) return Effect.void
+  const sweeping = Effect.catchAllCause(sweep(parts, cluster), (cause) =>
+    Effect.logWarning("what nodes that are gone have left could not be dropped; looking again", cause)
+  )
+  return Effect.asVoid(Effect.forkScoped(Effect.forever(Effect.delay(sweeping, sweepEvery))))
+}
