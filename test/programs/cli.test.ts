@@ -310,7 +310,7 @@ describe("arcp serve --transport stdio", () => {
       process.execPath,
       [program, "serve", "--transport", "stdio", "--memory", "--token", "s=me"].concat(
         ["--agents", "conformance", "--log-level", "trace"],
-        ["--limit", "heartbeatIntervalSec=1"]
+        ["--limit", "heartbeatIntervalSec=1", "--port", "0"]
       ),
       { env: environment(), stdio: ["pipe", "pipe", "pipe"] }
     )
@@ -339,5 +339,6 @@ describe("arcp serve --transport stdio", () => {
     await closed
     expect(types).toContain("job.result")
     expect(stderr).toContain("subscribe")
+    expect(stderr).toMatch(/level=WARN .*--port is for a server on a port/)
   })
 })

@@ -9,6 +9,7 @@ import * as Schedule from "effect/Schedule"
 import * as ScheduleDecision from "effect/ScheduleDecision"
 import * as ScheduleInterval from "effect/ScheduleInterval"
 import type * as Scope from "effect/Scope"
+import { amiss } from "../../protocol/amounts.js"
 import * as Errors from "../../protocol/Errors.js"
 import { all, type Feature, renewal } from "../../protocol/Features.js"
 import {
@@ -23,7 +24,6 @@ import {
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
-import { check } from "./amounts.js"
 import { askedToWait, backoff } from "./backoff.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
@@ -173,13 +173,12 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       requestTimeout = 30_000,
       version = "0.1.0"
     } = options
-    yield* check("ArcpClient", {
-      requestTimeout,
-      "ack.events": ackEvery,
-      "ack.interval": ackInterval,
-      "held.events": events,
-      "held.bytes": bytes
-    })
+    const wrong = amiss(
+      "ArcpClient",
+      { requestTimeout, "ack.interval": ackInterval },
+      { "ack.events": ackEvery, "held.events": events, "held.bytes": bytes }
+    )
+    if (wrong) return yield* wrong
     const dialer = yield* Dialer
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()

@@ -98,7 +98,9 @@ const handle = (session: ClientSession, frame: unknown): Problem => {
       session.requests.answer(message.payload.ping_nonce || askedFor(session, message), message)
       return undefined
     case "session.error":
-      refuses(session, message)
+      // What a close code says elsewhere (§4): over stdio there is none, and the jobs still come to their ends.
+      if (!refuses(session, message) && message.payload.details?.["limit"] === "frame_bytes")
+        session.oversized(fromPayload(message.payload))
       return undefined
     case "job.event":
     case "job.result":

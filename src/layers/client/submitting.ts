@@ -4,6 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import { amiss } from "../../protocol/amounts.js"
 import * as Errors from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
 import * as Trace from "../../protocol/Trace.js"
@@ -16,7 +17,6 @@ import {
 } from "../../services/client/ArcpClient.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
-import { check } from "./amounts.js"
 import type { ClientSession } from "./ClientSession.js"
 import { type ClientParts, cancelling, handle, place, release, tellCancel, untyped } from "./handling.js"
 import { type About, JobInbox } from "./JobInbox.js"
@@ -74,7 +74,8 @@ export const submit =
     Effect.gen(function* () {
       const { jobs, session } = parts
       const { extensions, idempotencyKey, maxRuntime = "1 day", onInterrupt } = options
-      yield* check("submit", { maxRuntime })
+      const wrong = amiss("submit", { maxRuntime })
+      if (wrong) return yield* wrong
       const contract = typeof to === "string" ? { ...untyped, name: to } : to
       if (!contract?.encodeInput)
         return yield* new Errors.InvalidRequest({ message: "agent: a name or contract" })

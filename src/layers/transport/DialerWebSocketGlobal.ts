@@ -4,6 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { amiss } from "../../protocol/amounts.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import { eventLoop } from "../../services/runtime/Turn.js"
 import {
@@ -157,6 +158,14 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
     return connection
   })
 
-/** Connects over a new socket each time. */
-export const layer = (options: Options): Layer.Layer<Dialer> =>
-  Layer.succeedContext(Context.make(Dialer, { connect: connect(options) }))
+/** Connects over a new socket each time. Throws when an option is no amount. */
+export const layer = (options: Options): Layer.Layer<Dialer> => {
+  const {
+    connectTimeout = defaults.connectTimeout,
+    maxFrameBytes = defaults.maxFrameBytes,
+    maxHeldBytes = maxHeldBytesDefault
+  } = options
+  const wrong = amiss("DialerWebSocketGlobal.layer", { connectTimeout }, { maxFrameBytes, maxHeldBytes })
+  if (wrong) throw wrong
+  return Layer.succeedContext(Context.make(Dialer, { connect: connect(options) }))
+}

@@ -1,6 +1,7 @@
 /** The proxy that the usual environment variables name for a URL: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`. */
 import type { Agent } from "node:http"
 import * as Effect from "effect/Effect"
+import { isLoopback } from "../../protocol/Loopback.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import { label } from "./DialPolicy.js"
 
@@ -13,9 +14,19 @@ export interface HttpProxy {
   readonly answered: () => number | undefined
 }
 
-/** Is there a variable that could name one? Else nothing is loaded. */
-const isNamed = (): boolean =>
-  Object.entries(process.env).some(([name, value]) => /^(https?|all)_proxy$/i.test(name) && value !== "")
+/** What the variables say that could name one. */
+const named = (): ReadonlyArray<string> =>
+  Object.entries(process.env).flatMap(([name, value]) =>
+    /^(https?|all)_proxy$/i.test(name) && value !== undefined && value.trim() !== "" ? [value] : []
+  )
+
+/** A proxy without a scheme is spoken to in plain HTTP, as other programs do, whatever goes through it. */
+const withScheme = (proxy: string): string =>
+  named().some((value) => proxy === `https://${value}`) ? proxy.replace(/^https/, "http") : proxy
+
+/** `127.0.0.1` of a proxy elsewhere is another machine, which would be shown a token that is to stay on this one. */
+const leadsElsewhere = (url: string, proxy: string): boolean =>
+  URL.canParse(proxy) && isLoopback(new URL(url).hostname) && !isLoopback(new URL(proxy).hostname)
 
 const through = async (url: string): Promise<HttpProxy | undefined> => {
   const [{ getProxyForUrl }, { HttpsProxyAgent }] = await Promise.all([
@@ -23,8 +34,8 @@ const through = async (url: string): Promise<HttpProxy | undefined> => {
     import("https-proxy-agent")
   ])
   // The variables are named after what a WebSocket begins as.
-  const proxy = getProxyForUrl(url.replace(/^ws/i, "http"))
-  if (proxy === "") return undefined
+  const proxy = withScheme(getProxyForUrl(url.replace(/^ws/i, "http"))).trim()
+  if (proxy === "" || leadsElsewhere(url, proxy)) return undefined
   if (!/^https?:/i.test(proxy) || !URL.canParse(proxy))
     throw new TransportError({
       message: `${label(proxy)}, which the environment names as the proxy for ${label(url)}, is none: use http://HOST:PORT or https://…`
@@ -44,7 +55,8 @@ const through = async (url: string): Promise<HttpProxy | undefined> => {
 /** Returns the proxy for a WebSocket URL, if the environment names one. */
 export const forUrl = (url: string): Effect.Effect<HttpProxy | undefined, TransportError> =>
   Effect.suspend(() =>
-    isNamed()
+    // Else nothing is loaded.
+    named().length > 0
       ? Effect.tryPromise({
           try: () => through(url),
           catch: (cause) =>

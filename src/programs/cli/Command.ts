@@ -35,6 +35,30 @@ export interface Written {
   readonly words: ReadonlyArray<string>
 }
 
+/** Flags that say something only where something else does too: elsewhere nobody would look at them. */
+export interface Only {
+  readonly flags: ReadonlyArray<string>
+  readonly where: (written: Written) => boolean
+  /** The rest of a sentence that begins with the flag, such as `is for --running`. */
+  readonly why: string
+  /** Whether that is only warned of: servers are started by scripts, which lose nothing by one flag too many. */
+  readonly warns?: boolean
+}
+
+/** Whether a switch is on. */
+export const isOn = ({ texts }: Written, flag: string): boolean => texts.get(flag)?.[0] === "true"
+
+/** Returns what there is to say of flags that nobody would look at, each as a sentence, of those that warn or of the others. */
+export const idle = (onlys: ReadonlyArray<Only>, written: Written, warns: boolean): ReadonlyArray<string> =>
+  onlys
+    .filter((only) => (only.warns ?? false) === warns && !only.where(written))
+    .flatMap(({ flags, why }) =>
+      flags
+        // What stands in the environment is for whoever may use it.
+        .filter((flag) => written.texts.has(flag) && !written.inherited.has(flag))
+        .map((flag) => `--${flag} ${why}`)
+    )
+
 interface Described<F extends Flags> {
   /** The word, or the two words, that mean it. */
   readonly name: string
@@ -48,6 +72,7 @@ interface Described<F extends Flags> {
   readonly more?: Readonly<Record<string, ReadonlyArray<string>>>
   /** The modules of the user's that it loads, which import Effect and this package. */
   readonly modules?: (written: Written) => ReadonlyArray<string>
+  readonly onlys?: ReadonlyArray<Only>
   /** Whether a signal is how it comes to its end, and not what keeps it from one. */
   readonly untilSignal?: boolean
 }
@@ -84,6 +109,7 @@ export const make = <F extends Flags>(
 ): Command & { readonly flags: F } => ({
   arguments: [],
   more: {},
+  onlys: [],
   modules: () => [],
   untilSignal: false,
   ...described,

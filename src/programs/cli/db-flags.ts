@@ -9,8 +9,12 @@ export const dbFlag = (when: string) =>
   Flags.text("db").pipe(
     Flags.withDescription(`SQLite file of a runtime, ${when}`),
     Flags.shownAs("FILE"),
-    Flags.withDefault(defaultDb)
+    Flags.withDefault(defaultDb),
+    Flags.sourced
   )
+
+/** Which file a command works on: the one that is named, or else that of every runtime. */
+export const fileOf = (db: Flags.Sourced<string> | undefined): string => db?.value ?? defaultDb
 
 export const jsonFlag = Flags.boolean("json").pipe(
   Flags.withDescription("one JSON value per line on stdout"),

@@ -97,6 +97,18 @@ export const jobsDelete = Command.make(
     summary: "Delete a job, or all of a principal, from the file of a runtime, or while it runs",
     arguments: [{ name: "JOB", description: "a job id, job_…; or --principal", optional: true }],
     flags: deleteFlags,
+    onlys: [
+      {
+        flags: ["url", "token", "context", "insecure"],
+        where: (written) => Command.isOn(written, "running"),
+        why: "is for --running, which asks a server; without it a file is worked on that no server has"
+      },
+      {
+        flags: ["db", "pg"],
+        where: (written) => !Command.isOn(written, "running"),
+        why: "names what no server has; with --running the one at --url is asked, and works on its own"
+      }
+    ],
     examples: [
       "arcp jobs delete JOB --db .arcp/arcp.db",
       "arcp jobs delete --principal alice --dry-run",

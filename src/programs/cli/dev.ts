@@ -1,7 +1,7 @@
 /** `arcp dev`: a server to write agents with. */
 import * as Command from "./Command.js"
 import * as Flags from "./Flags.js"
-import { options, presentation } from "./serve.js"
+import { onlys, options, presentation } from "./serve.js"
 import { isShipped } from "./shipped.js"
 
 // Whoever has a token may cancel what was submitted with it, also from another tab.
@@ -28,6 +28,7 @@ export const dev = Command.make(
       ...presentation,
       Agents: { ...presentation["Agents"], open: "" }
     }),
+    onlys,
     untilSignal: true,
     examples: ["arcp dev ./agents.ts --open", "arcp dev ./agents.mjs --port 0 --memory"],
     modules: ({ texts, words }) =>

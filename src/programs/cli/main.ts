@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
-import type { Command, Surroundings, Written } from "./Command.js"
+import { type Command, idle, type Surroundings, type Written } from "./Command.js"
 import { decode } from "./decode.js"
 import { exitCode, leaving, report } from "./exit.js"
 import { formats, type LogFormat, stderrLogger } from "./logger.js"
@@ -38,10 +38,12 @@ export const main = ({
   Effect.suspend(() => {
     const given = decode(command, written)
     const level = levels[String(given.flags["logLevel"])] ?? LogLevel.Info
-    return Effect.flatMap(
-      Effect.promise(() => command.start(given)),
-      (run) => run
-    ).pipe(Effect.provide(stderrLogger(formatOf(given.flags))), Logger.withMinimumLogLevel(level))
+    return Effect.forEach(idle(command.onlys, written, true), (said) => Effect.logWarning(said)).pipe(
+      Effect.zipRight(Effect.promise(() => command.start(given))),
+      Effect.flatten,
+      Effect.provide(stderrLogger(formatOf(given.flags))),
+      Logger.withMinimumLogLevel(level)
+    )
   }).pipe(
     Effect.onInterrupt(() =>
       Effect.sync(() => {

@@ -1,5 +1,5 @@
 /** The command line: which command it means, and what it gives it. */
-import { type Command, type Group, isGroup, type Written } from "./Command.js"
+import { type Command, type Group, idle, isGroup, type Written } from "./Command.js"
 import type { Flag } from "./Flags.js"
 import { didYouMean } from "./suggest.js"
 
@@ -98,7 +98,9 @@ const parseCommand = (
   const extra = words[command.arguments.length]
   if (extra !== undefined)
     return refused(`arcp ${command.name} does not take ${JSON.stringify(extra)}`, command)
-  return { _tag: "Run", command, written: { texts, inherited, words } }
+  const written: Written = { texts, inherited, words }
+  const [unseen] = idle(command.onlys, written, false)
+  return unseen === undefined ? { _tag: "Run", command, written } : refused(unseen, command)
 }
 
 const completions = (shell: string | undefined): Asked =>

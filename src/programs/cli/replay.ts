@@ -1,15 +1,12 @@
 /** `arcp replay`: what is stored of a session or a job, as JSON lines, without a runtime. */
 import * as Command from "./Command.js"
 import { logLevel } from "./client-flags.js"
+import { dbFlag } from "./db-flags.js"
 import * as CliOptions from "./Flags.js"
 import { pgFlag } from "./pg-flag.js"
 
 const options = {
-  db: CliOptions.text("db").pipe(
-    CliOptions.withDescription("SQLite file of a runtime, also while that runs"),
-    CliOptions.shownAs("FILE"),
-    CliOptions.withDefault(".arcp/arcp.db")
-  ),
+  db: dbFlag("also while that runs"),
   pg: pgFlag,
   session: CliOptions.text("session").pipe(
     CliOptions.withDescription("frames of this session"),
@@ -45,6 +42,13 @@ export const replay = Command.make(
     name: "replay",
     summary: "Print a stored session or job as JSON lines, or what a job has done",
     flags: options,
+    onlys: [
+      {
+        flags: ["after"],
+        where: (written) => !Command.isOn(written, "steps") && !Command.isOn(written, "tree"),
+        why: "is for events: --steps and --tree tell of the whole job"
+      }
+    ],
     examples: [
       "arcp replay --job JOB",
       "arcp replay --job JOB --steps",

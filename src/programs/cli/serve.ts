@@ -198,6 +198,25 @@ export const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof
     Output: { logLevel: "LEVEL", logFormat: "pretty|json|logfmt", json: "" }
   }
 
+/** What of the flags nobody looks at, by where the server is and what it keeps everything in. */
+export const onlys: ReadonlyArray<Command.Only> = [
+  {
+    flags: [
+      ...["host", "port", "path", "allow-insecure", "allow-origin", "allow-host", "trust-proxy"],
+      ...["no-http", "metrics", "metrics-token", "open"]
+    ],
+    where: ({ texts }) => texts.get("transport")?.[0] !== "stdio",
+    why: "is for a server on a port, and does nothing with --transport stdio",
+    warns: true
+  },
+  {
+    flags: ["synchronous"],
+    where: (written) => !Command.isOn(written, "memory") && !written.texts.has("pg"),
+    why: "is for a SQLite file, and does nothing with --memory or --pg",
+    warns: true
+  }
+]
+
 export type ServeFlags = CliOptions.Values<typeof options>
 
 export const serve = Command.make(
@@ -205,6 +224,7 @@ export const serve = Command.make(
     name: "serve",
     summary: "Run agents and serve them to ARCP clients",
     flags: CliOptions.presented(options, presentation),
+    onlys,
     untilSignal: true,
     examples: [
       "arcp serve                                          # demo agents, port 7777",

@@ -410,6 +410,32 @@ describe("frames have a bound", () => {
     })
   )
 
+  it.scoped("an error in place of that close, as over stdio, ends the largest request and nothing else", () =>
+    Effect.gen(function* () {
+      const { dialled, open, submitted } = yield* scripted
+      const { client, server } = yield* open(undefined, { reconnect: Schedule.recurs(20) })
+      const job = yield* submitted(client, server)
+      const small = yield* Effect.fork(client.submit("x", 1))
+      const { id } = yield* server.expect("job.submit")
+      const large = yield* Effect.fork(failure(client.submit("x", "y".repeat(10_000))))
+      yield* server.expect("job.submit")
+      yield* server.send(
+        ScriptedRuntime.message("session.error", {
+          code: "INVALID_REQUEST",
+          message: "frame larger than 5000 bytes",
+          retryable: false,
+          details: { limit: "frame_bytes" }
+        })
+      )
+      assert.strictEqual(yield* Fiber.join(large), "INVALID_REQUEST")
+      yield* server.send(ScriptedRuntime.accepted(id, { jobId: "job_2" }), ScriptedRuntime.result(1))
+      yield* Fiber.join(small)
+      // What runs comes to its end.
+      assert.strictEqual(yield* job.result, 7)
+      assert.strictEqual(yield* dialled, 1)
+    })
+  )
+
   it.scoped("the same for what comes without having been asked for, which would only come again", () =>
     Effect.gen(function* () {
       const { open } = yield* scripted

@@ -1,6 +1,6 @@
 /** What is no duration, or no number, is refused by its name before anything is dialled, submitted or started. */
 import { assert, describe, it } from "@effect/vitest"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
@@ -8,6 +8,7 @@ import { fork } from "../../../src/layers/client/forking.js"
 import { later } from "../../../src/layers/client/later.js"
 import * as DialerStdio from "../../../src/layers/transport/DialerStdio.js"
 import * as DialerWebSocket from "../../../src/layers/transport/DialerWebSocket.js"
+import * as DialerWebSocketGlobal from "../../../src/layers/transport/DialerWebSocketGlobal.js"
 import { InvalidRequest } from "../../../src/protocol/Errors.js"
 import { Dialer } from "../../../src/services/transport/Transport.js"
 import { scripted } from "./scripted.js"
@@ -16,7 +17,17 @@ import { scripted } from "./scripted.js"
 const none = [Number.NaN, -1, 0, "0 seconds", "soon", "-5 seconds", "", null, {}, [], true, () => 5] as const
 const odd = none as ReadonlyArray<unknown> as ReadonlyArray<Duration.DurationInput & number>
 
-const says = (error: unknown, start: string, what = "is not above 0") => {
+/** What a count is not, and a duration may be. */
+const noCounts = [
+  "10 seconds",
+  1.5,
+  "3",
+  9n,
+  Duration.seconds(4),
+  Number.POSITIVE_INFINITY
+] as ReadonlyArray<unknown> as typeof odd
+
+const says = (error: unknown, start: string, what: string) => {
   assert.instanceOf(error, InvalidRequest, String(error))
   assert.include(error.message, `${start} ${what}`)
   assert.isFalse(error.retryable)
@@ -31,23 +42,23 @@ const throws = (call: () => unknown, start: string) => {
 }
 
 describe("amounts", () => {
-  for (const [name, options] of [
-    ["requestTimeout", (requestTimeout) => ({ requestTimeout })],
-    ["ack.interval", (interval) => ({ ack: { interval } })],
-    ["ack.events", (events) => ({ ack: { events } })],
-    ["held.events", (events) => ({ held: { events } })],
-    ["held.bytes", (bytes) => ({ held: { bytes } })]
+  for (const [name, kind, options] of [
+    ["requestTimeout", "duration", (requestTimeout) => ({ requestTimeout })],
+    ["ack.interval", "duration", (interval) => ({ ack: { interval } })],
+    ["ack.events", "whole number", (events) => ({ ack: { events } })],
+    ["held.events", "whole number", (events) => ({ held: { events } })],
+    ["held.bytes", "whole number", (bytes) => ({ held: { bytes } })]
   ] satisfies ReadonlyArray<
-    readonly [string, (value: Duration.DurationInput & number) => Partial<ArcpClient.Options>]
+    readonly [string, string, (value: Duration.DurationInput & number) => Partial<ArcpClient.Options>]
   >)
     it.scoped(`of ArcpClient.make: ${name}`, () =>
       Effect.gen(function* () {
-        for (const value of odd) {
+        for (const value of kind === "duration" ? odd : [...odd, ...noCounts]) {
           const made = ArcpClient.make({ token: "t", ...options(value) }).pipe(
             Effect.provideService(Dialer, { connect: Effect.dieMessage("dialled") }),
             Effect.flip
           )
-          says(yield* made, `ArcpClient: ${name}`)
+          says(yield* made, `ArcpClient: ${name}`, `has to be a ${kind} above 0`)
         }
       })
     )
@@ -69,7 +80,11 @@ describe("amounts", () => {
       const { open } = yield* scripted
       const { client, server } = yield* open()
       for (const maxRuntime of odd)
-        says(yield* Effect.flip(client.submit("x", 1, { maxRuntime })), "submit: maxRuntime")
+        says(
+          yield* Effect.flip(client.submit("x", 1, { maxRuntime })),
+          "submit: maxRuntime",
+          "has to be a duration above 0"
+        )
       const submitting = yield* Effect.fork(client.submit("x", 1, { maxRuntime: "90 seconds" }))
       const { payload } = yield* server.accept()
       assert.strictEqual(payload["max_runtime_sec"], 90)
@@ -101,6 +116,18 @@ describe("amounts", () => {
     throws(given({ allowInsecure: "yes" }), "DialerWebSocket.layer: options.allowInsecure")
     throws(() => DialerWebSocket.layer(undefined as never), "DialerWebSocket.layer: options")
     given({ ca: Buffer.from("x"), headers: { a: "b" }, connectTimeout: "2 seconds" })()
+  })
+
+  it("of DialerWebSocketGlobal.layer", () => {
+    const given = (options: object) => () =>
+      DialerWebSocketGlobal.layer({ url: "ws://127.0.0.1:1", ...options })
+    for (const value of odd)
+      throws(given({ connectTimeout: value }), "DialerWebSocketGlobal.layer: connectTimeout")
+    for (const value of [...odd, ...noCounts]) {
+      throws(given({ maxFrameBytes: value }), "DialerWebSocketGlobal.layer: maxFrameBytes")
+      throws(given({ maxHeldBytes: value }), "DialerWebSocketGlobal.layer: maxHeldBytes")
+    }
+    given({ connectTimeout: "2 seconds", maxFrameBytes: 1, maxHeldBytes: undefined })()
   })
 
   it("of DialerStdio.layer", () => {

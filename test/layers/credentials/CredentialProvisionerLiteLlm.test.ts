@@ -206,13 +206,19 @@ class Records extends Map<string, CredentialRecord> {
   }
 }
 
-/** Everything, in real time: the faults are those of real connections. */
-const make = (options: Partial<LiteLlm.Options> = {}) =>
+/** Milliseconds after which a call was in vain, where gateways do not answer, and where a busy machine must not be taken for that. */
+const patience = { short: 500, long: 60_000 }
+
+/**
+ * Everything, in real time: the faults are those of real connections. A mint that was given up is one more key, under an alias
+ * of its own, which is revoked; whoever counts keys has the long patience.
+ */
+const make = (options: Partial<LiteLlm.Options> = {}, callTimeout = patience.long) =>
   Effect.gen(function* () {
     const upstream = yield* gateway
     const disk = new Disk(new Records(upstream.changed))
     const credentials = yield* start(yield* provisioner(upstream, options), disk.store, {
-      callTimeout: 500,
+      callTimeout,
       settle: 100,
       mintRetry: 1,
       revokeRetry: 1,
@@ -261,10 +267,8 @@ describe("a key", () => {
       })
       yield* credentials.release("job_a")
       yield* nothingLeft
-      // A call that times out on a busy machine is made again.
       const deleted = upstream.paths("/key/delete").map(({ body }) => body)
-      expect(deleted.length).toBeGreaterThan(0)
-      for (const body of deleted) expect(body).toEqual({ key_aliases: [credential.id] })
+      expect(deleted).toEqual([{ key_aliases: [credential.id] }])
     })
   )
 
@@ -432,7 +436,7 @@ describe("no key is left alive", () => {
   for (const [name, faults] of Object.entries(minting))
     it.scopedLive(`when a mint meets ${name}`, () =>
       Effect.gen(function* () {
-        const { upstream, disk, credentials, nothingLeft } = yield* make()
+        const { upstream, disk, credentials, nothingLeft } = yield* make({}, patience.short)
         upstream.faults["/key/generate"] = [...faults]
         const minted = yield* Effect.either(credentials.mint(aJob("job_a")))
         expect(minted._tag).toBe(faults.length === 3 ? "Left" : "Right")
@@ -462,7 +466,7 @@ describe("no key is left alive", () => {
   for (const [name, faults] of Object.entries(deleting))
     it.scopedLive(`when a revocation meets ${name}`, () =>
       Effect.gen(function* () {
-        const { upstream, credentials, nothingLeft } = yield* make()
+        const { upstream, credentials, nothingLeft } = yield* make({}, patience.short)
         yield* credentials.mint(aJob("job_a"))
         upstream.faults["/key/delete"] = [...faults]
         yield* credentials.release("job_a")
@@ -588,7 +592,7 @@ describe("secrets", () => {
         see(Array.from(annotations))
       })
       yield* Effect.gen(function* () {
-        const { upstream, disk, credentials } = yield* make()
+        const { upstream, disk, credentials } = yield* make({}, patience.short)
         const quoting = {
           status: 400,
           body: `{"error":{"message":"sk-0-AbCdEfGh and ${masterKey} are bad"}}`

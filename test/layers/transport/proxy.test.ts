@@ -145,6 +145,34 @@ describe("a proxy of the environment", () => {
       })
     )
 
+  for (const elsewhere of [
+    "http://ada:s3cret@192.0.2.1:3128",
+    "proxy.invalid:3128",
+    "socks5://192.0.2.1:1080"
+  ])
+    it.scoped(`elsewhere, as ${elsewhere}, is not where this machine's own runtime is`, () =>
+      Effect.gen(function* () {
+        yield* environment({ ALL_PROXY: elsewhere })
+        expect(yield* exchange(yield* listening())).toEqual(both)
+      })
+    )
+
+  it.scoped("without a scheme, or with spaces around it, is spoken to in plain HTTP", () =>
+    Effect.gen(function* () {
+      const { asked, port } = yield* proxy()
+      for (const name of ["HTTPS_PROXY", "all_proxy"])
+        for (const value of [`127.0.0.1:${port}`, ` http://127.0.0.1:${port} `])
+          yield* Effect.gen(function* () {
+            yield* environment({ [name]: value })
+            const tls = selfSigned()
+            const server = yield* listening({ tls, host: "localhost" })
+            const url = server.address.replace(/\/\/[^:]*:/, "//localhost:")
+            expect(yield* exchange(server, url, { ca: tls.cert })).toEqual(both)
+          }).pipe(Effect.scoped)
+      expect(asked).toHaveLength(4)
+    })
+  )
+
   it.scoped("is not asked by anybody when it is another scheme's", () =>
     Effect.gen(function* () {
       yield* environment({ HTTPS_PROXY: "http://127.0.0.1:1", HTTP_PROXY: "" })

@@ -140,6 +140,11 @@ describe("arcp serve", () => {
     [["--limit", "maxJobsPerSession=abc"], /--limit maxJobsPerSession: expected a number/],
     [["--operator"], /--operator needs a value/],
     [["--cancel-grace-ms", "-1"], /--cancel-grace-ms: expected a duration of zero or more/],
+    [
+      ["--limit", "cancelGraceMs=5", "--cancel-grace-ms", "6"],
+      /choose --cancel-grace-ms or --limit cancelGrace/
+    ],
+    [["--limit", "workspace=/", "--workspace", "/tmp"], /choose --workspace or --limit workspace/],
     [["--heartbeat-sec", "0"], /--heartbeat-sec: expected a positive duration/],
     [["--agents", join(folder, "none.mjs")], /does not load: there is no such file \(ENOENT\)$/m],
     [["--agents", contract], /greet is a contract without a handler\n.*Agent\.handle/],

@@ -3,6 +3,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Backup from "../../../layers/store/care/backup.js"
 import type { BackupFlags } from "../backup.js"
+import { fileOf } from "../db-flags.js"
 import { bytes, count } from "../quantity.js"
 import { inLine, json } from "../text.js"
 import { filesOnly } from "./stored.js"
@@ -10,7 +11,7 @@ import { filesOnly } from "./stored.js"
 export const run = (flags: BackupFlags, file = "") =>
   Effect.gen(function* () {
     yield* filesOnly(flags, "arcp backup", "pg_dump makes a copy of that (docs/postgres.md)")
-    const made = yield* Backup.backup({ filename: flags.db, to: file, replace: flags.force })
+    const made = yield* Backup.backup({ filename: fileOf(flags.db), to: file, replace: flags.force })
     if (flags.json) return yield* Console.log(json(made))
     const holds = [
       count(made.jobs, "job"),

@@ -9,6 +9,7 @@ import { trying } from "../../../layers/store/care/trial.js"
 import type { RuntimeOptions } from "../../../services/runtime/RuntimeOptions.js"
 import { aligned, fitted, stdoutColumns } from "../columns.js"
 import type { StatsFlags } from "../db.js"
+import { fileOf } from "../db-flags.js"
 import { bytes, count } from "../quantity.js"
 import { inLine, json } from "../text.js"
 import { age } from "../time.js"
@@ -82,8 +83,9 @@ export const run = (flags: StatsFlags) =>
     yield* filesOnly(flags, "arcp db stats", "its tables begin with arcp_: psql -c '\\dt+ arcp_*'")
     const options = yield* optionsFrom(flags.limit)
     const now = yield* Clock.currentTimeMillis
-    const due = yield* trying(flags.db, (store) => sweep(store, options, now))
-    const stats = yield* Stats.stats(flags.db)
+    const filename = fileOf(flags.db)
+    const due = yield* trying(filename, (store) => sweep(store, options, now))
+    const stats = yield* Stats.stats(filename)
     const kept = retention(options)
     if (flags.json) {
       const { jobs, kept: keeps, logs, nextAt, sessions, views } = due
@@ -96,9 +98,9 @@ export const run = (flags: StatsFlags) =>
         kept: keeps,
         next_at: next
       }
-      return yield* Console.log(json({ db: flags.db, ...stats, retention: kept, due: isDue }))
+      return yield* Console.log(json({ db: filename, ...stats, retention: kept, due: isDue }))
     }
     const limits = Object.entries(kept).map(([name, value]) => `${name}=${value}`)
-    for (const line of [...lines(flags.db, stats, now), limits.join(" "), ...sweptLines(due, now, "due")])
+    for (const line of [...lines(filename, stats, now), limits.join(" "), ...sweptLines(due, now, "due")])
       yield* Console.log(fitted(line, stdoutColumns()))
   })

@@ -7,6 +7,7 @@ import { sweep } from "../../../layers/runtime/atRest/sweep.js"
 import { owning } from "../../../layers/store/care/ours.js"
 import { trying } from "../../../layers/store/care/trial.js"
 import type { SweepFlags } from "../db.js"
+import { fileOf } from "../db-flags.js"
 import { json } from "../text.js"
 import { optionsFrom } from "./limits.js"
 import { filesOnly } from "./stored.js"
@@ -17,7 +18,7 @@ export const run = (flags: SweepFlags) =>
     yield* filesOnly(flags, "arcp db sweep", "a runtime on it forgets by itself what is due")
     const options = yield* optionsFrom(flags.limit)
     const now = yield* Clock.currentTimeMillis
-    const filename = flags.db
+    const filename = fileOf(flags.db)
     const swept = flags.dryRun
       ? yield* trying(filename, (store) => sweep(store, options, now))
       : yield* owning({ filename, compact: true }, (store) =>

@@ -1,10 +1,9 @@
 /** What `arcp doctor` does. */
-import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import { columnsOf, fitted } from "../columns.js"
+import { fileOf } from "../db-flags.js"
 import type { DoctorFlags } from "../doctor.js"
 import { exitCode, leaving } from "../exit.js"
 import { inLine, json } from "../text.js"
@@ -14,7 +13,7 @@ import type { Finding } from "./doctor/finding.js"
 import { pgChecks } from "./doctor/pgChecks.js"
 import { remoteChecks } from "./doctor/remoteChecks.js"
 import { systemChecks } from "./doctor/systemChecks.js"
-import { checkPg } from "./pgUrl.js"
+import { postgresOf } from "./stored.js"
 
 /** One line: how it is, what was looked at, what was found, and what to do. */
 const line = ({ check, level, said, todo }: Finding): string =>
@@ -24,11 +23,8 @@ export const run = (flags: DoctorFlags) =>
   Effect.gen(function* () {
     if (flags.port < 0 || flags.port > 65_535)
       return yield* new UsageError({ message: "--port takes 0 (any free port) to 65535" })
-    const pg = Option.isSome(flags.pg)
-      ? Option.map(flags.pg, (url) => Redacted.make(url))
-      : yield* Config.option(Config.redacted("ARCP_PG"))
-    if (Option.isSome(pg)) yield* checkPg(Option.isSome(flags.pg) ? "--pg" : "ARCP_PG", pg.value)
-    const store = Option.isSome(pg) ? yield* pgChecks(pg.value) : yield* fileChecks(flags.db)
+    const pg = yield* postgresOf(flags)
+    const store = Option.isSome(pg) ? yield* pgChecks(pg.value) : yield* fileChecks(fileOf(flags.db))
     const found = [
       ...(yield* systemChecks({ ...flags, holder: store.holder })),
       ...store.found,

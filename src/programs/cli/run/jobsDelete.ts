@@ -10,6 +10,7 @@ import { CredentialStore } from "../../../services/credentials/CredentialStore.j
 import { type JobRecord, Store } from "../../../services/store/Store.js"
 import type { Surroundings } from "../Command.js"
 import type { DeleteFlags } from "../db.js"
+import { fileOf } from "../db-flags.js"
 import { count } from "../quantity.js"
 import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
@@ -80,7 +81,7 @@ const atRest = (flags: DeleteFlags, whose: Finding.Whose) =>
             return found
           })
         )
-    const credentials = yield* credentialsOf(flags.db, found.jobs)
+    const credentials = yield* credentialsOf(fileOf(flags.db), found.jobs)
     const verb = flags.dryRun ? "would be deleted" : "deleted"
     for (const job of found.jobs) {
       const { agent, jobId, principal } = job
@@ -97,6 +98,11 @@ const atRest = (flags: DeleteFlags, whose: Finding.Whose) =>
     else
       yield* Console.error(
         `${counted(found.jobs).join(", ")} and ${count(found.sessions.length, "session")} ${verb}`
+      )
+    const open = found.unfinished.length
+    if (flags.dryRun && open > 0 && !flags.cancel)
+      yield* Console.error(
+        `${count(open, "job")} of them ${open === 1 ? "has" : "have"} not ended: that takes --cancel`
       )
     if (credentials > 0)
       yield* Console.error(

@@ -13,12 +13,11 @@ import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import type * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { version } from "../../version.js"
+import { defaultDb } from "../db-flags.js"
 import type { ServeFlags } from "../serve.js"
 import { UsageError } from "../UsageError.js"
 import { checkPg } from "./pgUrl.js"
 import { webhookOf } from "./webhook.js"
-
-const defaultDb = ".arcp/arcp.db"
 
 /** Where everything is kept, and what the log calls that. */
 export type WhereKept = { readonly name: string } & (

@@ -49,6 +49,8 @@ export const limitsOf = (limits: ReadonlyArray<string>): Effect.Effect<Record<st
         const meant = didYouMean(name, names) || `; there are ${names.join(", ")}`
         return yield* new UsageError({ message: `--limit: there is no option ${given}${meant}` })
       }
+      if (Object.hasOwn(input, name))
+        return yield* new UsageError({ message: `--limit: ${name} is given twice; choose one` })
       input[name] = unit === undefined ? parsed(name, value) : `${value} ${unit}`
     }
     return input

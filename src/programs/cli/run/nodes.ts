@@ -5,7 +5,6 @@ import * as Option from "effect/Option"
 import { Nodes } from "../../../services/cluster/Nodes.js"
 import { Store, StoreError } from "../../../services/store/Store.js"
 import { aligned, stdoutColumns } from "../columns.js"
-import { defaultDb } from "../db-flags.js"
 import type { NodesFlags } from "../observe.js"
 import { json } from "../text.js"
 import { age } from "../time.js"
@@ -27,7 +26,7 @@ const openJobs = Effect.gen(function* () {
 
 export const run = (flags: NodesFlags) =>
   Effect.gen(function* () {
-    const url = yield* postgresOf({ db: defaultDb, pg: flags.pg })
+    const url = yield* postgresOf({ db: undefined, pg: flags.pg })
     if (Option.isNone(url))
       return yield* new UsageError({ message: "nodes share a Postgres: give --pg URL, or ARCP_PG" })
     const [NodesPg, beside] = yield* Effect.promise(() =>

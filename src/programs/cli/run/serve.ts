@@ -56,8 +56,15 @@ const directory = (workspace: string): Effect.Effect<string, UsageError> =>
 const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, UsageError> =>
   Effect.gen(function* () {
     const input = yield* limitsOf(flags.limit)
-    for (const [name, { value, unit }] of Object.entries(durations(flags)))
-      if (Option.isSome(value)) input[name] = `${value.value} ${unit}`
+    const twice = (flag: string, name: string) =>
+      new UsageError({ message: `choose ${flag} or --limit ${name}=…, not both` })
+    for (const [name, { flag, unit, value }] of Object.entries(durations(flags))) {
+      if (Option.isNone(value)) continue
+      if (Object.hasOwn(input, name)) return yield* twice(flag, name)
+      input[name] = `${value.value} ${unit}`
+    }
+    if (Option.isSome(flags.workspace) && Object.hasOwn(input, "workspace"))
+      return yield* twice("--workspace", "workspace")
     input["workspace"] = yield* directory(
       resolve(String(input["workspace"] ?? Option.getOrElse(flags.workspace, () => ".")))
     )

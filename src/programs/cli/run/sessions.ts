@@ -10,6 +10,7 @@ import { realName } from "../../../layers/store/sqliteFile.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { Store } from "../../../services/store/Store.js"
 import { aligned, stdoutColumns } from "../columns.js"
+import { fileOf } from "../db-flags.js"
 import type { SessionsFlags } from "../observe.js"
 import { json } from "../text.js"
 import { age } from "../time.js"
@@ -72,7 +73,7 @@ export const run = (flags: SessionsFlags) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const { held, layer } = yield* storedOf(flags)
-    const down = held === undefined ? isDown(flags.db) : !(yield* held)
+    const down = held === undefined ? isDown(fileOf(flags.db)) : !(yield* held)
     const sessions = yield* Effect.provide(found(flags, down, now), layer)
     const newest = [...sessions].sort((a, b) => b.last_seen_at.localeCompare(a.last_seen_at))
     if (flags.json)

@@ -9,13 +9,14 @@ import type { Scope } from "effect/Scope"
 import { owning } from "../../../layers/store/care/ours.js"
 import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
 import type { Store, StoreError, StoreService } from "../../../services/store/Store.js"
-import { defaultDb } from "../db-flags.js"
+import { fileOf } from "../db-flags.js"
+import type { Sourced } from "../Flags.js"
 import { UsageError } from "../UsageError.js"
 import { checkPg } from "./pgUrl.js"
 
 /** Flags that name it. */
 interface StoredFlags {
-  readonly db: string
+  readonly db: Sourced<string> | undefined
   readonly pg: Option.Option<string>
 }
 
@@ -25,7 +26,7 @@ export const postgresOf = ({
   pg
 }: StoredFlags): Effect.Effect<Option.Option<Redacted.Redacted>, UsageError | ConfigError> =>
   Effect.gen(function* () {
-    const isFile = db !== defaultDb
+    const isFile = db !== undefined
     if (isFile && Option.isSome(pg))
       return yield* new UsageError({ message: "choose one of --db FILE and --pg URL" })
     if (isFile) return Option.none()
@@ -55,14 +56,16 @@ export interface Stored {
 export const storedOf = (flags: StoredFlags): Effect.Effect<Stored, UsageError | ConfigError> =>
   Effect.flatMap(postgresOf(flags), (url) =>
     Option.match(url, {
-      onNone: () =>
-        Effect.succeed<Stored>({
-          name: flags.db,
+      onNone: () => {
+        const filename = fileOf(flags.db)
+        return Effect.succeed<Stored>({
+          name: filename,
           flag: "--db",
-          layer: StoreSqlite.layerReadOnly({ filename: flags.db }),
-          owning: (work) => owning({ filename: flags.db, compact: true }, work),
+          layer: StoreSqlite.layerReadOnly({ filename }),
+          owning: (work) => owning({ filename, compact: true }, work),
           held: undefined
-        }),
+        })
+      },
       onSome: (named) =>
         Effect.map(
           Effect.promise(() => import("../../../layers/store/pg/beside.js")),
