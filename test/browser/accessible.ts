@@ -1,4 +1,5 @@
-/** What of a page is hard to read, or cannot be told by who does not see it: contrast, names and headings. */
+/** What of a page is hard to read, or cannot be told by who does not see it. */
+import axe from "axe-core"
 import type { Page } from "playwright-core"
 
 /** Runs in the page: each text with less contrast than WCAG 2 AA asks for, that of fields that are empty among them. */
@@ -59,39 +60,26 @@ const lowContrast = (): ReadonlyArray<string> => {
   return [...found]
 }
 
-/** Roles of what has to have a name. */
-const named = new Set(
-  "button link textbox searchbox combobox listbox checkbox radio slider spinbutton tab table grid image dialog region progressbar meter".split(
-    " "
+/** Runs in the page, where the engine is: what it finds, and where. */
+const found = async (): Promise<ReadonlyArray<string>> => {
+  const { axe } = window as unknown as { readonly axe: typeof import("axe-core") }
+  const { violations } = await axe.run(document, { resultTypes: ["violations"] })
+  return violations.flatMap(({ id, nodes }) =>
+    nodes.slice(0, 5).map(({ html, target }) => `${id}: ${target.join(" ")} ${html.slice(0, 120)}`)
   )
-)
-
-/** Returns what of the accessibility tree has no name, and headings that leave out a level. */
-const nameless = async (page: Page): Promise<ReadonlyArray<string>> => {
-  const devtools = await page.context().newCDPSession(page)
-  const { nodes } = await devtools.send("Accessibility.getFullAXTree")
-  await devtools.detach()
-  const wrong: Array<string> = []
-  let level = 0
-  for (const { ignored, name, properties = [], role } of nodes) {
-    const [called, kind] = [String(name?.value ?? "").trim(), String(role?.value)]
-    if (ignored) continue
-    if (named.has(kind) && called === "") wrong.push(`${kind} without a name`)
-    if (kind !== "heading") continue
-    const own = Number(properties.find((property) => property.name === "level")?.value.value)
-    if (own > level + 1) wrong.push(`heading of level ${own} after one of ${level}: ${called}`)
-    level = own
-  }
-  if (level === 0) wrong.push("no heading")
-  return wrong
 }
 
-/** Returns what is wrong with a page as it is, in both colour schemes. */
+/** Returns what keeps people out of a page as it is, in both colour schemes: what axe finds, and contrast that it leaves to people. */
 export const barriers = async (page: Page): Promise<ReadonlyArray<string>> => {
-  const wrong = [...(await nameless(page))]
+  const devtools = await page.context().newCDPSession(page)
+  // Not as a script of the page's, which its policy would not let in.
+  await devtools.send("Runtime.evaluate", { expression: axe.source })
+  await devtools.detach()
+  const wrong: Array<string> = []
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme })
-    for (const text of await page.evaluate(lowContrast)) wrong.push(`${colorScheme}: ${text}`)
+    for (const text of [...(await page.evaluate(lowContrast)), ...(await page.evaluate(found))])
+      wrong.push(`${colorScheme}: ${text}`)
   }
   return wrong
 }

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url"
 import { type Browser, chromium, type Page } from "playwright-core"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { barriers } from "./accessible.js"
+import { hearing } from "./hearing.js"
 import { browser as browserOf, start } from "./host.js"
 import { belowPrefix } from "./prefixed.js"
 import { astray } from "./walking.js"
@@ -65,6 +66,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
   ) => {
     const page = await browser.newPage({ colorScheme: scheme, viewport: { width, height } })
     page.setDefaultTimeout(30_000)
+    const heard = await hearing(page)
     const wrong: Array<string> = []
     page.on("console", (message) => {
       // That a runtime has no metrics is no mistake of the page's.
@@ -83,7 +85,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     })
     await login(page)
     await page.goto(`${home()}${place}`)
-    return { page, wrong }
+    return { page, wrong, heard }
   }
   const shot = async (page: Page, name: string) => {
     if (shots !== undefined)
@@ -153,6 +155,8 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.strictEqual(page.url(), `${home()}#/jobs`)
     assert.strictEqual(await kept(), null)
     assert.strictEqual(await page.evaluate(() => document.activeElement?.textContent), "Do not use it")
+    // As whom, before anything is done with it.
+    await question.getByText("It is that of local.").waitFor()
     await page.keyboard.press("Escape")
     await question.waitFor({ state: "detached" })
     assert.strictEqual(await kept(), null)
@@ -160,12 +164,13 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.goto(`${home()}#token=${said.token}`)
     await question.getByRole("button", { name: "Log in with it" }).click()
     await page.waitForSelector(".connection[data-state=Connected]")
+    await page.locator(".who", { hasText: "logged in as local" }).waitFor()
     // Whoever is logged in is asked, whatever the link brings, and also when the page is not loaded again.
     for (const link of ["#token=another", said.console.replace(/^[^#]*/, ""), "#code=nope"])
       for (const fresh of [true, false]) {
         if (fresh) await page.goto("about:blank")
         await page.goto(`${home()}${link}`)
-        await question.waitFor()
+        await question.getByText("You are logged in as local, and stay so").waitFor()
         await page.waitForSelector(".connection[data-state=Connected]")
         assert.strictEqual(page.url(), `${home()}#/jobs`)
         assert.strictEqual(await kept(), said.token)
@@ -389,6 +394,12 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.locator(".gauge", { hasText: "Memory" }).locator("polyline").waitFor({ state: "attached" })
     const said = (await page.textContent("main")) ?? ""
     for (const name of ["Commit, mean", "Delivery lag", "Events"]) assert.include(said, name)
+    // The figures are before those of whom there may be many.
+    assert.deepStrictEqual(await page.locator("main h2").allTextContents(), [
+      "Agents",
+      "Server",
+      "Who is connected"
+    ])
     assert.notMatch(said, /e-\d|NaN|undefined/)
     await shot(page, "runtime")
     await page.route("**/metrics", (route) => route.fulfill({ status: 403, body: "no" }))
@@ -402,6 +413,24 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.getByLabel("Token for the metrics").fill("m")
     await page.getByRole("button", { name: "Read" }).click()
     await page.locator(".gauge", { hasText: "Memory" }).waitFor()
+    const node = { state: "alive", version: "0.1.0", started_at: new Date().toISOString(), silent_ms: 9_000 }
+    await page.route("**/v1/nodes", (route) =>
+      route.fulfill({
+        json: {
+          more: true,
+          nodes: [
+            { ...node, name: "a", self: true, address: "10.0.0.1:7777", jobs: 3, sessions: 2 },
+            { ...node, name: "<b>\u202E", self: false, state: "gone", jobs: 0, sessions: 0 }
+          ]
+        }
+      })
+    )
+    await page.reload()
+    const rows = page.getByRole("table", { name: "nodes" }).locator("tbody tr")
+    await rows.first().waitFor()
+    const [first = "", second = ""] = await rows.allTextContents()
+    assert.match(first, /^a says this.*alive.*10\.0\.0\.1:7777/)
+    assert.match(second, /^<b>⟨U\+202E⟩.*silent for 9\.0 s/)
     assert.deepStrictEqual(wrong, [])
     await page.close()
   })
@@ -425,10 +454,13 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
   })
 
   it("says what to do about a job that failed", async () => {
-    const { page } = await open()
+    const { heard, page } = await open()
     await submit(page, "breaks", {})
     await ended(page, "error")
     assert.match((await page.textContent(".problem")) ?? "", /INTERNAL_ERROR.*submit it again/)
+    // Whoever does not see it hears of it once.
+    await heard.until(/the job is failed: /)
+    assert.strictEqual((await heard.all()).filter((text) => /failed|INTERNAL_ERROR/.test(text)).length, 1)
     await shot(page, "failed")
     await page.close()
   })
@@ -667,6 +699,29 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await opened.page.close()
   })
 
+  it("tells those who do not see it what becomes of many jobs, as the sum of it", async () => {
+    const { heard, page, wrong } = await open()
+    await page.waitForSelector(".jobs tbody tr, .empty")
+    await heard.clear()
+    const many = 60
+    for (let i = 0; i < many; i++)
+      await fetch(new URL("/v1/jobs", home()), {
+        method: "POST",
+        headers: { authorization: `Bearer ${said.token}`, "content-type": "application/json" },
+        body: JSON.stringify({ agent: "breaks", input: {} })
+      })
+    const sum = async (what: string) =>
+      (await heard.all()).reduce(
+        (n, text) => n + Number(new RegExp(`(\\d+) ${what}`).exec(text)?.[1] ?? 0),
+        0
+      )
+    while ((await sum("failed")) < many) await heard.more()
+    assert.deepStrictEqual([await sum("new jobs?"), await sum("failed")], [many, many])
+    assert.isAtMost((await heard.all()).length, 8)
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
   it("lists the jobs of others to whom may see them, and filters by whose they are", async () => {
     const shared = await start(
       ...[
@@ -708,6 +763,14 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       assert.match((await whose())[0] ?? "", /worker/)
       await page.getByLabel("Principal").selectOption("")
       await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 2)
+      await page.locator(".who", { hasText: "watcher" }).waitFor()
+      // Who comes next in the same tab sees nothing of who was there.
+      await page.getByRole("button", { name: "Log out" }).click()
+      await page.fill("#token", "o")
+      await page.getByRole("button", { name: "Log in", exact: true }).click()
+      await page.locator(".who", { hasText: "worker" }).waitFor()
+      await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 1)
+      assert.notInclude((await page.textContent("main")) ?? "", "watcher")
       await page.close()
     } finally {
       shared.stop()

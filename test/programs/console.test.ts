@@ -1,9 +1,11 @@
 /** What the console makes of events, addresses, schemas and texts, without a browser. */
 import * as fc from "effect/FastCheck"
 import { assert, describe, it } from "vitest"
+import { Announcements, Tidings } from "../../src/programs/console/model/announcements.js"
 import * as At from "../../src/programs/console/model/at.js"
 import { asCode, asCommand, durationMs, quoted } from "../../src/programs/console/model/copies.js"
 import * as JobModel from "../../src/programs/console/model/JobModel.js"
+import { JobTable, letsThrough } from "../../src/programs/console/model/JobTable.js"
 import { budgets, sentences } from "../../src/programs/console/model/lease.js"
 import * as Markdown from "../../src/programs/console/model/markdown.js"
 import * as Prometheus from "../../src/programs/console/model/prometheus.js"
@@ -13,7 +15,7 @@ import { fieldOf, initial, missing } from "../../src/programs/console/model/sche
 import { duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
 import { rowsOf } from "../../src/programs/console/model/timeline.js"
 import { between, moved, showing, tick, zoomed } from "../../src/programs/console/model/zoom.js"
-import { jobStatuses } from "../../src/protocol/JobStatus.js"
+import { type JobStatus, jobStatuses } from "../../src/protocol/JobStatus.js"
 import type { JobEvent } from "../../src/services/client/ArcpClient.js"
 
 let seq = 0
@@ -330,6 +332,46 @@ describe("the console's model", () => {
     assert.strictEqual(durationMs("10m"), 600_000)
     assert.isUndefined(durationMs("soon"))
     assert.strictEqual(duration(3_661_000), "1 h 1 min")
+  })
+
+  it("says the sum of much that happens, and of two things about the same the newer", () => {
+    const line = new Announcements()
+    for (let i = 0; i < 1_000; i++) line.add(`${i} jobs`, "jobs")
+    line.add("copied")
+    line.add("copied")
+    assert.deepStrictEqual([line.next(), line.next(), line.next()], ["999 jobs", "copied", undefined])
+    for (let i = 0; i < 1_000; i++) line.add(`thing ${i}`)
+    assert.strictEqual(line.next(), "thing 996")
+    const tidings = new Tidings()
+    assert.isUndefined(tidings.told())
+    for (let i = 0; i < 1_200; i++) tidings.take(undefined, "running")
+    for (let i = 0; i < 3; i++) tidings.take("running", "success")
+    tidings.take("running", "error")
+    tidings.take("error", "error")
+    assert.strictEqual(tidings.told(), "1\u202f200 new jobs, 3 done, 1 failed")
+    assert.isUndefined(tidings.told())
+  })
+
+  it("tells who watches the list of what is new in it, and of nothing else", () => {
+    const table = new JobTable()
+    const heard: Array<string> = []
+    const away = table.watch(({ status }, before) =>
+      heard.push(`${before?.status ?? "nothing"} to ${status}`)
+    )
+    const entry = (status: JobStatus, agent = "a@1.0.0") => ({
+      ...{ job_id: "j", agent, status, lease: {}, parent_job_id: null },
+      created_at: at(0),
+      last_event_seq: 0
+    })
+    for (const status of ["pending", "pending", "running", "success"] as const) table.take([entry(status)])
+    away()
+    table.take([entry("error")])
+    assert.deepStrictEqual(heard, ["nothing to pending", "pending to running", "running to success"])
+    const only = { ...Route.noFilters, agent: "a", status: ["running" as const] }
+    assert.deepStrictEqual(
+      [letsThrough(only, 0)(entry("error")), letsThrough(only, 0, { ofAnyStatus: true })(entry("error"))],
+      [false, true]
+    )
   })
 
   it("reads what Prometheus reads", () => {

@@ -223,6 +223,44 @@ const sessions = HttpApiEndpoint.get("sessions", "/v1/sessions")
   )
   .annotate(OpenApi.Summary, "Sessions of those whose jobs one may list, newest first")
 
+const me = HttpApiEndpoint.get("me", "/v1/me")
+  .addSuccess(
+    Schema.Struct({
+      principal: Schema.String,
+      agents: optional(
+        Schema.Array(Schema.String).annotations({
+          description: "those that the token may use; left out: all"
+        })
+      ),
+      expires_at: optional(text("when the token ends"))
+    })
+  )
+  .annotate(OpenApi.Summary, "Whose the token is")
+
+const nodes = HttpApiEndpoint.get("nodes", "/v1/nodes")
+  .addSuccess(
+    Schema.Struct({
+      nodes: Schema.Array(
+        Schema.Struct({
+          name: Schema.String,
+          self: Schema.Boolean.annotations({ description: "whether it is the one that answers" }),
+          state: text("alive, or gone: it has not said so within its expiry"),
+          address: optional(text("HOST:PORT, as it was advertised")),
+          version: Schema.String,
+          started_at: Schema.String,
+          silent_ms: Schema.Int,
+          jobs: Schema.Int.annotations({ description: "jobs of it that have not ended" }),
+          sessions: Schema.Int.annotations({ description: "sessions of it that are connected" })
+        })
+      ),
+      more: Schema.Boolean.annotations({ description: "whether there are more jobs than were counted" })
+    })
+  )
+  .annotate(
+    OpenApi.Summary,
+    "Nodes of the cluster, for observers and operators; none of a runtime that is alone"
+  )
+
 const group = HttpApiGroup.make("v1", { topLevel: true })
   .add(submit)
   .add(list)
@@ -235,6 +273,8 @@ const group = HttpApiGroup.make("v1", { topLevel: true })
   .add(answer)
   .add(agents)
   .add(sessions)
+  .add(me)
+  .add(nodes)
   .addError(problem(400, "malformed"))
   .addError(problem(401, "no token, or one that is not known or has ended"))
   .addError(problem(403, "the lease or the policy refuses"))

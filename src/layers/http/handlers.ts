@@ -25,7 +25,7 @@ import * as Results from "./results.js"
 /** What handlers work on. */
 export interface HandlerServices {
   readonly jobs: Jobs["Type"]
-  readonly sessions: Pick<Sessions["Type"], "forget" | "list">
+  readonly sessions: Pick<Sessions["Type"], "forget" | "list" | "nodes">
   readonly maxBodyBytes: number
   readonly heartbeat: Duration.Duration
   /** Streams and waits of one principal at the most, and who counts them. */
@@ -228,8 +228,9 @@ const events =
       const asked = yield* headers
       const format = yield* accepted(asked["accept"], [Events.eventStream, Events.jsonLines])
       const after = yield* Events.afterOf(asked["last-event-id"], call.query.get("after") ?? undefined)
-      const following = yield* followed(services, call)
+      // First: who has too many is refused without a look into the store.
       yield* streaming(services, call)
+      const following = yield* followed(services, call)
       return yield* Events.answer(
         {
           jobId: idOf(call),
@@ -249,8 +250,8 @@ const result =
   (call) =>
     Effect.gen(function* () {
       const asked = yield* headers
-      const following = yield* followed(services, call)
       yield* streaming(services, call)
+      const following = yield* followed(services, call)
       return yield* Results.answer(following, {
         jobId: idOf(call),
         giveUp: call.giveUp,
@@ -371,6 +372,44 @@ const sessions =
       })
     })
 
+const me =
+  (_services: HandlerServices): Handler =>
+  ({ identity: { agents: mayUse, expiresAt, principal } }) =>
+    Effect.gen(function* () {
+      yield* jsonOnly
+      return respond({
+        principal,
+        ...(mayUse === undefined ? {} : { agents: mayUse }),
+        ...(expiresAt === undefined || !Number.isFinite(expiresAt)
+          ? {}
+          : { expires_at: timestamp(expiresAt) })
+      })
+    })
+
+const nodes =
+  ({ sessions }: HandlerServices): Handler =>
+  ({ identity }) =>
+    Effect.gen(function* () {
+      yield* jsonOnly
+      const { hasMore, nodes: listed } = yield* sessions.nodes(identity)
+      return respond({
+        nodes: listed.map(
+          ({ address, isAlive, isSelf, jobs, name, sessions: held, silentFor, startedAt, version }) => ({
+            name,
+            self: isSelf,
+            state: isAlive ? "alive" : "gone",
+            ...(address === undefined ? {} : { address }),
+            version,
+            started_at: timestamp(startedAt),
+            silent_ms: Math.round(silentFor),
+            jobs,
+            sessions: held
+          })
+        ),
+        more: hasMore
+      })
+    })
+
 /** Gives back what it uses before the answer is sent, which may take its time. */
 const whole =
   (handler: Handler): Handler =>
@@ -389,5 +428,7 @@ export const make = (services: HandlerServices): Readonly<Record<Name, Handler>>
   removeAll: whole(removeAll(services)),
   answer: whole(answer(services)),
   agents: whole(agents(services)),
-  sessions: sessions(services)
+  sessions: sessions(services),
+  me: me(services),
+  nodes: whole(nodes(services))
 })

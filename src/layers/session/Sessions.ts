@@ -31,6 +31,7 @@ import * as Identifying from "./identifying.js"
 import { Keeper } from "./Keeper.js"
 import * as Listing from "./listing.js"
 import * as Measuring from "./measuring.js"
+import * as Nodes from "./nodes.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
 import { type SessionEntry, SessionTable } from "./SessionTable.js"
@@ -220,6 +221,7 @@ export const make = Effect.gen(function* () {
     isStopping: Effect.sync(stopping),
     authenticate: Identifying.make({ auth: yield* Auth, options, failedLogins, stopping, halted }),
     list: Listing.make(table, policy),
+    nodes: yield* Nodes.make({ cluster, store, policy }),
     shutdown: ending.run
   })
 })

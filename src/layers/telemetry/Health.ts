@@ -2,7 +2,7 @@
  * `/healthz`, `/readyz` and `/metrics`, as apps for any HTTP server of `@effect/platform`, and mounted beside the endpoint of a
  * server of this package.
  */
-import * as Headers from "@effect/platform/Headers"
+import type * as Headers from "@effect/platform/Headers"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Effect from "effect/Effect"
@@ -59,19 +59,13 @@ export const readyz: Effect.Effect<App, never, EventLog | Sessions> = Effect.map
  */
 export type Readers = "local" | "all" | Redacted.Redacted
 
-/** What a proxy adds to a request. */
-const forwarding = [
-  "forwarded",
-  "via",
-  "x-forwarded-for",
-  "x-forwarded-host",
-  "x-forwarded-proto",
-  "x-real-ip"
-]
+/** Headers that a proxy adds to a request, whatever it says in them: of any of the kind, in any proxy's words. */
+const forwarding =
+  /^(?:forwarded|via|x-forwarded(?:-.*)?|x-(?:real|client|cluster-client|original-forwarded)-(?:ip|for)|true-client-ip|cf-connecting-ip|fastly-client-ip)$/
 
 const isLocal = ({ headers, remoteAddress }: HttpServerRequest.HttpServerRequest): boolean =>
   Option.exists(remoteAddress, (address) => isLoopback(address.replace(/^::ffff:/i, ""))) &&
-  !forwarding.some((name) => Headers.has(headers, name))
+  !Object.keys(headers).some((name) => forwarding.test(name))
 
 /** Makes what answers with the metrics of this process, as Prometheus reads them. Default: `local`. */
 export const metrics = (readers: Readers = "local"): Effect.Effect<App, never, Metrics | Secrets> =>

@@ -6,7 +6,7 @@ import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import * as HttpClient from "@effect/platform/HttpClient"
 import { RequestError } from "@effect/platform/HttpClientError"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
-import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
@@ -32,10 +32,35 @@ const retries = Schedule.jittered(
   Schedule.union(Schedule.exponential("200 millis"), Schedule.spaced("1 second"))
 )
 
+/** What is wrong with this request, and may not be with the next. */
+const refusing: ReadonlySet<number> = new Set([400, 413, 500])
+
 class NotSent extends Data.TaggedError("NotSent")<{
   readonly message: string
   readonly mayPass: boolean
+  /** Milliseconds before which the collector does not want to be asked again. */
+  readonly pause?: number
+  readonly isRefused?: boolean
 }> {}
+
+/** Milliseconds that a `Retry-After` asks for; none where it says nothing that is one. */
+const pauseOf = (header: string | undefined): number => {
+  if (header === undefined) return 0
+  const pause = /^\d{1,9}$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - Date.now()
+  return Number.isFinite(pause) ? Math.max(0, pause) : 0
+}
+
+/** Returns what an answer says that is no success. */
+const refusal = (response: HttpClientResponse.HttpClientResponse, timeoutMs: number): NotSent => {
+  const { headers, status } = response
+  const pause = pauseOf(headers["retry-after"])
+  return new NotSent({
+    message: `it answers ${status}`,
+    mayPass: passing.has(status) && pause < timeoutMs,
+    pause,
+    isRefused: refusing.has(status)
+  })
+}
 
 const reasonOf = (cause: unknown): string => {
   const named = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause
@@ -61,17 +86,19 @@ const placeOf = ({ url }: Target): string => {
 
 /** Sends once. */
 const once = (
-  sending: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown, Scope.Scope>
+  sending: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown, Scope.Scope>,
+  timeoutMs: number
 ): Effect.Effect<HttpClientResponse.HttpClientResponse, NotSent> =>
   sending.pipe(
     Effect.mapError((error) => new NotSent({ message: reasonOf(error), mayPass: true })),
     Effect.flatMap((response) =>
       response.status >= 200 && response.status < 300
         ? Effect.as(drained(response), response)
-        : new NotSent({ message: `it answers ${response.status}`, mayPass: passing.has(response.status) })
+        : refusal(response, timeoutMs)
     ),
     // What of the answer was not read ends with its scope.
-    Effect.scoped
+    Effect.scoped,
+    Effect.tapError(({ mayPass, pause = 0 }) => (mayPass ? Effect.sleep(pause) : Effect.void))
   )
 
 /**
@@ -111,15 +138,24 @@ export const make = (
     const toEnd = yield* toItsEnd(patience)
     let underway = 0
     let isFailing = false
-    const failed = (request: HttpClientRequest.HttpClientRequest, { message }: NotSent) => {
+    const failed = (
+      request: HttpClientRequest.HttpClientRequest,
+      { isRefused = false, message }: NotSent
+    ) => {
       const said = isFailing
         ? Effect.void
         : Effect.logWarning(
             `${signal} could not be sent to ${placeOf(target)}, and are dropped until they can: ${message}`
           )
       isFailing = true
-      // As a mistake, which whoever exports does not try again.
-      return Effect.zipRight(said, new RequestError({ request, reason: "Encode", description: message }))
+      return Effect.zipRight(
+        said,
+        isRefused
+          ? // Whoever exports would send nothing for a minute, although only this one was not taken.
+            Effect.succeed(HttpClientResponse.fromWeb(request, new Response()))
+          : // As a mistake, which whoever exports does not try again.
+            new RequestError({ request, reason: "Encode", description: message })
+      )
     }
     const sent = Effect.suspend(() => {
       const said = isFailing ? Effect.logInfo(`${signal} are sent to ${placeOf(target)} again`) : Effect.void
@@ -132,7 +168,10 @@ export const make = (
           return failed(request, new NotSent({ message: "too much is underway", mayPass: false }))
         underway++
         const sending = base.execute(request)
-        return once(Effect.provideService(sending, FetchHttpClient.RequestInit, { redirect: "manual" })).pipe(
+        return once(
+          Effect.provideService(sending, FetchHttpClient.RequestInit, { redirect: "manual" }),
+          target.timeoutMs
+        ).pipe(
           Effect.retry({ schedule: retries, while: ({ mayPass }) => mayPass }),
           Effect.timeoutFail({
             duration: Duration.millis(target.timeoutMs),

@@ -2,8 +2,9 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
-import type { InternalError, Unauthenticated } from "../../protocol/Errors.js"
+import type { InternalError, PermissionDenied, Unauthenticated } from "../../protocol/Errors.js"
 import type { Identity } from "../auth/Auth.js"
+import type { SeenNode } from "../cluster/Nodes.js"
 import type { Connection, Peer } from "../transport/Transport.js"
 
 /** A session as those see it who may list it. */
@@ -18,6 +19,23 @@ export interface ListedSession {
   readonly lastSeenAt: number
   /** Events that it was sent, or is owed, and has not acknowledged; `undefined` where it acknowledges none. */
   readonly lag: number | undefined
+}
+
+/** A node of the cluster as those see it who run it. */
+export interface ListedNode extends SeenNode {
+  /** Whether it is the one that was asked. */
+  readonly isSelf: boolean
+  /** Jobs of it that have not ended, of those that were counted. */
+  readonly jobs: number
+  /** Sessions of it that are connected. */
+  readonly sessions: number
+}
+
+/** The nodes of the cluster. */
+export interface ListedNodes {
+  readonly nodes: ReadonlyArray<ListedNode>
+  /** Whether there are more jobs than were counted. */
+  readonly hasMore: boolean
 }
 
 /** Serves the connections of a transport: one session each, which outlives its connection (§6). */
@@ -41,6 +59,11 @@ export class Sessions extends Context.Tag("arcp/services/Sessions")<
     ) => Effect.Effect<Identity, Unauthenticated | InternalError>
     /** Returns the sessions of those whose jobs this identity may list, in the order in which they were opened. */
     readonly list: (identity: Identity) => Effect.Effect<ReadonlyArray<ListedSession>>
+    /**
+     * Returns the nodes of the cluster, to an identity that may list, or have deleted, everybody's jobs: none of a runtime that is alone. The
+     * answer is a few seconds old at the most. Fails with `InternalError` when the store does not answer.
+     */
+    readonly nodes: (identity: Identity) => Effect.Effect<ListedNodes, PermissionDenied | InternalError>
     /**
      * Ends the sessions of a principal for good, those that are connected too: they cannot be resumed. Their jobs go on. Returns
      * how many there were.

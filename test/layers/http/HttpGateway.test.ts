@@ -443,6 +443,17 @@ describe("who asks", () => {
     })
   )
 
+  it.scopedLive("a token is told whose it is, and what it may", () =>
+    test(async ({ ask }) => {
+      expect((await json(ask("/v1/me"))).body).toEqual({ principal: "alice" })
+      expect((await json(ask("/v1/me", { token: "narrow" }))).body).toEqual({
+        principal: "alice",
+        agents: ["echo"]
+      })
+      expect((await json(ask("/v1/me", { token: "nobody's" }))).status).toBe(401)
+    })
+  )
+
   it.scopedLive("sessions are shared by those who may do the same, few, and let go", () =>
     Effect.gen(function* () {
       const { ask } = yield* served({ gateway: { maxSessions: 1, idle: "1 minute" } })
@@ -714,6 +725,8 @@ describe("documents", () => {
         "/v1/jobs/{id}/events",
         "/v1/jobs/{id}/inputs/{inputId}",
         "/v1/jobs/{id}/result",
+        "/v1/me",
+        "/v1/nodes",
         "/v1/sessions"
       ])
       // An operation that says nothing of its own needs what the document says: a token.

@@ -10,11 +10,14 @@ import * as Auth from "../../../src/layers/auth/Auth.js"
 import * as HttpGateway from "../../../src/layers/http/HttpGateway.js"
 import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
+import * as WebConsole from "../../../src/layers/transport/WebConsole.js"
 import { agents } from "../../../src/programs/agents/conformance.js"
 import type { Auth as AuthTag } from "../../../src/services/auth/Auth.js"
 import type { Policy } from "../../../src/services/auth/Policy.js"
+import { Cluster, type ClusterService } from "../../../src/services/cluster/Cluster.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { Sessions } from "../../../src/services/session/Sessions.js"
+import type { Store } from "../../../src/services/store/Store.js"
 import { TransportServer } from "../../../src/services/transport/Transport.js"
 
 export interface ServedOptions {
@@ -23,6 +26,12 @@ export interface ServedOptions {
   readonly options?: RuntimeOptions.Input
   readonly auth?: Layer.Layer<AuthTag>
   readonly policy?: Layer.Layer<Policy>
+  /** Serves the console too. */
+  readonly console?: boolean
+  /** What it is kept in; else memory. */
+  readonly store?: Layer.Layer<Store>
+  /** Makes the runtime a node. */
+  readonly cluster?: ClusterService
 }
 
 const identities = Auth.layerStatic({
@@ -40,21 +49,38 @@ export interface Asking extends RequestInit {
 }
 
 /** Starts a runtime; gives its address, what asks it, and its door. */
-export const served = ({ auth = identities, gateway, options, policy, transport }: ServedOptions = {}) =>
+export const served = ({
+  auth = identities,
+  cluster,
+  console = false,
+  gateway,
+  options,
+  policy,
+  store,
+  transport
+}: ServedOptions = {}) =>
   Effect.gen(function* () {
+    const parts = {
+      options: { shutdownGrace: 0, ...options },
+      ...(policy === undefined ? {} : { policy })
+    }
+    const runtime =
+      store === undefined
+        ? Runtime.layerMemory(parts)
+        : Layer.orDie(Layer.provideMerge(Runtime.layer(parts), store))
     const services = yield* Layer.build(
       Runtime.serve().pipe(
         Layer.provideMerge(
-          TransportWebSocket.layer({ port: 0, ...transport, routes: HttpGateway.layer(gateway) })
-        ),
-        Layer.provideMerge(
-          Runtime.layerMemory({
-            options: { shutdownGrace: 0, ...options },
-            ...(policy === undefined ? {} : { policy })
+          TransportWebSocket.layer({
+            port: 0,
+            ...transport,
+            routes: Layer.merge(HttpGateway.layer(gateway), console ? WebConsole.layer() : Layer.empty)
           })
         ),
+        Layer.provideMerge(runtime),
         Layer.provide(Registry.layer(agents)),
         Layer.provide(auth),
+        Layer.provide(cluster === undefined ? Layer.empty : Layer.succeed(Cluster, cluster)),
         Layer.provide(Layer.mergeAll(NodeContext.layer, FetchHttpClient.layer))
       )
     )

@@ -144,7 +144,18 @@ describe("health over HTTP", () => {
       assert.strictEqual(told.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8")
       assert.isDefined(readExposition(told.body).get("arcp_sessions"))
       // Through a proxy, and from a page, they are not.
-      assert.strictEqual((yield* at("/metrics", { headers: { "x-forwarded-for": "192.0.2.1" } })).status, 403)
+      for (const name of [
+        ...[
+          "Forwarded",
+          "Via",
+          "X-Forwarded-For",
+          "X-Forwarded-Port",
+          "X-Forwarded-Server",
+          "X-Forwarded-Prefix"
+        ],
+        ...["X-Real-IP", "X-Client-IP", "X-Original-Forwarded-For", "True-Client-IP", "CF-Connecting-IP"]
+      ])
+        assert.strictEqual((yield* at("/metrics", { headers: { [name]: "" } })).status, 403, name)
       assert.strictEqual((yield* at("/metrics", { headers: { origin: "https://evil.example" } })).status, 403)
       assert.strictEqual((yield* at("/metrics", { headers: { host: "evil.example" } })).status, 403)
       yield* Context.get(context, Sessions).shutdown

@@ -330,6 +330,45 @@ describe("OTLP", () => {
     })
   )
 
+  it.scopedLive("waits as long as it is told to, and loses what is refused and nothing else", () =>
+    Effect.gen(function* () {
+      const sink = yield* collector()
+      const said: Array<string> = []
+      const times: Array<number> = []
+      // Too soon, then too large; broken; malformed; and then as it should be.
+      const statuses = [429, 413, 500, 400]
+      const taken = new Set<string>()
+      sink.answer((response, { body }) => {
+        const status = statuses[times.length] ?? 200
+        times.push(performance.now())
+        if (status === 200) for (const [name = ""] of `${body}`.matchAll(/span \d/g)) taken.add(name)
+        response.writeHead(status, status === 429 ? { "retry-after": "1" } : {}).end("{}")
+      })
+      yield* Effect.gen(function* () {
+        for (const [i, answers] of [2, 1, 1, 1].entries()) {
+          const seen = times.length
+          yield* Effect.withSpan(Effect.void, `span ${i}`)
+          yield* sink.until(() => times.length >= seen + answers)
+        }
+      }).pipe(
+        exporting(
+          {
+            ...quick,
+            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${sink.url}/v1/traces`,
+            OTEL_EXPORTER_OTLP_PROTOCOL: "http/json"
+          },
+          said
+        )
+      )
+      assert.deepStrictEqual([...taken], ["span 3"])
+      assert.deepStrictEqual(
+        said.map((line) => line.replace(/ to http.*/, "")),
+        ["traces could not be sent", "traces are sent"]
+      )
+      assert.isAtLeast((times[1] ?? 0) - (times[0] ?? 0), 950)
+    })
+  )
+
   it.effect("does nothing without a variable, when it is disabled, or is told what it cannot do", () =>
     Effect.gen(function* () {
       const of = (environment: Environment) => Effect.withConfigProvider(settings, provider(environment))

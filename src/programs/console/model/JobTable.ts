@@ -26,8 +26,27 @@ export const tookMs = (entry: Entry, now: number): number => {
   )
 }
 
+/** Returns what tells whether filters let an entry through, whatever its status with `ofAnyStatus`. */
+export const letsThrough = (
+  filters: Filters,
+  now: number,
+  { ofAnyStatus = false }: { readonly ofAnyStatus?: boolean } = {}
+): ((entry: Entry) => boolean) => {
+  const after = filters.since === "" ? Number.NEGATIVE_INFINITY : now - sinceMs(filters.since)
+  return (entry) =>
+    (ofAnyStatus || filters.status.length === 0 || filters.status.includes(entry.status)) &&
+    (filters.agent === "" || entry.agent === filters.agent || entry.agent.startsWith(`${filters.agent}@`)) &&
+    (filters.principal === "" || principalOf(entry) === filters.principal) &&
+    (!filters.waiting || (entry.waiting_for?.length ?? 0) > 0) &&
+    Date.parse(entry.created_at) >= after
+}
+
+/** Hears of an entry that is new, or is not as it was. */
+export type OnChange = (entry: Entry, before: Entry | undefined) => void
+
 export class JobTable {
   readonly #entries = new Map<string, Entry>()
+  readonly #watchers = new Set<OnChange>()
 
   get size(): number {
     return this.#entries.size
@@ -35,6 +54,19 @@ export class JobTable {
 
   get(jobId: string): Entry | undefined {
     return this.#entries.get(jobId)
+  }
+
+  /** All that are known, in no order. */
+  get entries(): Iterable<Entry> {
+    return this.#entries.values()
+  }
+
+  /** Calls back for each change, until the answer is called. */
+  watch(onChange: OnChange): () => void {
+    this.#watchers.add(onChange)
+    return () => {
+      this.#watchers.delete(onChange)
+    }
   }
 
   /** Takes entries of a listing; tells whether anything is new. */
@@ -49,6 +81,7 @@ export class JobTable {
         String(known.waiting_for) === String(entry.waiting_for)
       if (same) continue
       this.#entries.set(entry.job_id, entry)
+      for (const onChange of this.#watchers) onChange(entry, known)
       changed = true
     }
     if (this.#entries.size > most)
@@ -80,28 +113,19 @@ export class JobTable {
   /** Jobs of each status, among those that the other filters let through. */
   counts(filters: Filters, now: number): ReadonlyMap<JobStatus, number> {
     const counts = new Map<JobStatus, number>()
-    for (const { status } of this.shown({ ...filters, status: [] }, now))
-      counts.set(status, (counts.get(status) ?? 0) + 1)
+    const isShown = letsThrough(filters, now, { ofAnyStatus: true })
+    for (const entry of this.#entries.values())
+      if (isShown(entry)) counts.set(entry.status, (counts.get(entry.status) ?? 0) + 1)
     return counts
   }
 
   /** The jobs that the filters let through, newest first. */
   shown(filters: Filters, now: number): ReadonlyArray<Entry> {
-    const after = filters.since === "" ? Number.NEGATIVE_INFINITY : now - sinceMs(filters.since)
-    const shown: Array<Entry> = []
-    for (const entry of this.#entries.values())
-      if (
-        (filters.status.length === 0 || filters.status.includes(entry.status)) &&
-        (filters.agent === "" ||
-          entry.agent === filters.agent ||
-          entry.agent.startsWith(`${filters.agent}@`)) &&
-        (filters.principal === "" || principalOf(entry) === filters.principal) &&
-        (!filters.waiting || (entry.waiting_for?.length ?? 0) > 0) &&
-        Date.parse(entry.created_at) >= after
+    const isShown = letsThrough(filters, now)
+    return [...this.#entries.values()]
+      .filter(isShown)
+      .sort((a, b) =>
+        a.created_at === b.created_at ? (a.job_id < b.job_id ? 1 : -1) : a.created_at < b.created_at ? 1 : -1
       )
-        shown.push(entry)
-    return shown.sort((a, b) =>
-      a.created_at === b.created_at ? (a.job_id < b.job_id ? 1 : -1) : a.created_at < b.created_at ? 1 : -1
-    )
   }
 }

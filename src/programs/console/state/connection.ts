@@ -124,6 +124,9 @@ export const cancelJob = (jobId: string): Promise<void> => {
   )
 }
 
+/** Whether somebody has been logged in since the page was loaded, of whom there is something in it. */
+let hasBeenIn = false
+
 const session = (token: string) =>
   Effect.gen(function* () {
     const made = yield* ArcpClient.make({
@@ -132,6 +135,7 @@ const session = (token: string) =>
       features: [...Features.all, Features.describedAgents, Features.submittedInput, Features.principal]
     })
     sessionStorage.setItem(tokenKey, token)
+    hasBeenIn = true
     client.value = made
     phase.value = { _tag: "Connected" }
     const leave = () => {
@@ -195,7 +199,7 @@ const forget = (): void => {
 }
 
 /** Closes the session and forgets the token. */
-export const logout = (): void => {
+const close = (): void => {
   forget()
   const made = client.value
   if (made !== undefined) Effect.runFork(made.close)
@@ -208,12 +212,21 @@ export const logout = (): void => {
 /** The token of this tab, for requests beside the session. */
 export const token = (): string | undefined => sessionStorage.getItem(tokenKey) ?? undefined
 
-/** Begins the page anew with another token: nothing of who was here before stays in it. */
+/** Logs out, and begins the page anew: nothing of who was here stays in it. */
+export const logout = (): void => {
+  close()
+  location.reload()
+}
+
+/** Begins the page anew with another token. */
 export const beginAnew = (token: string): void => {
-  logout()
+  close()
   sessionStorage.setItem(tokenKey, token)
   location.reload()
 }
+
+/** Logs in with a token that somebody has given; after another login the page begins anew. */
+export const loginByHand = (token: string): void => (hasBeenIn ? beginAnew(token) : login(token))
 
 /** Returns the token for the code of a login link, which holds once; else rejects with why not. */
 export const exchange = async (code: string): Promise<string> => {

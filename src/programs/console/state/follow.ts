@@ -154,11 +154,29 @@ const children = (made: ArcpClientService, job: Kept, model: JobModel, depth: nu
     }
   }).pipe(Effect.ignore)
 
+/** What passes by itself, as a store that does not answer, is not for whoever looks to try again. */
+const mayPass = (error: ClientError | undefined): boolean =>
+  error !== undefined && isArcpError(error) && error.retryable
+
+/** Between two tries to follow a job. */
+const again = "2 seconds"
+
+/** Follows a job for as long as this session is there, through what passes. */
+const followingOn = (made: ArcpClientService, job: Kept, depth: number) =>
+  Effect.gen(function* () {
+    const flush = flusher(job)
+    for (;;) {
+      yield* following(made, job, flush, depth)
+      if (job.state.end !== undefined || !mayPass(job.problem.peek())) return
+      yield* Effect.sleep(again)
+    }
+  })
+
 const start = (job: Kept, depth: number): void => {
   const made = client.peek()
   if (made === undefined) return
   const before = job.fiber === undefined ? Effect.void : Fiber.interrupt(job.fiber)
-  job.fiber = Effect.runFork(Effect.zipRight(before, following(made, job, flusher(job), depth)))
+  job.fiber = Effect.runFork(Effect.zipRight(before, followingOn(made, job, depth)))
 }
 
 /** Lets go of those that nobody has looked at for longest. */

@@ -15,6 +15,3 @@ export const go = (to: Route, how: "push" | "replace" = "push"): void => {
   else history.pushState(null, "", hash)
   route.value = parse(hash)
 }
-
-/** What is said to those who do not see the page. */
-export const announced = signal("")

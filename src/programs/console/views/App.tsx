@@ -1,10 +1,12 @@
 /** The page: where one is, what the connection does, and the view of the address. */
 import { useEffect, useRef } from "preact/hooks"
 import { noFilters, type Route } from "../model/route.js"
-import { plain } from "../model/text.js"
+import { line, plain } from "../model/text.js"
+import { said } from "../state/announcing.js"
 import { logout, phase } from "../state/connection.js"
 import { loads, watch } from "../state/loads.js"
-import { announced, route } from "../state/navigation.js"
+import { route } from "../state/navigation.js"
+import { principal } from "../state/whoami.js"
 import { BroughtLogin } from "./Brought.js"
 import { JobView } from "./Job.js"
 import { Jobs } from "./Jobs.js"
@@ -35,6 +37,15 @@ const Connection = () => {
   )
 }
 
+/** As whom one is logged in. */
+const Who = () =>
+  principal.value === undefined ? null : (
+    <p class="who" title={`logged in as ${line(principal.value, 300)}`}>
+      <span class="offscreen">logged in as </span>
+      <bdi>{line(principal.value, 300)}</bdi>
+    </p>
+  )
+
 const View = () => {
   const at = route.value
   switch (at.view) {
@@ -64,6 +75,16 @@ const NotLoaded = () => {
           <pre>{plain(problem, 4_000)}</pre>
         </section>
       )}
+    </div>
+  )
+}
+
+/** What is said to those who do not see it: a new element each time, or the same again would not be heard. */
+const Announced = () => {
+  const { text, times } = said.value
+  return (
+    <div class="offscreen" role="status" id="announced">
+      {times === 0 ? null : <p key={times}>{text}</p>}
     </div>
   )
 }
@@ -107,6 +128,7 @@ export const App = () => {
           ))}
         </nav>
         <Connection />
+        <Who />
         <button type="button" class="small" onClick={logout}>
           Log out
         </button>
@@ -116,9 +138,7 @@ export const App = () => {
         <NotLoaded />
         <View />
       </main>
-      <p class="offscreen" role="status" aria-live="polite">
-        {announced.value}
-      </p>
+      <Announced />
     </>
   )
 }

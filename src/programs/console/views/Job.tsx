@@ -1,13 +1,14 @@
 /** One job: what it did and when, what it says, what it may, and how it has ended; at any of its events. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { JobStatus } from "../../../protocol/JobStatus.js"
-import { extent, latest } from "../model/at.js"
+import { extent, latest, waiting } from "../model/at.js"
 import { isOver, principalOf } from "../model/JobTable.js"
 import { clock, count, duration, line, moment } from "../model/text.js"
+import { announce } from "../state/announcing.js"
 import { cancelJob, client } from "../state/connection.js"
 import { entryOf, type Followed, follow } from "../state/follow.js"
 import { lookAgain } from "../state/jobs.js"
-import { announced, go } from "../state/navigation.js"
+import { go } from "../state/navigation.js"
 import { Log } from "./Log.js"
 import { Budget, LeasePanel, Now } from "./panels.js"
 import { Badge, Copy, Failed, Go, statusName, useNow } from "./parts.js"
@@ -35,7 +36,7 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
   const cancel = () => {
     setError(undefined)
     cancelJob(job.jobId).then(() => {
-      announced.value = "the job is cancelled"
+      announce("the job is being cancelled", "status")
       lookAgain()
     }, setError)
   }
@@ -247,11 +248,17 @@ export const JobView = ({
   const problem = job.problem.value
   // Whoever does not see it change hears of it.
   const before = useRef<JobStatus | undefined>(undefined)
+  const { end } = job.model
+  const why = end === undefined || end.status === "success" ? undefined : end.message
   useEffect(() => {
     if (before.current !== undefined && before.current !== status)
-      announced.value = `the job is ${statusName(status)}`
+      announce(`the job is ${statusName(status)}${why === undefined ? "" : `: ${line(why, 300)}`}`, "status")
     before.current = status
   }, [status])
+  const asks = end === undefined ? waiting(job.model, job.model.events.length).length : 0
+  useEffect(() => {
+    if (asks > 0) announce(asks === 1 ? "the job asks something" : `the job asks ${asks} things`, "asks")
+  }, [asks])
   const upTo =
     event === undefined || (event >= job.model.events.length && job.model.end !== undefined)
       ? undefined

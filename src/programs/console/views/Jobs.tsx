@@ -1,13 +1,15 @@
 /** The jobs that the runtime has, and what one may do with each. */
-import { useEffect, useMemo, useState } from "preact/hooks"
+import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { type JobStatus, jobStatuses } from "../../../protocol/JobStatus.js"
-import { type Entry, isOver, principalOf, tookMs } from "../model/JobTable.js"
+import { Tidings } from "../model/announcements.js"
+import { type Entry, isOver, letsThrough, principalOf, tookMs } from "../model/JobTable.js"
 import { budgets } from "../model/lease.js"
-import { type Filters, noFilters } from "../model/route.js"
+import type { Filters } from "../model/route.js"
 import { count, duration, line, moment, money } from "../model/text.js"
+import { announce } from "../state/announcing.js"
 import { cancelJob } from "../state/connection.js"
 import { loading, lookAgain, problem, table, version } from "../state/jobs.js"
-import { announced, go } from "../state/navigation.js"
+import { go } from "../state/navigation.js"
 import { left, wanted } from "../state/spend.js"
 import { Badge, Failed, Go, Problem, statusName, useNow } from "./parts.js"
 
@@ -111,7 +113,7 @@ const FilterBar = ({
 const namesOf = (of: (entry: Entry) => string | undefined): ReadonlyArray<string> => {
   void version.value
   const names = new Set<string>()
-  for (const entry of table.shown(noFilters, 0)) {
+  for (const entry of table.entries) {
     const name = of(entry)
     if (name !== undefined) names.add(name)
   }
@@ -161,7 +163,7 @@ const Row = ({
   const asks = entry.waiting_for?.length ?? 0
   const cancel = () => {
     cancelJob(entry.job_id).then(() => {
-      announced.value = "the job is cancelled"
+      announce("the job is being cancelled")
       lookAgain()
     }, onError)
   }
@@ -209,6 +211,34 @@ const Row = ({
   )
 }
 
+/** Milliseconds in which what becomes of the jobs is told once, to those who do not see it. */
+const tellEvery = 3_000
+
+/** Tells those who do not see it what becomes of the jobs that the filters let through, and how many these are. */
+const useTold = (filters: Filters, shown: number) => {
+  const found = useRef(shown)
+  found.current = shown
+  const isFirst = useRef(true)
+  useEffect(() => {
+    if (!isFirst.current) announce(`${count(found.current)} ${found.current === 1 ? "job" : "jobs"}`, "found")
+    isFirst.current = false
+    const tidings = new Tidings()
+    // Of a job that ends its status is not the one any more by which it was shown.
+    const away = table.watch((entry, before) => {
+      if (!loading.value && letsThrough(filters, Date.now(), { ofAnyStatus: true })(entry))
+        tidings.take(before?.status, entry.status)
+    })
+    const timer = setInterval(() => {
+      const told = tidings.told()
+      if (told !== undefined) announce(told, "jobs")
+    }, tellEvery)
+    return () => {
+      away()
+      clearInterval(timer)
+    }
+  }, [filters])
+}
+
 export const Jobs = ({ filters }: { readonly filters: Filters }) => {
   const [rows, setRows] = useState(page)
   const [error, setError] = useState<unknown>(undefined)
@@ -220,11 +250,12 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
   const visible = shown.slice(0, rows)
   const whose = useMemo(() => namesOf(principalOf).length > 1, [known])
   useEffect(() => wanted(visible), [visible])
+  useTold(filters, shown.length)
   return (
     <>
       <div class="title">
         <h1>Jobs</h1>
-        <p class="quiet" role="status">
+        <p class="quiet">
           {count(shown.length)} {shown.length === table.size ? "" : `of ${count(table.size)}`}{" "}
           {table.size === 1 ? "job" : "jobs"} {loading.value ? "so far" : ""}
         </p>

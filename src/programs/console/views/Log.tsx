@@ -2,6 +2,7 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks"
 import { isDenied, type Level, levelOf, levels, nameOf, Search, textOf } from "../model/rows.js"
 import { clock, count } from "../model/text.js"
+import { announce } from "../state/announcing.js"
 import type { Followed } from "../state/follow.js"
 import { JsonTree } from "./JsonTree.js"
 import { Copy, download } from "./parts.js"
@@ -102,6 +103,17 @@ const useSearch = (job: Followed, shown: Shown): Search => {
   return search
 }
 
+/** Says what a search has found, once it has looked at everything that there is. */
+const useFound = (search: Search, events: number) => {
+  const told = useRef<Search | undefined>(undefined)
+  const isDone = !search.isAll && search.seen >= events
+  useEffect(() => {
+    if (!isDone || told.current === search) return
+    told.current = search
+    announce(`${count(search.found.length)} ${search.found.length === 1 ? "line" : "lines"} found`, "found")
+  })
+}
+
 const Detail = ({
   index,
   job,
@@ -189,6 +201,7 @@ export const Log = ({
   const [shown, setShown] = useState<Shown>({ text: "", least: "trace", kind: "" })
   const [picked, setPicked] = useState<number | undefined>(undefined)
   const search = useSearch(job, shown)
+  useFound(search, job.model.events.length)
   const lines = search.length(upTo)
   const { first, full, list, offset, onScroll, seen, show } = useScroll(
     lines,
@@ -215,7 +228,7 @@ export const Log = ({
     <section class="panel log" aria-labelledby="log-title">
       <div class="title">
         <h2 id="log-title">Log</h2>
-        <span class="quiet" role={search.isAll ? undefined : "status"}>
+        <span class="quiet">
           {count(lines)} {search.isAll ? "events" : `of ${count(upTo)}`}
           {search.seen < job.model.events.length ? ", searching" : ""}
         </span>

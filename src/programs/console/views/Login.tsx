@@ -1,6 +1,6 @@
 /** Where a token is given, when the address brought none. */
 import { useState } from "preact/hooks"
-import { login, phase } from "../state/connection.js"
+import { loginByHand, phase } from "../state/connection.js"
 import { BroughtLogin } from "./Brought.js"
 
 export const Login = () => {
@@ -13,7 +13,7 @@ export const Login = () => {
         class="panel"
         onSubmit={(event) => {
           event.preventDefault()
-          if (token.trim() !== "") login(token.trim())
+          if (token.trim() !== "") loginByHand(token.trim())
         }}
       >
         <h1>arcp console</h1>

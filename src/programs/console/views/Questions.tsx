@@ -4,9 +4,9 @@ import { waiting } from "../model/at.js"
 import type { Question } from "../model/JobModel.js"
 import { fieldOf, initial, missing } from "../model/schemaForm.js"
 import { brief, moment, plain } from "../model/text.js"
+import { announce } from "../state/announcing.js"
 import { client, run } from "../state/connection.js"
 import type { Followed } from "../state/follow.js"
-import { announced } from "../state/navigation.js"
 import { JsonTree } from "./JsonTree.js"
 import { Failed } from "./parts.js"
 import { SchemaForm } from "./SchemaForm.js"
@@ -31,7 +31,7 @@ const One = ({
     setSent(true)
     run(made.answer(job.jobId, question.inputId, given, { about: question.about?.sha256 })).then(
       () => {
-        announced.value = "the answer is stored"
+        announce("the answer is stored")
       },
       (failure: unknown) => {
         setError(failure)

@@ -58,7 +58,7 @@ export const Outcome = ({ job, shown }: { readonly job: Followed; readonly shown
   return (
     <>
       {end === undefined || !shown || end.status === "success" ? null : (
-        <Problem code={end.code} message={end.message} details={end.details} />
+        <Problem isSaid code={end.code} message={end.message} details={end.details} />
       )}
       {end?.status !== "success" || !shown ? null : (
         <section class="panel" aria-labelledby="result-title">

@@ -2,7 +2,7 @@
 import { useRef, useState } from "preact/hooks"
 import { duration } from "../model/text.js"
 import { between, moved, tick, type Window, zoomed } from "../model/zoom.js"
-import { announced } from "../state/navigation.js"
+import { announce } from "../state/announcing.js"
 
 export interface Zoom {
   readonly whole: Window
@@ -16,10 +16,12 @@ const middle = ([from, to]: Window) => (from + to) / 2
 /** Zooms, and says so to those who do not see it. */
 const change = ({ onChange, whole }: Zoom, to: Window | undefined): void => {
   onChange(to)
-  announced.value =
+  announce(
     to === undefined
       ? "the whole time is shown"
-      : `${duration(to[1] - to[0])} are shown, from ${duration(to[0] - whole[0])} on`
+      : `${duration(to[1] - to[0])} are shown, from ${duration(to[0] - whole[0])} on`,
+    "zoom"
+  )
 }
 
 const steps: Readonly<Record<string, (zoom: Zoom) => Window | undefined>> = {

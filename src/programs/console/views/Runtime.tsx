@@ -6,6 +6,7 @@ import { bytes, count, duration, line, moment } from "../model/text.js"
 import { client, lag, phase, reconnects } from "../state/connection.js"
 import { loading, table, version } from "../state/jobs.js"
 import { asksForToken, missing, type Reading, readings, readWith, watch } from "../state/metrics.js"
+import * as Nodes from "../state/nodes.js"
 import { url } from "../state/places.js"
 import * as Sessions from "../state/sessions.js"
 import { useNow } from "./parts.js"
@@ -159,7 +160,8 @@ const Connected = () => {
       {Sessions.missing.value === "" ? null : <p class="wrong">{Sessions.missing.value}</p>}
       <p class="quiet">
         {count(connected.length)} connected, {count(known.total - connected.length)} away: the sessions of
-        those whose jobs you may see.
+        those whose jobs you may see
+        {Nodes.nodes.value.listed.length === 0 ? "" : ", on the node that says this"}.
       </p>
       <table class="jobs sessions" aria-label="who is connected">
         <thead>
@@ -203,6 +205,60 @@ const Connected = () => {
         </button>
       ) : null}
     </>
+  )
+}
+
+/** The nodes of the cluster, where the runtime is one of several. */
+const NodesPanel = () => {
+  useEffect(Nodes.watch, [])
+  const { hasMore, listed } = Nodes.nodes.value
+  const now = useNow(listed.length > 0, 5_000)
+  if (listed.length === 0) return null
+  return (
+    <section class="panel" aria-labelledby="nodes-title">
+      <h2 id="nodes-title">Nodes</h2>
+      {Nodes.missing.value === "" ? null : <p class="wrong">{Nodes.missing.value}</p>}
+      <table class="jobs sessions" aria-label="nodes">
+        <thead>
+          <tr>
+            {["Node", "State", "Address", "Version", "Up", "Jobs", "Connected"].map((name) => (
+              <th key={name} scope="col">
+                {name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {listed.map(({ address, isAlive, isSelf, jobs, name, sessions, silentFor, startedAt, version }) => (
+            <tr key={name}>
+              <th scope="row">
+                <strong>
+                  <bdi>{line(name, 80)}</bdi>
+                </strong>{" "}
+                {isSelf ? <span class="quiet">says this</span> : null}
+              </th>
+              <td data-label="State">
+                <span class="badge" data-status={isAlive ? "success" : "error"}>
+                  {isAlive ? "alive" : `silent for ${duration(silentFor)}`}
+                </span>
+              </td>
+              <td data-label="Address">
+                <bdi>{address === "" ? "–" : line(address, 80)}</bdi>
+              </td>
+              <td data-label="Version">
+                <bdi>{line(version, 40)}</bdi>
+              </td>
+              <td data-label="Up">{duration(Math.max(0, now - startedAt))}</td>
+              <td data-label="Jobs">{count(jobs)}</td>
+              <td data-label="Connected">{count(sessions)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {hasMore ? (
+        <p class="quiet">There are more jobs than were counted: each node has at least as many as it says.</p>
+      ) : null}
+    </section>
   )
 }
 
@@ -259,13 +315,14 @@ export const Runtime = () => (
     <section class="panel" aria-label="this session">
       <Own />
     </section>
-    <section class="panel" aria-labelledby="connected-title">
-      <h2 id="connected-title">Who is connected</h2>
-      <Connected />
-    </section>
     <section class="panel" aria-labelledby="metrics-title">
       <h2 id="metrics-title">Server</h2>
       <Metrics />
+    </section>
+    <NodesPanel />
+    <section class="panel" aria-labelledby="connected-title">
+      <h2 id="connected-title">Who is connected</h2>
+      <Connected />
     </section>
   </>
 )

@@ -7,11 +7,12 @@ import { asCode, asCommand, durationMs, type Submission } from "../model/copies.
 import { fieldOf, initial, missing } from "../model/schemaForm.js"
 import { line, plain } from "../model/text.js"
 import { field, textIn } from "../model/values.js"
+import { announce } from "../state/announcing.js"
 import { client, reconnects, run } from "../state/connection.js"
 import { follow } from "../state/follow.js"
 import { lookAgain } from "../state/jobs.js"
 import { loads } from "../state/loads.js"
-import { announced, go } from "../state/navigation.js"
+import { go } from "../state/navigation.js"
 import { url } from "../state/places.js"
 import { type Allowed, LeaseEditor, leaseOf, rowsOf } from "./LeaseEditor.js"
 import { Copy, Failed } from "./parts.js"
@@ -180,7 +181,7 @@ const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: stri
     setError(undefined)
     submit(submissionOf(chosen.ref, input, terms)).then(
       (jobId) => {
-        announced.value = "the job is accepted"
+        announce("the job is accepted")
         lookAgain()
         go({ view: "job", jobId, tab: "", event: undefined })
       },

@@ -6,7 +6,8 @@ import { adviceFor } from "../model/advice.js"
 import { format, type Route } from "../model/route.js"
 import { count, plain } from "../model/text.js"
 import { textIn } from "../model/values.js"
-import { announced, go } from "../state/navigation.js"
+import { announce } from "../state/announcing.js"
+import { go } from "../state/navigation.js"
 
 /** A text of others: none of it is markup, and it has a direction of its own. */
 export const Text = ({ most, text }: { readonly text: string; readonly most?: number }) => (
@@ -66,7 +67,7 @@ const copied = async (text: string): Promise<void> => {
     document.execCommand("copy")
     area.remove()
   }
-  announced.value = "copied"
+  announce("copied")
 }
 
 export const Copy = ({ label, text }: { readonly label: string; readonly text: () => string }) => {
@@ -91,15 +92,18 @@ export const Copy = ({ label, text }: { readonly label: string; readonly text: (
 export const Problem = ({
   code,
   details,
+  isSaid = false,
   message
 }: {
   readonly code: string
   readonly message: string
   readonly details?: unknown
+  /** Whether whoever does not see the page is told of it otherwise. */
+  readonly isSaid?: boolean
 }) => {
   const advice = adviceFor(code, textIn(details, "reason"))
   return (
-    <div class="problem" role="alert">
+    <div class="problem" role={isSaid ? undefined : "alert"}>
       <p>
         <strong>
           <Text text={code} most={80} />

@@ -1,0 +1,25 @@
+/** What is said to those who do not see the page: in one place, one thing at a time, so that a page in which much happens can be listened to. */
+import { signal } from "@preact/signals"
+import { Announcements } from "../model/announcements.js"
+
+const waiting = new Announcements()
+
+/** What was said last, and how many things were: the same text again is said again. */
+export const said = signal<{ readonly text: string; readonly times: number }>({ text: "", times: 0 })
+
+/** Milliseconds between two things: what comes sooner is not read to its end. */
+const pause = 1_500
+
+let timer: ReturnType<typeof setTimeout> | undefined
+
+const say = (): void => {
+  const text = waiting.next()
+  timer = text === undefined ? undefined : setTimeout(say, pause)
+  if (text !== undefined) said.value = { text, times: said.value.times + 1 }
+}
+
+/** Says something; `about`: what it is about, of which only the newest is said. */
+export const announce = (text: string, about?: string): void => {
+  waiting.add(text, about)
+  if (timer === undefined) say()
+}
