@@ -183,7 +183,7 @@ const forgetting = (table: SessionTable) => (principal: string) => {
 export const make = Effect.gen(function* () {
   const made = yield* makeShared
   const { clock, metrics, shared, turn } = made
-  const { elapsed, jobs, log, options, table } = shared
+  const { cluster, elapsed, jobs, log, options, store, table } = shared
   const isMeasured = metrics !== undefined
 
   const resume = Resume.make(shared)
