@@ -41,7 +41,7 @@ export default defineConfig({
     isolate: false,
     env: scratch,
     globalSetup: "./test/support/scratch.ts",
-    testTimeout: 120_000,
-    hookTimeout: 120_000
+    testTimeout: 300_000,
+    hookTimeout: 300_000
   }
 })

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The package as a user gets it: packed, installed into empty projects where there is no compiler, imported, run.
+# The package as a user gets it: packed as it is built, installed into empty projects where there is no compiler, imported, run.
 #
 #   bash .ci/pack-and-import.sh FOLDER    # with the Nodes of .ci/nodes.sh
 set -euo pipefail
@@ -8,7 +8,7 @@ root="$(pwd)"
 work="$(mktemp -d)"
 server=""
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
-npm pack --silent --pack-destination "$work" >/dev/null
+npm pack --silent --ignore-scripts --pack-destination "$work" >/dev/null
 tarball="$(ls "$work"/effect-arcp-*.tgz)"
 
 # Everything that is on the path but what compiles.

@@ -4,7 +4,7 @@ set -euo pipefail
 root="$(pwd)"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-npm pack --silent --pack-destination "$work" >/dev/null
+npm pack --silent --ignore-scripts --pack-destination "$work" >/dev/null
 
 # Installs the package into a new project, without the scripts of other packages, and says what that is.
 project() {

@@ -25,7 +25,7 @@ describe("revocation", () => {
     verifies("credentials-revoked")
     const server = shared()
     const client = await server.client()
-    const extra = how === "its expiry" ? { lease_constraints: expiresIn(1_000) } : more
+    const extra = how === "its expiry" ? { lease_constraints: expiresIn(2_000) } : more
     const { accepted } = await client.run(agent, input, { ...two, ...extra })
     expect(credentialsOf(accepted)).toHaveLength(2)
     await server.revoked()

@@ -19,7 +19,7 @@ import { type Frame, ulid } from "./support/Frame.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer(["--memory", ...scripted])
+const server = sharedServer(["--memory", ...scripted], { concurrent: true })
 
 /** A delegation that was refused: an error under its id, no child, and a parent that goes on. */
 const refusedDelegation = async (
@@ -261,11 +261,11 @@ describe("a delegation that is refused", () => {
   })
 })
 
-describe("expiry", () => {
+describe.concurrent("expiry", () => {
   it("is inherited, and ends the child with its parent", async () => {
     verifies("delegate-expiry", "delegate-ends")
     const client = await WireClient.open(server.url)
-    const lease_constraints = expiresIn(1_500)
+    const lease_constraints = expiresIn(3_000)
     const input = { agent: "sleep", input: { ms: 600_000 } }
     const { job_id } = await client.accept("delegate", input, { ...to("sleep"), lease_constraints })
     const child = await nextChild(client, job_id)
@@ -280,7 +280,7 @@ describe("expiry", () => {
   it("may be earlier; the parent learns of it and goes on", async () => {
     verifies("delegate-expiry", "delegate-result")
     const client = await WireClient.open(server.url)
-    const earlier = expiresIn(700)
+    const earlier = expiresIn(3_000)
     const input = { agent: "sleep", input: { ms: 600_000 }, lease_constraints: earlier }
     const more = { ...to("sleep"), lease_constraints: expiresIn(600_000) }
     const { accepted, terminal } = await client.run("delegate", input, more)

@@ -4,14 +4,15 @@ import { expectError, expiresIn, listed, scripted, toolErrors, verdict } from ".
 import { ownServers, sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer(["--memory", ...scripted, "--cancel-grace-ms", "700"])
-const own = ownServers()
+// They wait for the time of a lease: all at once, and for long enough that a slow machine submits in time.
+const server = sharedServer(["--memory", ...scripted, "--cancel-grace-ms", "700"], { concurrent: true })
+const own = ownServers({ concurrent: true })
 
-describe("expiry", () => {
+describe.concurrent("expiry", () => {
   it("interrupts the job, whose finalizers run, and ends it in LEASE_EXPIRED", async () => {
     verifies("lease-expiry-interrupts")
     const client = await WireClient.open(server.url)
-    const lease_constraints = expiresIn(1_000)
+    const lease_constraints = expiresIn(3_000)
     const { accepted, terminal, events } = await client.run("sleep", { ms: 600_000 }, { lease_constraints })
     expect(terminal).toMatchObject({
       type: "job.error",
@@ -27,9 +28,9 @@ describe("expiry", () => {
   it("a stuck agent is given up after the grace, and is heard no more", async () => {
     verifies("lease-expiry-grace")
     const client = await WireClient.open(server.url)
-    const { job_id } = await client.accept("stubborn", { ms: 4_000 }, { lease_constraints: expiresIn(500) })
+    const { job_id } = await client.accept("stubborn", { ms: 4_500 }, { lease_constraints: expiresIn(3_000) })
     expect((await client.terminal(job_id)).payload.code).toBe("LEASE_EXPIRED")
-    await client.silence((frame) => frame.job_id === job_id, 4_000)
+    await client.silence((frame) => frame.job_id === job_id, 2_000)
   })
 
   it("an operation after it fails with LEASE_EXPIRED, and so does the job that went on", async () => {
@@ -43,12 +44,12 @@ describe("expiry", () => {
         stubborn: true,
         steps: [
           { do: "ask", capability: "tool.call", target: "denied", callId: "before" },
-          { do: "sleep", ms: 2_000 },
+          { do: "sleep", ms: 3_200 },
           { do: "ask", capability: "tool.call", target: "denied", callId: "after" },
           { do: "ask", capability: "fs.read", target: "/etc/passwd", callId: "again" }
         ]
       },
-      { lease_request: { "cost.budget": ["USD:0"] }, lease_constraints: expiresIn(1_500) }
+      { lease_request: { "cost.budget": ["USD:0"] }, lease_constraints: expiresIn(3_000) }
     )
     const errors = toolErrors(events)
     expect(errors.map(({ callId, error }) => [callId, error.code])).toEqual([
@@ -66,9 +67,9 @@ describe("expiry", () => {
   it("a job that ends before it is not touched by it", async () => {
     verifies("lease-expiry-interrupts")
     const client = await WireClient.open(server.url)
-    const { terminal } = await client.run("sleep", { ms: 10 }, { lease_constraints: expiresIn(1_000) })
+    const { terminal } = await client.run("sleep", { ms: 10 }, { lease_constraints: expiresIn(3_000) })
     expect(terminal.type).toBe("job.result")
-    await client.silence(({ type }) => type === "job.error", 1_500)
+    await client.silence(({ type }) => type === "job.error", 3_200)
   })
 })
 

@@ -32,6 +32,17 @@ const listed = async (client: WireClient) => {
   return payload["jobs"] as ReadonlyArray<Record<string, unknown>>
 }
 
+/** Looks until so many jobs of a session wait as rows, or have done so; returns the newest of those that wait. */
+const waiting = async (client: WireClient, count: number) => {
+  for (;;) {
+    const jobs = await listed(client)
+    const rows = jobs.filter((job) => job["sleeping_until"] !== undefined)
+    const over = jobs.filter(({ status }) => status === "success")
+    if (rows.length + over.length >= count) return rows[0]
+    await setTimeout(50)
+  }
+}
+
 describe.concurrent("a durable job that only waits, over kill -9", () => {
   it("sleeps on as a row, and ends when it is due: no recovery, each event once", async () => {
     verifies("durable-unloads", "durable-recovers")
@@ -45,8 +56,7 @@ describe.concurrent("a durable job that only waits, over kill -9", () => {
     await client.next(
       ({ job_id, payload }) => job_id === timed.job_id && payload["kind"] === "x-vendor.effect-arcp.step"
     )
-    await setTimeout(500)
-    const [entry] = await listed(client)
+    const entry = await waiting(client, 1)
     expect(Date.parse(entry?.["sleeping_until"] as string)).toBeGreaterThan(startedAt)
     await before.kill()
     await client.closing()
@@ -67,7 +77,7 @@ describe.concurrent("a durable job that only waits, over kill -9", () => {
     const client = await WireClient.open(before.url)
     const jobs: Array<string | undefined> = []
     for (let i = 0; i < sleepers; i++) jobs.push((await client.accept("nap", { ms: 4_000 })).job_id)
-    await setTimeout(300)
+    await waiting(client, sleepers / 2)
     await before.kill()
     await client.closing()
     await setTimeout(4_000)

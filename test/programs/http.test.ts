@@ -79,7 +79,7 @@ it("curl follows a durable job through kill -9 of the server, without gap or dup
   expect(waited[0]?.id).toBe(before + 1)
   expect(seen.at(-1)?.data.payload.result).toEqual({ count: 12 })
   expect(await curl([`${second.base}/v1/jobs/${id}/result`])).toBe('{"count":12}\n')
-}, 60_000)
+})
 
 it("a reader that is slow gets 100 000 events, and the server does not grow with them", async () => {
   const { base, program } = await start(
@@ -113,9 +113,9 @@ it("a reader that is slow gets 100 000 events, and the server does not grow with
   }
   expect(expected).toBe(100_003)
   expect(most).toBeLessThan(450)
-}, 120_000)
+})
 
 it("is off with --no-http", async () => {
   const { base } = await start("--memory", "--no-http", "--port", "0")
   expect((await fetch(`${base}/v1/jobs`)).status).toBe(404)
-}, 60_000)
+})

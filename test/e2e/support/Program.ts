@@ -45,7 +45,7 @@ export class Program {
   }
 
   /** Its exit, which must come within `ms`. */
-  async leaves(ms = 15_000): Promise<Exit> {
+  async leaves(ms = 60_000): Promise<Exit> {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error(`still running after ${ms} ms\n${this.stderr}`)), ms)
@@ -64,7 +64,7 @@ export const serveArgs = (args: ReadonlyArray<string>): ReadonlyArray<string> =>
 ]
 
 /** A program that is expected to refuse its arguments or its surroundings. */
-export const runToExit = async (args: ReadonlyArray<string>, ms = 25_000): Promise<Program> => {
+export const runToExit = async (args: ReadonlyArray<string>, ms = 60_000): Promise<Program> => {
   const run = new Program(args)
   run.child.stdin?.end()
   try {
@@ -78,7 +78,7 @@ export const runToExit = async (args: ReadonlyArray<string>, ms = 25_000): Promi
 /** Starts `arcp serve` on a free port; gives its address once it listens. */
 export const listening = (program: Program): Promise<string> =>
   new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`not listening after 50 s\n${program.stderr}`)), 50_000)
+    const timer = setTimeout(() => reject(new Error(`not listening after 120 s\n${program.stderr}`)), 120_000)
     const look = () => {
       const line = /^listening (ws:\/\/\S+)\r?\n/.exec(program.stdout)
       if (line?.[1] === undefined) return

@@ -21,7 +21,7 @@ export interface HelloOptions {
 }
 
 /** Generous: a rendezvous that works never waits this long, even on a busy machine. */
-const deadlineMs = 40_000
+const deadlineMs = 100_000
 
 const versions = ["1", "1.0", "1.1"]
 const open = new Set<WireClient>()
