@@ -1,96 +1,68 @@
 /**
- * `arcp serve --cluster`: nodes on one Postgres that are killed, stopped and ended. What became of the jobs is read from what is
- * stored: each log without a gap, one end, each step ended once.
+ * `arcp serve --cluster`: nodes on one Postgres, of which some are killed, stopped and ended at once. What became of the jobs is read
+ * from what is stored: each log without a gap, one end, each step ended once. The long form, with clients that move and every fault
+ * by a seed, is `node bench/failover.mjs`.
  */
 import { setTimeout } from "node:timers/promises"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { type Cluster, cluster, inDatabase, missingBinaries, query } from "../testing/Postgres.js"
+import { breaches, type StoredJob, storedJobs } from "../trial/stored.js"
 import { ownServers, runToExit, type Server, serveArgs } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const own = ownServers()
-
-/** How often nodes are killed; more by hand, for an hour of it. */
-const cycles = Number(process.env["ARCP_TEST_CLUSTER_CYCLES"] ?? 2)
+const own = ownServers({ concurrent: true })
 
 /** A machine under load is given this many times what is promised. */
 const patience = 60_000
 
-interface StoredJob {
-  readonly jobId: string
-  readonly node: string
-  readonly status: string
-  readonly events: number
+/** What an orchestrator is told that asks whether a node may be sent clients. */
+const readiness = async (server: Server): Promise<string> => {
+  const url = new URL(server.url.replace(/^ws/, "http"))
+  url.pathname = "/readyz"
+  return (await fetch(url)).text()
 }
 
 describe.skipIf(missingBinaries !== undefined)(
   `nodes on one Postgres${missingBinaries === undefined ? "" : ` (${missingBinaries})`}`,
   () => {
     let postgres: Cluster
-    let databases = 0
+    let url: string
+    let nodes: ReadonlyArray<Server>
     beforeAll(async () => {
       postgres = await cluster()
+      await query(postgres.url, "CREATE DATABASE nodes")
+      url = inDatabase(postgres.url, "nodes")
+      // The first makes the tables.
+      const first = await start("a")
+      nodes = [first, ...(await Promise.all(["b", "c", "d"].map(start)))]
     })
     afterAll(() => postgres.close())
 
-    const database = async (): Promise<string> => {
-      const name = `nodes_${++databases}`
-      await query(postgres.url, `CREATE DATABASE ${name}`)
-      return inDatabase(postgres.url, name)
-    }
-    const start = (url: string, node: string) => own.start("--pg", url, "--cluster", "--node", node)
-    const jobs = async (url: string): Promise<ReadonlyArray<StoredJob>> =>
-      (
-        await query(
-          url,
-          `SELECT j.job_id, j.node, j.status, count(e.seq)::integer FROM arcp_jobs j
-           LEFT JOIN arcp_events e ON e.job = j.id WHERE NOT j.rejected GROUP BY j.id ORDER BY j.id`
-        )
-      ).map(([jobId, node, status, events]) => ({
-        jobId: String(jobId),
-        node: String(node),
-        status: String(status),
-        events: Number(events)
-      }))
-    /** Waits until what is stored of the jobs is so. */
-    const until = async (url: string, holds: (jobs: ReadonlyArray<StoredJob>) => boolean, what: string) => {
+    const start = (node: string) =>
+      own.start("--pg", url, "--cluster", "--node", node, "--limit", "shutdownGraceMs=3000")
+    const nodeOf = (i: number) => nodes[i] as Server
+
+    /** Waits until what is stored of these jobs is so. */
+    const until = async (
+      ids: ReadonlyArray<string>,
+      holds: (job: StoredJob) => boolean,
+      what: string
+    ): Promise<number> => {
       const begun = performance.now()
       for (;;) {
-        const stored = await jobs(url)
-        if (holds(stored)) return { ms: performance.now() - begun, stored }
+        const stored = (await storedJobs(url)).filter(({ jobId }) => ids.includes(jobId))
+        if (stored.length === ids.length && stored.every(holds)) return performance.now() - begun
         if (performance.now() - begun > patience)
           throw new Error(`not within ${patience} ms: ${what}: ${JSON.stringify(stored)}`)
         await setTimeout(100)
       }
     }
-    const reasonOf = async (url: string, jobId: string): Promise<unknown> => {
+    const reasonOf = async (jobId: string): Promise<unknown> => {
       const [[payload] = []] = await query(
         url,
         `SELECT payload FROM arcp_events e JOIN arcp_jobs j ON j.id = e.job WHERE j.job_id = '${jobId}' AND e.type = 'job.error'`
       )
       return payload === undefined ? undefined : JSON.parse(String(payload)).details?.reason
-    }
-    /** Each log without a gap, at most one end and nothing after it, and each step ended once. */
-    const expectIntact = async (url: string) => {
-      const wrong = await query(
-        url,
-        `WITH logs AS (
-           SELECT j.job_id, j.ended_at IS NOT NULL AS ended, min(e.seq) AS first, max(e.seq) AS last, count(*) AS count,
-             count(*) FILTER (WHERE e.type <> 'job.event') AS ends,
-             max(e.seq) FILTER (WHERE e.type <> 'job.event') AS end_at
-           FROM arcp_jobs j JOIN arcp_events e ON e.job = j.id WHERE NOT j.rejected GROUP BY j.id)
-         SELECT job_id, first::text, last::text, count::text, ends::text FROM logs
-         WHERE first <> 1 OR last <> count OR ends <> ended::integer OR end_at <> last`
-      )
-      expect(wrong).toEqual([])
-      const repeated = await query(
-        url,
-        `SELECT j.job_id, e.payload::json #>> '{body,key}', count(*)::text
-         FROM arcp_jobs j JOIN arcp_events e ON e.job = j.id
-         WHERE e.kind = 'x-vendor.effect-arcp.step' AND e.payload::json #>> '{body,state}' = 'ended'
-         GROUP BY 1, 2 HAVING count(*) > 1`
-      )
-      expect(repeated).toEqual([])
     }
     /** Jobs of every kind on a node: those that go on elsewhere, and those that end. */
     const load = async (server: Server) => {
@@ -105,109 +77,87 @@ describe.skipIf(missingBinaries !== undefined)(
       await client.next((frame) => frame.job_id === durable[3] && (frame.event_seq ?? 0) > 20)
       return { client, durable: [...durable, napping], lost }
     }
-
-    it("kill -9: what is durable goes on elsewhere, the rest is ended, every log is whole", async () => {
-      const url = await database()
-      let nodes = await Promise.all(["a", "b", "c"].map((node) => start(url, node)))
-      for (let cycle = 0; cycle < cycles; cycle++) {
-        const [killed, ...others] = nodes as [Server, ...Array<Server>]
-        const name = "abc"[cycle % 3] as string
-        const { client, durable, lost } = await load(killed)
-        await killed.kill()
-        await client.closing()
-        const { ms } = await until(
-          url,
-          (stored) =>
-            stored.every(({ node, status }) => node !== name || status === "error" || status === "success"),
-          "nothing that has not ended is of the node that was killed"
-        )
-        console.log(`taken ${Math.round(ms)} ms after kill -9`)
-        await until(
-          url,
-          (stored) => durable.every((id) => stored.find(({ jobId }) => jobId === id)?.status === "success"),
-          "what is durable has ended"
-        )
-        expect(await reasonOf(url, lost)).toBe("runtime_restart")
-        await expectIntact(url)
-        // It comes back under its name, and is one of them again.
-        nodes = [...others, await start(url, name)]
-      }
-    })
-
-    it("SIGSTOP and SIGCONT: what was taken for gone writes nothing any more, and ends", async () => {
-      const url = await database()
-      const [a, b] = [await start(url, "a"), await start(url, "b")] as [Server, Server]
-      const { durable } = await load(a)
-      a.program.signal("SIGSTOP")
-      await until(
-        url,
-        (stored) => stored.every(({ node, status }) => node === "b" || status === "error"),
-        "b has taken everything"
-      )
-      a.program.signal("SIGCONT")
-      const { code } = await a.program.leaves()
-      expect(code).not.toBe(0)
-      expect(a.program.stderr).toMatch(/node a (was taken for gone|could not say that it is alive)/)
-      await until(
-        url,
-        (stored) => durable.every((id) => stored.find(({ jobId }) => jobId === id)?.status === "success"),
-        "what is durable has ended"
-      )
-      await expectIntact(url)
-      expect((await b.stop()).code).toBe(0)
-    })
-
-    it("SIGTERM: what is durable is handed over while the rest has its grace", async () => {
-      const url = await database()
-      const [a] = [await start(url, "a"), await start(url, "b")] as [Server, Server]
-      const { durable, lost } = await load(a)
-      const leaving = a.stop()
-      const { ms } = await until(
-        url,
-        (stored) => durable.every((id) => stored.find(({ jobId }) => jobId === id)?.node === "b"),
-        "b has what is durable"
-      )
-      console.log(`handed over ${Math.round(ms)} ms after SIGTERM`)
-      expect((await leaving).code).toBe(0)
-      expect(await reasonOf(url, lost)).toBe("runtime_restart")
-      await until(
-        url,
-        (stored) => durable.every((id) => stored.find(({ jobId }) => jobId === id)?.status === "success"),
-        "what is durable has ended"
-      )
-      await expectIntact(url)
-    })
+    const isOver = ({ status }: StoredJob) => status === "success" || status === "error"
+    const endedWell = (ids: ReadonlyArray<string>) =>
+      until(ids, ({ status }) => status === "success", "what is durable has ended")
 
     it("the same key on two nodes at once: one job, and both are told of it", async () => {
-      const url = await database()
-      const servers = [await start(url, "a"), await start(url, "b")] as [Server, Server]
-      const clients = await Promise.all(servers.map(({ url }) => WireClient.open(url)))
+      const clients = await Promise.all([0, 1].map((i) => WireClient.open(nodeOf(i).url)))
       for (let round = 0; round < 20; round++) {
         const accepted = await Promise.all(
           clients.map((client) => client.accept("sleep", { ms: 1_000 }, { idempotency_key: `key-${round}` }))
         )
         expect(new Set(accepted.map(({ job_id }) => job_id)).size).toBe(1)
       }
-      expect(await jobs(url)).toHaveLength(20)
+      expect(await storedJobs(url)).toHaveLength(20)
+      for (const client of clients) client.drop()
       const listed = await runToExit(["nodes", "--pg", url, "--json"])
-      const nodes = listed.stdout
+      const seen = listed.stdout
         .trim()
         .split("\n")
         .map((line) => JSON.parse(line))
-      expect(nodes).toMatchObject([
-        { node: "a", state: "alive" },
-        { node: "b", state: "alive" }
-      ])
+      expect(seen).toMatchObject(["a", "b", "c", "d"].map((node) => ({ node, state: "alive" })))
     })
 
     it("one that is alone and nodes do not run at once", async () => {
-      const url = await database()
-      await start(url, "a")
-      const refused = await runToExit(serveArgs(["--port", "0", "--pg", url]))
+      const alone = runToExit(serveArgs(["--port", "0", "--pg", url]))
+      const unnamed = runToExit(serveArgs(["--port", "0", "--pg", url, "--node", "e"]))
+      const refused = await alone
       expect(refused.exit?.code).toBe(1)
-      expect(refused.stderr).toMatch(/node a\), which is alive; stop it, make both nodes of a cluster/)
-      const unnamed = await runToExit(serveArgs(["--port", "0", "--pg", url, "--node", "b"]))
-      expect(unnamed.stderr).toMatch(/give --cluster too/)
+      expect(refused.stderr).toMatch(/node \w\), which is alive; stop it, make both nodes of a cluster/)
+      expect((await unnamed).stderr).toMatch(/give --cluster too/)
+    })
+
+    describe.concurrent("of which three go at once", () => {
+      it("kill -9: what is durable goes on elsewhere, the rest is ended", async () => {
+        const node = nodeOf(0)
+        const { client, durable, lost } = await load(node)
+        await node.kill()
+        await client.closing()
+        const ms = await until(
+          [...durable, lost],
+          (job) => job.node !== "a" || isOver(job),
+          "others have what it had"
+        )
+        console.log(`taken ${Math.round(ms)} ms after kill -9`)
+        await endedWell(durable)
+        expect(await reasonOf(lost)).toBe("runtime_restart")
+        // It comes back under its name, and is one of them again.
+        expect(await readiness(await start("a"))).toBe("ready\n")
+      })
+
+      it("SIGSTOP and SIGCONT: what was taken for gone writes nothing any more, and ends", async () => {
+        const node = nodeOf(1)
+        const { durable, lost } = await load(node)
+        node.program.signal("SIGSTOP")
+        await until([...durable, lost], (job) => job.node !== "b" || isOver(job), "others have what it had")
+        node.program.signal("SIGCONT")
+        const { code } = await node.program.leaves()
+        expect(code).not.toBe(0)
+        expect(node.program.stderr).toMatch(/node b (was taken for gone|could not say that it is alive)/)
+        await endedWell(durable)
+      })
+
+      it("SIGTERM: what is durable is handed over while the rest has its grace", async () => {
+        const node = nodeOf(2)
+        const { durable, lost } = await load(node)
+        expect(await readiness(node)).toBe("ready\n")
+        const leaving = node.stop()
+        const ms = await until(
+          durable,
+          (job) => job.node !== "c" || isOver(job),
+          "others have what is durable"
+        )
+        console.log(`handed over ${Math.round(ms)} ms after SIGTERM`)
+        expect((await leaving).code).toBe(0)
+        expect(await reasonOf(lost)).toBe("runtime_restart")
+        await endedWell(durable)
+      })
+    })
+
+    it("every log is whole, and who is left ends as an operator ends it", async () => {
+      expect(await breaches(url)).toEqual([])
+      expect((await nodeOf(3).stop()).code).toBe(0)
     })
   }
 )

@@ -64,7 +64,7 @@ const settings = {
   port,
   unix_socket_directories: "",
   ...(durable === undefined ? { fsync: "off", full_page_writes: "off" } : {}),
-  max_connections: "60",
+  max_connections: "120",
   shared_buffers: "48MB",
   autovacuum_naptime: "5s",
   log_min_messages: "fatal"

@@ -2,12 +2,14 @@
 import * as Effect from "effect/Effect"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { isTaken, takenAway } from "../../services/log/taken.js"
-import { absent, epochOf, Op, type SessionRecord } from "../../services/store/Store.js"
+import { absent, epochOf, Op, type SessionRecord, toInternalError } from "../../services/store/Store.js"
 import type { LogParts } from "./LogParts.js"
 import type { ViewState } from "./ViewState.js"
 
+const unread = toInternalError("the session could not be read")
+
 /** Returns what works on views: `EventLog.openView`, `dropView`, `takeSession`, `attach`, `detach`, `ack` and `read`. */
-export const make = ({ committer, elapsed, live, pace, reader, retention, windowMs }: LogParts) => {
+export const make = ({ committer, elapsed, live, pace, reader, retention, store, windowMs }: LogParts) => {
   const openView = (session: SessionRecord) =>
     Effect.suspend(() => {
       const view = live.newView(session)
@@ -37,19 +39,29 @@ export const make = ({ committer, elapsed, live, pace, reader, retention, window
   }
 
   const takeSession = (session: SessionRecord, node: string) => {
-    const taken = { ...session, node, epoch: epochOf(session) + 1 }
+    const { sessionId } = session
+    const epoch = epochOf(session) + 1
     let isLate = false
     return committer
       .change((tx) => {
         // The store knows of it with the next batch only.
-        isLate = tx.ops.some((op) => op._tag === "PutSession" && op.session.sessionId === session.sessionId)
+        isLate = tx.ops.some((op) => op._tag === "PutSession" && op.session.sessionId === sessionId)
         if (isLate) return
-        tx.owns({ session: session.sessionId, epoch: epochOf(session) })
-        tx.ops.push(Op.PutSession({ session: taken }))
+        tx.owns({ session: sessionId, epoch: epochOf(session) })
+        tx.ops.push(Op.TakeSession({ sessionId, node, epoch }))
         // It was here before, and nobody has found out that it had gone.
-        tx.onApply(() => live.lose(session.sessionId))
+        tx.onApply(() => live.lose(sessionId))
       })
-      .pipe(Effect.flatMap(() => (isLate ? takenAway : Effect.succeed(taken))))
+      .pipe(
+        Effect.flatMap(() =>
+          isLate ? takenAway : Effect.catchTag(store.session(sessionId), "StoreError", unread)
+        ),
+        // From here on nobody else writes it, unless another node has taken it already.
+        Effect.filterOrFail(
+          (taken): taken is SessionRecord => taken?.node === node && epochOf(taken) === epoch,
+          () => takenAway
+        )
+      )
   }
 
   const attach = (view: ViewState, connection: Parameters<EventLog["Type"]["attach"]>[1]) =>

@@ -203,6 +203,11 @@ class Planner {
       case "Unobserve":
         this.collected.observers.set(`${op.sessionId}\n${op.jobId}`, undefined)
         return
+      case "TakeSession":
+        this.write()
+        this.statements.push(statements.takeSession(op))
+        this.epochs.set(op.sessionId, op.epoch)
+        return
       case "Lose":
         this.write()
         this.statements.push(statements.lose(op.sessionId))

@@ -167,6 +167,20 @@ export const writeNeeds = (needs: ReadonlyMap<string, number>): Statement => [
   [JSON.stringify(Object.fromEntries(needs))]
 ]
 
+/** Gives a session to a node. */
+export const takeSession = ({
+  epoch,
+  node,
+  sessionId
+}: {
+  readonly sessionId: string
+  readonly node: string
+  readonly epoch: number
+}): Statement => [
+  "UPDATE {sessions} SET epoch = ?, record = json_set(record, '$.epoch', ?, '$.node', json(?)) WHERE session_id = ?",
+  [epoch, epoch, JSON.stringify(node), sessionId]
+]
+
 /** Notes that a session has lost events that it had not numbered. */
 export const lose = (sessionId: string): Statement => [
   "UPDATE {sessions} SET lost = 1 WHERE session_id = ?",

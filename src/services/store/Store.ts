@@ -210,6 +210,11 @@ export type Op = Data.TaggedEnum<{
   /** Inserts or replaces. */
   PutSession: { readonly session: SessionRecord }
   /**
+   * Gives a stored session to a node, under another epoch, and leaves the rest of its record as it is: whoever takes one may have
+   * read it before the node that had it wrote its newest token.
+   */
+  TakeSession: { readonly sessionId: string; readonly node: string; readonly epoch: number }
+  /**
    * Removes the session, its floor, what it needs, its observations, and its runs but those over jobs that it owns: these
    * are its jobs' numbering, and go with them.
    */

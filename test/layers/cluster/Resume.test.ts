@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
 import { commitUnowned } from "../../../src/layers/store/unowned.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
@@ -172,6 +173,23 @@ describe("a session that comes back on another node", () => {
           assert.deepStrictEqual(answers, ["session.welcome", "session.welcome"], `after ${turns} turns`)
         }
       })
+  )
+
+  it.scoped("is taken with the token that its old node issued while it was being taken", () =>
+    Effect.gen(function* () {
+      const { disk, start } = yield* cluster
+      const [a, b] = [yield* start("a", agents), yield* start("b", agents)]
+      const session = yield* a.run(open())
+      disk.mode = "hangs"
+      // It has read the session, and what it writes does not come through yet.
+      const slow = yield* Effect.fork(b.run(answer(from(session))))
+      while (disk.hanging === 0) yield* eventLoop.next
+      disk.mode = "works"
+      const moved = yield* a.run(open(from(session)))
+      yield* disk.release()
+      assert.strictEqual(yield* Fiber.join(slow), "session.welcome")
+      assert.strictEqual(yield* b.run(answer(from(moved))), "session.welcome")
+    })
   )
 
   it.scoped("is refused with another token, to another principal, and after its window", () =>

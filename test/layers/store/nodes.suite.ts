@@ -71,6 +71,27 @@ export const nodesSuite = (name: string, layer: Layer.Layer<Store, StoreError>):
         assert.deepStrictEqual(yield* store.jobNodes, ["", "b\0", "e"])
       }))
 
+    test("a session that is taken keeps what was written of it before, and is written of by the new epoch only", (store) =>
+      Effect.gen(function* () {
+        const session = { ...aSession("sess_a", { epoch: 1 }), node: "a" }
+        const issued = { ...session, issuedTokenDigests: ["newer"], acked: 7 }
+        const at = (epoch: number) => [{ session: "sess_a", epoch }]
+        yield* store.commit({ ops: [Op.PutSession({ session })], owners: [] })
+        yield* store.commit({ ops: [Op.PutSession({ session: issued })], owners: at(1) })
+        const take = Op.TakeSession({ sessionId: "sess_a", node: "b\0", epoch: 2 })
+        yield* store.commit({ ops: [take], owners: at(1) })
+        assert.deepStrictEqual(yield* store.session("sess_a"), { ...issued, node: "b\0", epoch: 2 })
+        const late = store.commit({ ops: [Op.PutSession({ session: issued })], owners: at(1) })
+        assert.strictEqual((yield* Effect.flip(late))._tag, "Fenced")
+        const again = Op.TakeSession({ sessionId: "sess_a", node: "c", epoch: 3 })
+        const put = Op.PutSession({ session: { ...session, node: "c", epoch: 3 } })
+        yield* store.commit({
+          ops: [again, Op.Need({ sessionId: "sess_a", eventSeq: 3 }), put],
+          owners: at(2)
+        })
+        assert.deepStrictEqual(yield* store.session("sess_a"), { ...session, node: "c", epoch: 3 })
+      }))
+
     test("a key that is stated to be free and is not: nothing is written, and it is told", (store) =>
       Effect.gen(function* () {
         const free = (since: number, key = "key", principal = "alice") => ({ key, principal, since })

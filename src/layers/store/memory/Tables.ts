@@ -106,6 +106,12 @@ export class Tables {
       case "PutSession":
         this.sessionOf(op.session.sessionId).record = op.session
         return
+      case "TakeSession": {
+        const session = this.sessionOf(op.sessionId)
+        if (session.record !== undefined)
+          session.record = { ...session.record, node: op.node, epoch: op.epoch }
+        return
+      }
       case "DropSession":
         return this.dropSession(op.sessionId)
       case "PutJob":

@@ -84,6 +84,7 @@ export interface StatementPlan {
 class Gathered {
   readonly jobs = new Map<string, readonly [id: number, job: JobRecord]>()
   readonly sessions = new Map<string, SessionRecord>()
+  readonly taken = new Map<string, ReadonlyArray<unknown>>()
   readonly needs = new Map<string, number>()
   readonly events: Array<readonly [job: number, events: ReadonlyArray<StoredEvent>]> = []
   readonly runs = new Map<string, readonly [sessionId: string, run: Run]>()
@@ -123,6 +124,7 @@ class Gathered {
     const [known, opened] = Arr.partition(sessions, ([{ sessionId }]) => absent.has(sessionId))
     if (known.length > 0) values.sessions = valuesOf.sessions(known)
     if (opened.length > 0) values.opened = valuesOf.sessions(opened)
+    if (this.taken.size > 0) values.taken = valuesOf.rows(4, this.taken.values())
     const needs = [...this.needs].filter(([sessionId]) => !this.sessions.has(sessionId))
     if (needs.length > 0) values.needs = valuesOf.rows(2, needs)
     if (this.events.length > 0) values.events = valuesOf.events(this.events)
@@ -192,8 +194,8 @@ class StatementPlanner {
 
   /** The same of what may set that any session has lost events: no row of one may be put, or dropped, by the same statement. */
   private losing(touched: string): Gathered {
-    const { droppedSessions, needs, sessions } = this.collected
-    if (needs.size > 0 || sessions.size > 0 || droppedSessions.size > 0) this.write()
+    const { droppedSessions, needs, sessions, taken } = this.collected
+    if (needs.size > 0 || sessions.size > 0 || taken.size > 0 || droppedSessions.size > 0) this.write()
     const collected = this.removing(touched)
     collected.loses = true
     return collected
@@ -218,12 +220,20 @@ class StatementPlanner {
         if (log.epoch !== epoch) this.changed.set(op.job.jobId, { ...log, epoch })
         return
       }
+      case "TakeSession": {
+        const { epoch, node, sessionId } = op
+        // No row is written twice by one statement.
+        if (this.collected.put.has(sessionId) || this.collected.loses) this.write()
+        const members = `,"node":${JSON.stringify(node)},"epoch":${epoch}`
+        this.putting(sessionId).taken.set(sessionId, [sessionId, epoch, toStored(node), members])
+        return
+      }
       case "PutSession":
-        if (this.collected.loses) this.write()
+        if (this.collected.loses || this.collected.taken.has(op.session.sessionId)) this.write()
         this.putting(op.session.sessionId).sessions.set(op.session.sessionId, op.session)
         return
       case "Need":
-        if (this.collected.loses) this.write()
+        if (this.collected.loses || this.collected.taken.has(op.sessionId)) this.write()
         this.putting(op.sessionId).needs.set(op.sessionId, op.eventSeq)
         return
       case "PutInput":

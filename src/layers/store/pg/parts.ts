@@ -80,6 +80,18 @@ export const parts = {
   ),
   // Those that are stated not to be there yet.
   opened: inserting("sessions", sessionColumns, "", "open_sessions"),
+  taken: {
+    texts: [
+      [
+        "take_sessions",
+        // Of two members of one name the last counts, for whoever reads the record.
+        `UPDATE {sessions} s SET epoch = t.epoch, node = t.node, record = left(s.record, -1) || t.members || '}'
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) AS t (session_id, epoch, node, members)
+         WHERE s.session_id = t.session_id AND {guard}`
+      ]
+    ],
+    parameters: 4
+  },
   needs: {
     texts: [
       [
