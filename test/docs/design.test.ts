@@ -28,7 +28,7 @@ it("names modules and folders that there are", () => {
 })
 
 it("names every folder of src", () => {
-  const [rooms = ""] = /have the same rooms[^]*?\n\n/.exec(design) ?? []
+  const [rooms = ""] = /have the same rooms.*?\n\n/s.exec(design) ?? []
   const names = new Set([...named.map((name) => name.replace(/\/$/, "")), ...(rooms.match(/\w+/g) ?? [])])
   const unnamed = all
     .filter(({ isFolder, path }) => isFolder && path.startsWith("src/"))

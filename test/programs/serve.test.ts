@@ -95,44 +95,56 @@ it("an agent that calls process.exit ends its own job; what cannot be read is lo
   expect(program.stderr.length).toBeLessThan(100_000)
 })
 
-/** What an agent may do to the standard streams that it sees. */
+/** What agents may do to the standard streams that they see: those of one process leave each other's streams alone. */
 const vandals = [
-  "process.stdout.end('last words')",
-  "process.stderr.end(() => {})",
-  "process.stdout.destroy()",
-  "process.stderr.destroy(new Error('broken'))",
-  "process.stderr.emit('error', Object.assign(new Error('made up'), { code: 'EPIPE' }))",
-  "process.stdin.destroy()",
-  "process.stdin.on('data', () => {}).pause()"
-]
-const vandal = (code: string) =>
+  ["process.stdout.end('last words')", "process.stderr.end(() => {})", "process.stdin.destroy()"],
+  [
+    "process.stdout.destroy()",
+    "process.stderr.destroy(new Error('broken'))",
+    "process.stdin.on('data', () => {}).pause()"
+  ],
+  ["process.stderr.emit('error', Object.assign(new Error('made up'), { code: 'EPIPE' }))"]
+].map((codes) => [codes.join(", "), codes] as const)
+const vandal = (codes: ReadonlyArray<string>) =>
   module(`export const agents = [
-  Agent.fromPromise("vandal", { version: "1.0.0" }, async () => { ${code}; return "done" }),
+  ${codes
+    .map(
+      (code, i) =>
+        `Agent.fromPromise("vandal-${i}", { version: "1.0.0" }, async () => { ${code}; return "done" }),`
+    )
+    .join("\n  ")}
   Agent.fromPromise("echo", { version: "1.0.0" }, async (input) => { console.log("echoing"); return input })
 ]`)
 
-it.each(vandals)("an agent does %s, and the server goes on, its log too", async (code) => {
-  const program = serve("--agents", vandal(code))
-  const client = await WireClient.open(await listening(program))
-  expect((await client.run("vandal", {})).terminal.payload.result).toBe("done")
-  const { terminal } = await client.run("echo", "still here")
-  expect(terminal.payload.result).toBe("still here")
+/** Has each do what it does; the server goes on after each. Returns the jobs that have ended after one. */
+const vandalised = async (client: WireClient, codes: ReadonlyArray<string>) => {
+  const jobs: Array<string> = []
+  for (const [i, code] of codes.entries()) {
+    expect((await client.run(`vandal-${i}`, {})).terminal.payload.result, code).toBe("done")
+    const { terminal } = await client.run("echo", "still here")
+    expect(terminal.payload.result, code).toBe("still here")
+    jobs.push(String(terminal.job_id))
+  }
+  return jobs
+}
+
+it.each(vandals)("an agent does %s, and the server goes on, its log too", async (_, codes) => {
+  const program = serve("--agents", vandal(codes))
+  const jobs = await vandalised(await WireClient.open(await listening(program)), codes)
   program.signal("SIGTERM")
   expect((await program.leaves()).code).toBe(0)
-  expect(lines(program, "job ended", `job=${terminal.job_id}`)).toHaveLength(1)
+  for (const job of jobs) expect(lines(program, "job ended", `job=${job}`)).toHaveLength(1)
 })
 
-it.each(vandals)("the same over stdio: %s", async (code) => {
-  const program = serve("--transport", "stdio", "--agents", vandal(code))
+it.each(vandals)("the same over stdio: %s", async (_, codes) => {
+  const program = serve("--transport", "stdio", "--agents", vandal(codes))
   const client = await WireClient.over(dialStdio(program))
   await client.hello({ token: "tok-a" })
-  expect((await client.run("vandal", {})).terminal.payload.result).toBe("done")
-  const { terminal } = await client.run("echo", "still here")
-  expect(terminal.payload.result).toBe("still here")
+  const jobs = await vandalised(client, codes)
   program.child.stdin?.end()
   expect((await program.leaves()).code).toBe(0)
-  expect(lines(program, "job ended", `job=${terminal.job_id}`)).toHaveLength(1)
-  expect(lines(program, "echoing")).toHaveLength(1)
+  for (const job of jobs) expect(lines(program, "job ended", `job=${job}`)).toHaveLength(1)
+  expect(lines(program, "echoing")).toHaveLength(jobs.length)
 })
 
 it("a server whose log nobody reads any more goes on", async () => {

@@ -4,24 +4,26 @@ import { BaseSequencer, type TestSpecification } from "vitest/node"
 /** Files that take longer than their size tells: they wait for processes and stores, or run suites that are elsewhere. */
 const long: ReadonlyArray<string> = [
   "browser/console",
-  "programs/serve",
   "e2e/cluster",
+  "programs/serve",
+  "e2e/postgres",
+  "layers/lease/LeasedFileSystem.races",
+  "programs/nginx",
+  "layers/store/StoreSqlite",
+  "layers/store/pg/schemas",
+  "browser/demo",
+  "e2e/windows",
+  "e2e/many-drops",
+  "e2e/credentials-revoked",
+  "programs/damaged",
+  "programs/cli/care",
+  "layers/log/EventLogPg",
   "layers/log/Retention",
   "layers/log/Forgetting",
-  "layers/log/EventLog",
-  "layers/log/EventLogPg",
   "layers/log/Views",
-  "layers/store/StoreSqlite",
-  "layers/lease/LeasedFileSystem.races",
-  "layers/lease/Authority",
   "layers/log/Pipelining",
-  "e2e/postgres",
-  "layers/store/pg/schemas",
-  "programs/damaged",
-  "e2e/windows",
-  "e2e/credentials-revoked",
-  "e2e/many-drops",
-  "layers/jobs/Inputs"
+  "layers/jobs/Inputs",
+  "layers/lease/Authority"
 ]
 const places = new Map(long.map((name, place) => [name, place]))
 

@@ -1,4 +1,4 @@
-/** What durable jobs ask, over every store. */
+/** What durable jobs ask, over a store in memory and a durable one. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -15,12 +15,15 @@ const folder = Effect.acquireRelease(
 )
 
 suite("memory", StoreMemory.layer())
-suite(
-  "SQLite",
-  Layer.unwrapScoped(
-    Effect.map(folder, (made) =>
-      StoreSqlite.layer({ filename: join(made, "arcp.db"), synchronous: "NORMAL" })
+/** Over processes, durable jobs run on SQLite (test/e2e/durable.test.ts). */
+const inPostgres = alsoInPostgres()
+for (const { layer } of inPostgres) suite("Postgres", layer())
+if (inPostgres.length === 0)
+  suite(
+    "SQLite",
+    Layer.unwrapScoped(
+      Effect.map(folder, (made) =>
+        StoreSqlite.layer({ filename: join(made, "arcp.db"), synchronous: "NORMAL" })
+      )
     )
   )
-)
-for (const { layer } of alsoInPostgres()) suite("Postgres", layer())

@@ -1,4 +1,4 @@
-/** Leases, budgets and delegation through a whole runtime, over both stores. */
+/** Leases, budgets and delegation through a whole runtime, over a store that waits for its commits and one that does not. */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
@@ -25,7 +25,6 @@ import type { RuntimeOptions } from "../../../src/services/runtime/RuntimeOption
 import type { Sessions } from "../../../src/services/session/Sessions.js"
 import type { Dialer } from "../../../src/services/transport/Transport.js"
 import { type Frame, open } from "../../support/Wire.js"
-import { alsoInPostgres } from "../store/pg/layers.js"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { why: Schema.String }) {}
 
@@ -669,5 +668,3 @@ suite("SQLite", () =>
       return serve(RuntimeSqlite.layer({ filename: `${directory}/arcp.db` }, { options }))
     })
   ).pipe(Layer.provide(NodeFileSystem.layer)))
-for (const { layer } of alsoInPostgres())
-  suite("Postgres", () => serve(Runtime.layer({ options }).pipe(Layer.provide(layer()))))

@@ -461,7 +461,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           }),
           small ? { tailBytes: 1 } : {}
         ),
-      { fastCheck: { numRuns: 30 } }
+      { fastCheck: { numRuns: 4 + 2 * share } }
     )
   })
 }

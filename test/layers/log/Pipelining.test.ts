@@ -496,10 +496,10 @@ describe("a store that fails", () => {
 })
 
 describe.each([
-  ["in memory", StoreMemory.layer],
-  ["on SQLite", sqlite],
-  ...alsoInPostgres().map(({ layer }) => ["in Postgres", layer] as const)
-] as const)("whatever a store %s does", (_, inner) => {
+  ["in memory", 40, StoreMemory.layer],
+  ["on SQLite", 8, sqlite],
+  ...alsoInPostgres().map(({ layer }) => ["in Postgres", 8, layer] as const)
+] as const)("whatever a store %s does", (_, numRuns, inner) => {
   const scripts = FastCheck.record({
     jobs: FastCheck.integer({ min: 1, max: 4 }),
     window: FastCheck.integer({ min: 1, max: 12 }),
@@ -571,6 +571,6 @@ describe.each([
         { maxUncommittedEvents: window }
       )
     },
-    { fastCheck: { numRuns: 40 } }
+    { fastCheck: { numRuns } }
   )
 })

@@ -46,7 +46,7 @@ const inFile = (options?: StoreSql.Options) =>
     })
   )
 
-suite("SQL, in a database with others' tables", inFile())
+// Without one it has the names that it has in a file of its own (StoreSqlite.test.ts).
 suite("SQL, with a prefix of one's own", inFile({ prefix: "a1_" }))
 
 /** A store over a client that others have too. */
