@@ -41,6 +41,8 @@ export class Disk {
   readonly committed: Array<Op> = []
   /** In how many commits. */
   commits = 0
+  /** How often somebody has freed what was dropped. */
+  vacuums = 0
   /** Asked before a commit that works: it may fail one, or have it wait. */
   onCommit: (batch: Batch) => Effect.Effect<void, StoreError> = () => Effect.void
   private held: Array<Deferred.Deferred<void>> = []
@@ -90,7 +92,15 @@ export class Disk {
         )
       })
     return {
-      service: { ...this.base, kind: "durable", commit },
+      service: {
+        ...this.base,
+        kind: "durable",
+        commit,
+        vacuum: Effect.suspend(() => {
+          this.vacuums++
+          return this.base.vacuum
+        })
+      },
       kill: () => {
         dead = true
       }

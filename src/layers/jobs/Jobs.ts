@@ -172,6 +172,7 @@ export const make = Effect.gen(function* () {
   const { answer, ...answers } = Answering.make(parts, lookup)
   const deleting = Deleting.make(parts, lookup)
   const { refuse, submit } = Submit.make(parts, Opening.make(parts), ownership, recovery)
+  parts.log.onSlow((job, sessionId, slow) => parts.asking.note(job, { kind: "pace", sessionId, slow }))
   yield* Granting.start(parts, (jobId, want) => {
     switch (want.kind) {
       case "cancel":
@@ -180,6 +181,8 @@ export const make = Effect.gen(function* () {
         return answers.grant(jobId, want)
       case "adopt":
         return ownership.grant(jobId, want)
+      case "pace":
+        return parts.log.slow(jobId, want.sessionId, want.slow)
     }
   })
   const shutdown = shutdownOf(parts)

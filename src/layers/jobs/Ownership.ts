@@ -83,6 +83,10 @@ export const make = (parts: JobParts): Ownership => {
       onCommit: () => session.send(accept(session, record))
     })
 
+  /** Brings what a session observes already up to date. */
+  const again = (session: JobSession, job: JobLog) =>
+    log.observe(session.view, job, { history: false, onCommit: () => {} })
+
   /** A running job and what it delegated to belong to another session from now on, which observes it when it `isHere`. */
   const takeFamily = (
     session: JobSession,
@@ -158,9 +162,13 @@ export const make = (parts: JobParts): Ownership => {
       const { features, sessionId } = session
       const { principal, ...identity } = session.identity
       const want = { sessionId, submitId, after: record.sessionId, features, identity }
-      if ((yield* asking.ask(record, { kind: "adopt", ...want }, principal)) === "done")
-        return yield* joinFamily(session, record.jobId)
+      const outcome = yield* asking.ask(record, { kind: "adopt", ...want }, principal)
       const now = yield* Faults.storage(store.job(record.jobId))
+      if (outcome === "done") {
+        // What is here of the job knows its owner from now on.
+        if (now !== undefined) yield* log.holding(now, (job) => again(session, job))
+        return yield* joinFamily(session, record.jobId)
+      }
       if (now?.sessionId === record.sessionId)
         yield* log.holding(now, (job) => takeHere(session, now, job, submitId, true))
     })

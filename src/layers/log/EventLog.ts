@@ -47,7 +47,11 @@ export const make = Effect.gen(function* () {
         )
 
   return EventLog.of({
-    commit: (ops) => committer.change((tx) => tx.add(ops)),
+    commit: (ops, owners = []) =>
+      committer.change((tx) => {
+        for (const owner of owners) tx.owns(owner)
+        tx.add(ops)
+      }),
     stopped: committer.stopped,
     openView: views.openView,
     holdView: (session) => stored(sequencer.hold(session)),
@@ -78,6 +82,16 @@ export const make = Effect.gen(function* () {
         stored(live.joined(jobStateOf(job), joining(viewStateOf(view), jobStateOf(job), join))),
         () => countEnded(join.ops)
       ),
+    onSlow: (tell) => {
+      live.onSlow = ({ foreignTo: node, jobId }, sessionId, slow) => {
+        if (node !== undefined) tell({ jobId, node }, sessionId, slow)
+      }
+    },
+    slow: (jobId, sessionId, slow) =>
+      Effect.sync(() => {
+        const job = live.jobs.get(jobId)
+        if (job !== undefined) parts.pace.slow(job, sessionId, slow)
+      }),
     events: (job) => history.follow(jobStateOf(job)),
     follow: (record) => Following.make(parts, stored(live.loadJob(record))),
     streamedResult: (job) => stored(reader.streamedResult(jobStateOf(job))),

@@ -4,6 +4,7 @@ import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog, Secret } from "../../services/log/EventLog.js"
 import { epochOf, type JobRecord, type StoredEvent } from "../../services/store/Store.js"
 import type { Account } from "./Account.js"
+import type { Congestion } from "./Congestion.js"
 import { EmitWindow } from "./EmitWindows.js"
 import { Ledger, type Limits } from "./Ledger.js"
 import type { ViewState } from "./ViewState.js"
@@ -53,6 +54,8 @@ export class JobState implements JobLog {
   window: EmitWindow | undefined
   /** The owner's view while it observes; it sets the pace. */
   ownerView: ViewState | undefined
+  /** The owner while it observes from another node, since that has told how it gets on. */
+  farOwner: Congestion | undefined
   ledger: Ledger
   /** What it may grow to before its emitters wait for the retention; see Retention.ts. */
   allowance: Limits
@@ -116,6 +119,7 @@ export class JobState implements JobLog {
     for (const view of this.observers) view.observed.delete(this)
     this.observers.clear()
     this.ownerView = undefined
+    this.farOwner?.relieve()
     this.window?.close()
     if (this.window?.isIdle === true) this.window = undefined
   }

@@ -6,6 +6,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import { InternalError } from "../../protocol/Errors.js"
+import type { Slow } from "../../services/log/EventLog.js"
 import {
   epochOf,
   firstEpoch,
@@ -46,6 +47,8 @@ export class LiveLogs {
   readonly learning = new Set<Set<string>>()
   /** Views that observe jobs of other nodes. */
   readonly watching = new Set<ViewState>()
+  /** Called when a session here reads a job of another node slowly, or fast enough again; see Pace.ts. */
+  onSlow: (job: JobState, sessionId: string, slow: Slow) => void = () => {}
   /** Called when a session is another process's: it may observe jobs here. */
   onMoved: () => void = () => {}
   readonly granularity: Limits
@@ -380,7 +383,10 @@ export class LiveLogs {
       // Read after it is known whether it has ended: then its end is among them.
       const ended = record.endedAt !== undefined
       const bounds = (ended ? yield* this.store.boundsOf([jobId]) : before).get(jobId)
-      if (record.node !== this.node && job.foreignTo !== undefined) job.foreignTo = record.node
+      if (record.node !== this.node && job.foreignTo !== undefined) {
+        job.foreignTo = record.node
+        job.owner = record.sessionId
+      }
       if (bounds === undefined) return
       if (bounds.last >= job.last) {
         job.ledger = new Ledger(this.granularity, bounds.first, bounds.last)

@@ -10,6 +10,7 @@ import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { Store, type StoreService } from "../../services/store/Store.js"
+import { keeperOf } from "../cluster/keeper.js"
 import type { Report } from "./Account.js"
 import { maxBytes, maxItems } from "./CommitQueue.js"
 import * as Committed from "./Committed.js"
@@ -144,7 +145,7 @@ export const make = Effect.gen(function* () {
     published: (touched) => published(parts, touched),
     taken: (owner) => live.taken(owner)
   })
-  const pace = Pace.make({ committer, windows, limits, backPressureLag: options.backPressureLag, now })
+  const pace = Pace.make({ committer, windows, live, limits, backPressureLag: options.backPressureLag, now })
   const retention = Retention.make({
     store,
     committer,
@@ -155,7 +156,7 @@ export const make = Effect.gen(function* () {
     now,
     monotonic: elapsed,
     windowMs,
-    isShared: (yield* Cluster.here) !== undefined
+    keeps: cluster && Effect.map(cluster.nodes.list, (all) => keeperOf(all) === cluster.node)
   })
   const sequencer = yield* Sequencer.make({ store, committer, live, tell: (node) => watchers?.begun(node) })
   const watchers =

@@ -5,10 +5,13 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { eventPayload, timestamp } from "../../protocol/EventText.js"
+import type { Slow } from "../../services/log/EventLog.js"
 import type { Committer } from "./Committer.js"
+import { Congestion } from "./Congestion.js"
 import type { EmitWindows } from "./EmitWindows.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
+import type { LiveLogs } from "./Live.js"
 import { patienceMs, type ViewState } from "./ViewState.js"
 
 /** Returns the `share`-th part of limits. */
@@ -29,20 +32,25 @@ export interface Pace {
   readonly holds: (job: JobState) => boolean
   /** Waits until the owner has caught up, is gone, or has not got on for `patienceMs`. */
   readonly wait: (job: JobState) => Effect.Effect<void>
+  /** A session that is on another node reads a job of this one slowly, or fast enough again. */
+  readonly slow: (job: JobState, sessionId: string, slow: Slow) => void
 }
+
+/** Returns what sets the pace of a job. */
+const ownerOf = ({ farOwner, ownerView }: JobState): Congestion | undefined => ownerView ?? farOwner
 
 /** Waits as long as the owner of a job is congested and gets on; one that does not is stalled, and held for no longer. */
 const waitForOwner = (job: JobState): Effect.Effect<void> =>
   Effect.suspend(() => {
-    const view = job.ownerView
-    if (view?.congested !== true) return Effect.void
-    return Effect.async<void>((resume) => view.onRelief(() => resume(Effect.void))).pipe(
+    const owner = ownerOf(job)
+    if (owner?.congested !== true) return Effect.void
+    return Effect.async<void>((resume) => owner.onRelief(() => resume(Effect.void))).pipe(
       Effect.timeoutTo({
         duration: Duration.millis(patienceMs),
         onSuccess: () => {},
         onTimeout: () => {
-          view.stalled = true
-          view.relieve()
+          owner.stalled = true
+          owner.relieve()
         }
       })
     )
@@ -52,6 +60,7 @@ const waitForOwner = (job: JobState): Effect.Effect<void> =>
 export const make = (parts: {
   readonly committer: Committer
   readonly windows: EmitWindows
+  readonly live: Pick<LiveLogs, "jobs" | "onSlow">
   /** What a view retains at the most. */
   readonly limits: Limits
   /** Unacknowledged events at which a session is told. */
@@ -62,29 +71,59 @@ export const make = (parts: {
   const congestedAt = part(parts.limits, 2)
   const relievedAt = part(parts.limits, 4)
 
-  /** Emits one `status` event on a live job of the session, and none again until its lag has halved. */
+  const isOpen = (job: JobState) => job.loaded && !job.ended && job.broken === undefined
+
+  const emit = (job: JobState, sessionId: string, lag: number) => {
+    const message = "events are not acknowledged as fast as they come"
+    const body = JSON.stringify({ phase: "back_pressure", message, lag })
+    const payload = eventPayload("status", timestamp(parts.now()), body)
+    const event = { type: "job.event", kind: "status", audience: sessionId, payload } as const
+    parts.windows.enter(job, event)
+    parts.committer.enqueue({ _tag: "Append", job, event, returned: true, done: undefined })
+  }
+
+  /** Jobs of other nodes that a view looks at, and that have not ended. */
+  const farJobs = (view: ViewState) =>
+    [...view.watched].flatMap((jobId) => {
+      const job = parts.live.jobs.get(jobId)
+      return job === undefined || job.foreignTo === undefined || job.closed ? [] : [job]
+    })
+
+  /** Has one `status` event emitted on a live job of the session, and none again until its lag has halved. */
   const tell = (view: ViewState) => {
     const lag = view.last - view.acked
     if (lag <= parts.backPressureLag) return
-    for (const job of view.observed) {
-      if (!job.loaded || job.ended || job.broken !== undefined) continue
+    const { sessionId } = view
+    const job = [...view.observed].find(isOpen)
+    if (job !== undefined) {
       view.signalled = true
-      const message = "events are not acknowledged as fast as they come"
-      const body = JSON.stringify({ phase: "back_pressure", message, lag })
-      const payload = eventPayload("status", timestamp(parts.now()), body)
-      const event = { type: "job.event", kind: "status", audience: view.sessionId, payload } as const
-      parts.windows.enter(job, event)
-      parts.committer.enqueue({ _tag: "Append", job, event, returned: true, done: undefined })
-      return
+      return emit(job, sessionId, lag)
     }
+    const far = farJobs(view)[0]
+    if (far === undefined) return
+    view.signalled = true
+    parts.live.onSlow(far, sessionId, { lag })
+  }
+
+  /** Has the nodes of the jobs that a session owns told that it is congested, and when it is no more. */
+  const holdFar = (view: ViewState) => {
+    const { sessionId } = view
+    const own = farJobs(view).filter(({ owner }) => owner === sessionId)
+    if (own.length === 0) return
+    const say = (held: boolean) => {
+      for (const job of own) if (!job.closed) parts.live.onSlow(job, sessionId, { held })
+    }
+    say(true)
+    view.onRelief(() => say(false))
   }
 
   return {
     published: (view) => {
       if (view.wake === undefined) return
       if (view.measuresLag && !view.signalled) tell(view)
-      if (!view.congested && !view.stalled)
-        view.congested = view.ledger.exceedsAfter(view.delivered, congestedAt)
+      if (view.congested || view.stalled) return
+      view.congested = view.ledger.exceedsAfter(view.delivered, congestedAt)
+      if (view.congested) holdFar(view)
     },
     reached: (view, after) => {
       if (view.congested && !view.ledger.exceedsAfter(after, relievedAt)) view.relieve()
@@ -92,7 +131,15 @@ export const make = (parts: {
     acknowledged: (view) => {
       if (view.last - view.acked <= parts.backPressureLag / 2) view.signalled = false
     },
-    holds: (job) => job.ownerView?.congested === true,
-    wait: waitForOwner
+    holds: (job) => ownerOf(job)?.congested === true,
+    wait: waitForOwner,
+    slow: (job, sessionId, slow) => {
+      if (!isOpen(job)) return
+      if ("lag" in slow) return emit(job, sessionId, slow.lag)
+      if (job.owner !== sessionId) return
+      job.farOwner ??= new Congestion()
+      if (slow.held) job.farOwner.congested = true
+      else job.farOwner.relieve()
+    }
   }
 }

@@ -88,7 +88,7 @@ const trying = <A>(what: string, effect: Effect.Effect<A, InternalError | StoreE
 
 /** Gives up what is over a limit, whenever something is. */
 const retain = (
-  { store, turn }: RetentionParts,
+  { keeps, store, turn }: RetentionParts,
   { agenda, finished, jobs, memory, views }: Keepers,
   retirements: Retirements
 ) => {
@@ -101,7 +101,8 @@ const retain = (
     for (let i = 0; i < due.jobs.length; i += batch) yield* jobs.lookAt(due.jobs.slice(i, i + batch))
     if (due.jobs.length > 0) yield* freed
     yield* memory.relieve
-    yield* finished.enforceCaps
+    // Of a cluster one does, every so often.
+    if (keeps === undefined) yield* finished.enforceCaps
     if (jobs.overdue.size > 0) retirements.changed.give()
   }).pipe(Effect.ensuring(Effect.sync(() => agenda.passed())))
   return Effect.gen(function* () {
@@ -121,7 +122,7 @@ const longestSleep = Duration.toMillis("1 day")
 
 /** Drops jobs whose retention has passed, when there are any. */
 const sweep = (
-  { isShared, monotonic }: RetentionParts,
+  { monotonic }: RetentionParts,
   { agenda, finished, jobs }: Keepers,
   retirements: Retirements
 ) =>
@@ -137,18 +138,41 @@ const sweep = (
       "dropping old jobs",
       Effect.gen(function* () {
         const dropped = yield* finished.dropRetired
-        // What others have ended is not counted here.
-        if (isShared === true) yield* finished.count
         yield* finished.enforceCaps
         retirements.passed(monotonic(), dropped, counts.inAll)
       })
     )
   }).pipe(Effect.forever)
 
+/**
+ * The same of a node of a cluster, every so often: one of them does for all, also what others have ended, and have dropped. Each
+ * looks after its own logs that are over their cap.
+ */
+const sweepShared = (
+  parts: RetentionParts,
+  keeps: Effect.Effect<boolean, StoreError>,
+  { agenda, finished, jobs }: Keepers
+) => {
+  const pass = Effect.gen(function* () {
+    if (!(yield* keeps)) return
+    yield* finished.dropRetired
+    yield* finished.count
+    yield* finished.enforceCaps
+    parts.dropped.give()
+  })
+  const look = Effect.suspend(() => {
+    for (const job of jobs.overdue) agenda.jobs.add(job)
+    if (agenda.jobs.size > 0) agenda.signal.give()
+    return trying("dropping old jobs", pass)
+  })
+  return Effect.forever(Effect.delay(look, Duration.millis(sweepInterval(parts))))
+}
+
 /** Frees the pages of what was dropped, a little at a time, so that commits come between. */
-const free = ({ dropped, store }: RetentionParts) =>
+const free = ({ dropped, keeps, store }: RetentionParts) =>
   Effect.gen(function* () {
     yield* dropped.wait
+    if (keeps !== undefined && !(yield* keeps)) return
     while (yield* store.vacuum) yield* Effect.sleep("5 millis")
   }).pipe(
     Effect.tapErrorCause(() => Effect.sync(() => dropped.give())),
@@ -224,7 +248,11 @@ export const make = (context: Omit<RetentionParts, "dropped">): Retention => {
       // What the last process did not get round to.
       dropped.give()
       yield* Effect.forkScoped(retain(parts, keeping, retirements))
-      yield* Effect.forkScoped(sweep(parts, keeping, retirements))
+      yield* Effect.forkScoped(
+        parts.keeps === undefined
+          ? sweep(parts, keeping, retirements)
+          : sweepShared(parts, parts.keeps, keeping)
+      )
       yield* Effect.forkScoped(free(parts))
     })
   }

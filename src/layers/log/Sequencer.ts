@@ -179,6 +179,7 @@ const numbering =
         for (const event of events) numbering.takeNoted(job.jobId, event)
     }
     if (numbering.isBroken) {
+      tx.ownsView(view)
       tx.ops.push(Op.Lose({ sessionId: view.sessionId }))
       tx.onApply(() => view.lose())
       return undefined

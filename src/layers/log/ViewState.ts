@@ -5,6 +5,7 @@ import { eventIds } from "../../protocol/Ids.js"
 import type { EventType } from "../../protocol/Message.js"
 import type { NewEvent, View } from "../../services/log/EventLog.js"
 import type { Observed, StoredEvent } from "../../services/store/Store.js"
+import { Congestion } from "./Congestion.js"
 import type { JobState } from "./JobState.js"
 import { Ledger, type Limits } from "./Ledger.js"
 
@@ -51,7 +52,7 @@ export interface ViewStart {
 }
 
 /** A session's view. */
-export class ViewState implements View {
+export class ViewState extends Congestion implements View {
   last: number
   acked: number
   progress = false
@@ -77,15 +78,10 @@ export class ViewState implements View {
   delivered = 0
   /** When the connection last got on, in milliseconds of the monotonic clock. */
   progressedAt = 0
-  /** Set when what the connection has not read would soon be evicted. */
-  congested = false
-  /** It has not got on for so long that nobody waits for it. */
-  stalled = false
   /** The first `event_seq` needed, as the store has it. */
   storedNeed: number
   /** What is retained when it is next looked at, although nothing of it could be given up; see Retention.ts. */
   allowance: Limits
-  private relieved: Array<() => void> = []
   /** Positions and when they were reached: for sessions that do not acknowledge. */
   private sent: Array<{ readonly at: number; readonly seq: number }> = []
   /** Events per page read from the store, learnt from their size. */
@@ -119,6 +115,7 @@ export class ViewState implements View {
     start: ViewStart,
     limits: { readonly granularity: Limits; readonly allowance: Limits }
   ) {
+    super()
     this.last = start.last
     this.acked = start.acked
     this.storedNeed = start.need
@@ -242,15 +239,6 @@ export class ViewState implements View {
     return sent === undefined || sent.at > now - windowMs ? known : Math.max(known, sent.seq + 1)
   }
   /** Calls back when the connection has caught up, or is gone. */
-  onRelief(resume: () => void): void {
-    this.relieved.push(resume)
-  }
-  relieve(): void {
-    this.congested = false
-    const waiting = this.relieved
-    this.relieved = []
-    for (const resume of waiting) resume()
-  }
   /** Returns whether this event is numbered for, and delivered to, this session. */
   sees(event: Pick<NewEvent, "kind" | "audience">): boolean {
     return (

@@ -43,13 +43,14 @@ const find = ({ cluster, live, store }: Parts): Effect.Effect<Map<string, Set<st
     const found = new Map<string, Set<string>>()
     const own = [...live.jobs.values()].filter(({ closed, foreignTo }) => !closed && foreignTo === undefined)
     if (own.length === 0) return found
-    const nodeOf = new Map<string, string | undefined>()
-    for (const [jobId, sessionIds] of yield* store.observersOf(own.map(({ jobId }) => jobId)))
+    const observers = yield* store.observersOf(own.map(({ jobId }) => jobId))
+    const absent = new Set([...observers.values()].flat().filter((sessionId) => !live.views.has(sessionId)))
+    if (absent.size === 0) return found
+    const places = yield* store.sessionPlaces([...absent])
+    for (const [jobId, sessionIds] of observers)
       for (const sessionId of sessionIds) {
-        if (live.views.has(sessionId)) continue
-        if (!nodeOf.has(sessionId)) nodeOf.set(sessionId, (yield* store.session(sessionId))?.node)
-        const node = nodeOf.get(sessionId)
-        if (node === undefined || node === cluster.node) continue
+        const node = places.get(sessionId)?.node
+        if (node === undefined || node === "" || node === cluster.node) continue
         const nodes = found.get(jobId)
         if (nodes === undefined) found.set(jobId, new Set([node]))
         else nodes.add(node)

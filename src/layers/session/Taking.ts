@@ -136,12 +136,15 @@ export const watch = (services: ResumeServices, records: Records): Effect.Effect
       if (isTold) told.give()
     })
     const look = Effect.gen(function* () {
-      for (const entry of table.of("everyone")) {
-        // One that is being resumed may have been taken since that was stored.
-        yield* table.settled(entry)
-        if (entry.attachment === undefined || !table.holds(entry)) continue
-        const record = yield* store.session(entry.record.sessionId)
-        if (record === undefined || epochOf(record) === epochOf(entry.record)) continue
+      const entries = [...table.of("everyone")]
+      // One that is being resumed may have been taken since that was stored.
+      for (const entry of entries) yield* table.settled(entry)
+      const attached = entries.filter((entry) => entry.attachment !== undefined && table.holds(entry))
+      if (attached.length === 0) return
+      const places = yield* store.sessionPlaces(attached.map(({ record }) => record.sessionId))
+      for (const entry of attached) {
+        const place = places.get(entry.record.sessionId)
+        if (place === undefined || place.epoch === epochOf(entry.record) || !table.holds(entry)) continue
         // Whoever stores it finds out, and lets go of it.
         table.touch(entry)
         records.ring()

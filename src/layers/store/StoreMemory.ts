@@ -76,6 +76,8 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     waitingOwners: (principal) => Effect.sync(() => indexes.waitingOwners(principal)),
     waitingCounts: (node) => Effect.sync(() => indexes.waitingCounts(node)),
     jobNodes: Effect.sync(() => reading.jobNodes(tables)),
+    jobPlaces: reads(reading.jobPlaces),
+    sessionPlaces: reads(reading.sessionPlaces),
     wishes: reads(reading.wishes),
     hookEvents: reads(reading.hookEvents),
     input: (jobId) => Effect.sync(() => jobs.get(jobId)?.input),

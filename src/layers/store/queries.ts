@@ -20,6 +20,8 @@ export const sqlite = {
   page: query.page,
   journal: query.journal,
   journalValue: query.journalValue,
+  jobPlaces: query.jobPlaces,
+  sessionPlaces: query.sessionPlaces,
   wishes: query.wishes,
   hookEvents: query.hookEvents,
   input: query.input,

@@ -7,6 +7,7 @@ import type {
   HookEvent,
   JobFilter,
   JournalIndexEntry,
+  Place,
   PlacedWish,
   Run,
   StoredEvent,
@@ -251,6 +252,31 @@ export const hookEvents = (
   [after.jobId, after.seq, limit]
 ]
 
+/** Where something is, as a row; names of nodes are JSON. */
+export interface PlaceRow extends Place {
+  readonly id: string
+}
+
+/** Selects where jobs are. */
+export const jobPlaces = (jobIds: ReadonlyArray<string>): Query<PlaceRow> => [
+  `SELECT job_id AS id, epoch, ${nodeOfRow} AS node FROM json_each(?) k CROSS JOIN {jobs} ON job_id = k.value`,
+  [JSON.stringify(jobIds)]
+]
+
+/** Selects where sessions are. */
+export const sessionPlaces = (sessionIds: ReadonlyArray<string>): Query<PlaceRow> => [
+  `SELECT session_id AS id, epoch, ${nodeOfRow} AS node
+   FROM json_each(?) k CROSS JOIN {sessions} ON session_id = k.value`,
+  [JSON.stringify(sessionIds)]
+]
+
+/** Returns the places of rows; `named` gives the name that a column holds. */
+export const toPlaces = (
+  rows: ReadonlyArray<PlaceRow>,
+  named: (stored: string) => string
+): ReadonlyMap<string, Place> =>
+  new Map(rows.map(({ epoch, id, node }) => [id, { epoch, node: named(JSON.parse(node) as string) }]))
+
 /** A wish as a row; names of nodes are JSON. */
 export interface WishRow extends Omit<PlacedWish, "answer" | "job"> {
   readonly answer: string | null
@@ -272,7 +298,7 @@ export const wishes = (node: string | undefined, limit: number): Query<WishRow> 
 /** Returns the wishes of rows; `named` gives the name that a column holds. */
 export const toWishes = (
   rows: ReadonlyArray<WishRow>,
-  named: (stored: string) => string = (stored) => stored
+  named: (stored: string) => string
 ): ReadonlyArray<PlacedWish> => {
   const nameOf = (stored: string) => named(JSON.parse(stored) as string)
   return rows.map(({ answer, ended, from, jobNode, ...wish }) => ({

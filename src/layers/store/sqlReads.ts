@@ -142,6 +142,10 @@ export const readsOver = <E>(
       ),
       input: (jobId) =>
         Effect.flatMap(selectOne(asked.input(jobId)), (row) => intact.json(jobId, "the input", row?.input)),
+      jobPlaces: (jobIds) =>
+        Effect.map(select(asked.jobPlaces(jobIds)), (rows) => query.toPlaces(rows, nameOf)),
+      sessionPlaces: (sessionIds) =>
+        Effect.map(select(asked.sessionPlaces(sessionIds)), (rows) => query.toPlaces(rows, nameOf)),
       wishes: (node, limit) =>
         Effect.map(select(asked.wishes(node, limit)), (rows) => query.toWishes(rows, nameOf)),
       hookEvents: (after, limit) => select(asked.hookEvents(after, limit)),

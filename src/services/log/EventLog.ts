@@ -13,7 +13,15 @@ import type * as Stream from "effect/Stream"
 import type { InternalError, JobNotFound, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Accepted, EventType } from "../../protocol/Message.js"
-import type { FreeKey, JobRecord, JournalEntry, Op, SessionRecord, StoredEvent } from "../store/Store.js"
+import type {
+  FreeKey,
+  JobRecord,
+  JournalEntry,
+  Op,
+  Owner,
+  SessionRecord,
+  StoredEvent
+} from "../store/Store.js"
 
 /** A payload as it is delivered, and the values in it that nobody else may read. */
 export interface Secret {
@@ -98,6 +106,12 @@ export interface View {
   readonly whenTaken: (callback: () => void) => void
 }
 
+/**
+ * How a session reads jobs of another node: it has so many events that it has not acknowledged, or so many that are not sent that
+ * what it owns is to wait for it (`held`), or no more.
+ */
+export type Slow = { readonly lag: number } | { readonly held: boolean }
+
 /** The next events of a job, for whoever reads the job itself. */
 export interface JobPage {
   /** At least one, unless the job has `ended`; without those that are for one session only. */
@@ -137,9 +151,12 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
   {
     /**
      * Commits records with the next group; they are durable when it returns. Those of sessions are put by whoever has them:
-     * it fails when another process has taken one.
+     * it fails when another process has taken one, or one of the `owners` that are stated.
      */
-    readonly commit: (ops: ReadonlyArray<Op>) => Effect.Effect<void, InternalError>
+    readonly commit: (
+      ops: ReadonlyArray<Op>,
+      owners?: ReadonlyArray<Owner>
+    ) => Effect.Effect<void, InternalError>
     /**
      * Fails when the log has stopped for good, by a defect that leaves memory and store different; never returns
      * otherwise. A runtime ends with it.
@@ -296,6 +313,15 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
         readonly onCommit: (subscribedFrom: number) => void
       }
     ) => Effect.Effect<void, InternalError>
+    /**
+     * Calls back whenever the node of a job is to be told how a session that is here reads it: once when that changes. One that
+     * listens takes the place of the one before.
+     */
+    readonly onSlow: (
+      tell: (job: { readonly jobId: string; readonly node: string }, sessionId: string, slow: Slow) => void
+    ) => void
+    /** A session that is on another node reads a job of this one so. Nothing when the job does not run. */
+    readonly slow: (jobId: string, sessionId: string, slow: Slow) => Effect.Effect<void>
     /** Returns all events of a job that are retained, then those to come, to its end; without those for one session. */
     readonly events: (job: JobLog) => Stream.Stream<StoredEvent, InternalError>
     /**

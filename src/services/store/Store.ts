@@ -12,12 +12,12 @@ import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
-import type { Owner } from "./epoch.js"
+import type { Owner, Place } from "./epoch.js"
 import type { LateEvent, Numbering, Observed } from "./numbering.js"
 import type { DueQuery, Queued, Survival } from "./Survival.js"
 import type { PlacedWish, Wish } from "./Wish.js"
 
-export { absent, epochOf, type FreeKey, first as firstEpoch, type Owner } from "./epoch.js"
+export { absent, epochOf, type FreeKey, first as firstEpoch, type Owner, type Place } from "./epoch.js"
 export { eventOverhead } from "./eventOverhead.js"
 export type { LateEvent, Numbering, Observed } from "./numbering.js"
 export type { DueQuery, Queued, StoredEnd, Survival, Waiting } from "./Survival.js"
@@ -444,6 +444,12 @@ export interface StoreService {
   readonly waitingOwners: (principal: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Returns how many jobs of each principal, of one node or of all, wait and are not in memory. Counts them: for the start. */
   readonly waitingCounts: (node: string | undefined) => Effect.Effect<ReadonlyMap<string, number>, StoreError>
+  /** Returns where these jobs are; those that are not stored are left out. */
+  readonly jobPlaces: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyMap<string, Place>, StoreError>
+  /** Returns where these sessions are; those that are not stored are left out. */
+  readonly sessionPlaces: (
+    sessionIds: ReadonlyArray<string>
+  ) => Effect.Effect<ReadonlyMap<string, Place>, StoreError>
   /** Returns the names of the nodes that have jobs which have not ended; the empty name is that of a runtime which is alone. */
   readonly jobNodes: Effect.Effect<ReadonlyArray<string>, StoreError>
   /**

@@ -19,6 +19,13 @@ export interface FreeKey {
   readonly since: number
 }
 
+/** Where a job or a session is, and with which epoch. */
+export interface Place {
+  readonly epoch: number
+  /** The node that has it; empty of a runtime that is alone. */
+  readonly node: string
+}
+
 /** The epoch of what is not stored: whoever opens a job or a session states that it is not there yet. */
 export const absent = 0
 

@@ -20,7 +20,10 @@ type Opened = Effect.Effect.Success<ReturnType<typeof open>>
 
 const settle = Effect.repeatN(eventLoop.next, 60)
 /** Lets wakes arrive, or looks come round. */
-const seconds = (n: number) => Effect.repeatN(Effect.zipRight(TestClock.adjust("200 millis"), settle), 5 * n)
+const seconds = (n: number) =>
+  n > 3
+    ? Effect.repeatN(Effect.zipRight(TestClock.adjust("1 second"), settle), n)
+    : Effect.repeatN(Effect.zipRight(TestClock.adjust("200 millis"), settle), 5 * n)
 
 const forever = Agent.handle(Agent.make("forever", { version: "1.0.0" }), () => Effect.never)
 /** Delegates to one that never ends. */

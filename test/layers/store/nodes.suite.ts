@@ -138,6 +138,36 @@ export const nodesSuite = (name: string, layer: Layer.Layer<Store, StoreError>):
         yield* opening("job_s", free(0, "other"))
       }))
 
+    test("tells where jobs and sessions are, and with which epoch", (store) =>
+      Effect.gen(function* () {
+        const session = (sessionId: string, more: object) =>
+          Op.PutSession({ session: { ...aSession(sessionId), ...more } })
+        yield* store.commit({
+          ops: [
+            put({ ...aJob("job_a"), node: "a\0", epoch: 3 }),
+            put(aJob("job_b")),
+            session("sess_a", { node: "a\0", epoch: 2 }),
+            session("sess_b", {})
+          ],
+          owners: []
+        })
+        assert.deepStrictEqual(
+          yield* store.jobPlaces(["job_a", "job_b", "job_none"]),
+          new Map([
+            ["job_a", { epoch: 3, node: "a\0" }],
+            ["job_b", { epoch: 1, node: "" }]
+          ])
+        )
+        assert.deepStrictEqual(
+          yield* store.sessionPlaces(["sess_b", "sess_none", "sess_a"]),
+          new Map([
+            ["sess_b", { epoch: 1, node: "" }],
+            ["sess_a", { epoch: 2, node: "a\0" }]
+          ])
+        )
+        assert.strictEqual((yield* store.jobPlaces([])).size, 0)
+      }))
+
     test("keeps what nodes want of each other until it is dropped, answers included", (store) =>
       Effect.gen(function* () {
         const wish = (id: string, jobId: string, from: string, at = 5) => ({

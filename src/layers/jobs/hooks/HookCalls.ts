@@ -20,7 +20,14 @@ import { families } from "../../../services/runtime/Metrics.js"
 import type { Options } from "../../../services/runtime/RuntimeOptions.js"
 import { Signal } from "../../../services/runtime/Signal.js"
 import { within } from "../../../services/runtime/within.js"
-import { type HookEvent, type JobRecord, Op, type Store } from "../../../services/store/Store.js"
+import {
+  type HookEvent,
+  type JobRecord,
+  Op,
+  type Owner,
+  type Store,
+  type StoreError
+} from "../../../services/store/Store.js"
 import { storedCall } from "../../store/intact.js"
 import * as Faults from "../Faults.js"
 import { HookQueue, type OwedCall, type StoredCall } from "./HookQueue.js"
@@ -49,7 +56,7 @@ export interface HookCalls {
 interface HookParts {
   readonly hooks: Hooks["Type"]
   readonly log: Pick<EventLog["Type"], "commit">
-  readonly store: Pick<Store["Type"], "events" | "hookEvents" | "job">
+  readonly store: Pick<Store["Type"], "events" | "hookEvents" | "job" | "jobPlaces">
   /** The name of this node, where it is one: others make the calls for their jobs. */
   readonly node: string | undefined
   readonly options: Pick<Options, "hookPatience" | "maxHookEvents">
@@ -94,13 +101,25 @@ const calling = (
 /** A call, by what the store finds it by. */
 type Called = Omit<HookEvent, "text">
 
-/** Drops from the store what is owed no more, as much at once as there is. */
-const drop = ({ log }: HookParts, settled: Array<Called>): Effect.Effect<void> =>
+/** Drops from the store what is owed no more, as much at once as there is. A node states with which epochs the jobs are there. */
+const drop = ({ log, node, store }: HookParts, settled: Array<Called>): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (settled.length === 0) return Effect.void
     const events = settled.splice(0).map(({ jobId, seq }) => ({ jobId, seq }))
-    return Effect.catchAll(log.commit([Op.DropHookEvents({ events })]), (error) =>
-      Effect.logWarning("calls of hooks that were made could not be dropped: they come again", error.message)
+    const jobIds = [...new Set(events.map(({ jobId }) => jobId))]
+    const owners: Effect.Effect<ReadonlyArray<Owner>, StoreError> = node === undefined
+      ? Effect.succeed([])
+      : Effect.map(store.jobPlaces(jobIds), (places) =>
+          Array.from(places, ([job, { epoch }]) => ({ job, epoch }))
+        )
+    return owners.pipe(
+      Effect.flatMap((owners) => log.commit([Op.DropHookEvents({ events })], owners)),
+      Effect.catchAll((error) =>
+        Effect.logWarning(
+          "calls of hooks that were made could not be dropped: they come again",
+          error.message
+        )
+      )
     )
   })
 

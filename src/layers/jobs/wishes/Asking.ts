@@ -116,6 +116,22 @@ export class Asking {
     })
   }
 
+  /** Tells the node of a job something, and does not wait for it: whoever hears it drops it. */
+  note({ jobId, node }: { readonly jobId: string; readonly node: string }, want: Want): void {
+    const { cluster, ids, now, store } = this.parts
+    if (cluster === undefined) return
+    const wish = {
+      ...{ id: ids.unsafeMake("wish"), jobId, from: cluster.node, at: now() },
+      ...{ kind: want.kind, body: toBody(want) }
+    }
+    this.run(
+      store.commit({ ops: [Op.PutWish({ wish })], owners: [] }).pipe(
+        Effect.zipRight(Effect.sync(() => tell(cluster, node))),
+        Effect.catchAllCause((cause) => Effect.logWarning("another node could not be told something", cause))
+      )
+    )
+  }
+
   /** Stores a wish, waits for what comes of it, and drops it. */
   private wish(
     cluster: ClusterService,

@@ -21,21 +21,24 @@ const page = 1_000
 /** Does what is wanted with a job of this node. */
 export type Grant = (jobId: string, want: Want) => Effect.Effect<void, ArcpError>
 
+/** Nobody waits for an answer to it. */
+const isNote = (kind: string): boolean => kind === ("pace" satisfies Want["kind"])
+
 /** Stores what came of a wish, if the job is still this node's. Of a node that is gone it is swept (Sweeping.ts). */
 const answered = (
   { store }: JobParts,
   cluster: ClusterService,
-  { from, id, jobId }: Wish,
+  { from, id, jobId, kind }: Wish,
   error: ArcpError | undefined
 ): Effect.Effect<void, StoreError | Fenced> =>
   Effect.gen(function* () {
     const record = yield* store.job(jobId)
     if (record !== undefined && record.node !== cluster.node) return
     yield* store.commit({
-      ops: [Op.AnswerWish({ id, answer: toAnswer(error) })],
+      ops: [isNote(kind) ? Op.DropWishes({ ids: [id] }) : Op.AnswerWish({ id, answer: toAnswer(error) })],
       owners: record === undefined ? [] : [{ job: jobId, epoch: epochOf(record) }]
     })
-    tell(cluster, from)
+    if (!isNote(kind)) tell(cluster, from)
   })
 
 /** Does what a wish asks for. */

@@ -3,6 +3,7 @@ import { type ArcpError, type ErrorPayload, fromPayload, toPayload } from "../..
 import type { Feature } from "../../../protocol/Features.js"
 import type { JobInput } from "../../../protocol/Message.js"
 import type { Identity } from "../../../services/auth/Auth.js"
+import type { Slow } from "../../../services/log/EventLog.js"
 import type { Wish } from "../../../services/store/Store.js"
 
 /** The job is to end. */
@@ -30,8 +31,15 @@ export interface AdoptWant {
   readonly identity: Omit<Identity, "principal">
 }
 
+/** The job's node is told how a session of another reads it. Nobody waits for that. */
+export interface PaceWant {
+  readonly kind: "pace"
+  readonly sessionId: string
+  readonly slow: Slow
+}
+
 /** What is wanted has been decided where it is asked for: whoever has the job only does it. */
-export type Want = CancelWant | AnswerWant | AdoptWant
+export type Want = CancelWant | AnswerWant | AdoptWant | PaceWant
 
 /** Returns a want as it is stored. */
 export const toBody = ({ kind: _, ...want }: Want): string => JSON.stringify(want)

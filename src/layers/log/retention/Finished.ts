@@ -64,7 +64,12 @@ const dropTaken = (
     const { committer, dropped, live, store, tail } = parts
     const jobIds = ended.map(({ jobId }) => jobId)
     const { ops, viewers } = yield* dropping(store, jobIds, hooks)
+    const stored = yield* store.jobPlaces(jobIds)
+    const sessions = yield* store.sessionPlaces([...new Set(viewers.map(({ sessionId }) => sessionId))])
     yield* committer.change((tx) => {
+      // As they are stored: what somebody takes, or drops, meanwhile is looked at again.
+      for (const [job, { epoch }] of stored) tx.owns({ job, epoch })
+      for (const [session, { epoch }] of sessions) tx.owns({ session, epoch })
       tx.ops.push(...ops)
       tx.onApply(() => {
         const gone = new Set<JobState>()
@@ -212,7 +217,7 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
     forget: (jobs) => alone((store.erasing ?? identity)(forget(all)(jobs))),
     dropRetired: alone(dropRetired(all)),
     enforceCaps: alone(
-      parts.isShared === true ? Effect.zipRight(recount, enforceCaps(all)) : enforceCaps(all)
+      parts.keeps === undefined ? enforceCaps(all) : Effect.zipRight(recount, enforceCaps(all))
     ),
     add: (job) => {
       if (store.kind === "memory") kept.set(job.jobId, job)

@@ -40,7 +40,10 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
       const events = observed.reduce((sum, { cursor, last }) => sum + last - cursor, 0)
       const bytes = observed.reduce((sum, each) => sum + each.bytes, 0)
       if (events <= limits.events && bytes <= limits.bytes) return
+      const place = (yield* store.sessionPlaces([sessionId])).get(sessionId)
+      if (place === undefined) return
       yield* committer.change((tx) => {
+        tx.owns({ session: sessionId, epoch: place.epoch })
         tx.ops.push(Op.Lose({ sessionId }))
         tx.onApply(() => live.views.get(sessionId)?.lose())
       })

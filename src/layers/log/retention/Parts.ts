@@ -28,8 +28,11 @@ export interface RetentionParts {
   readonly monotonic: () => number
   /** The resume window, in milliseconds. */
   readonly windowMs: number
-  /** Other nodes write to the store, too, and drop from it: what was counted here is not all. */
-  readonly isShared?: boolean | undefined
+  /**
+   * Of a node of a cluster: whether it is the one that drops what has ended, and frees what was dropped. All nodes write to the
+   * store, so what was counted here is not all. Nothing where a runtime is alone.
+   */
+  readonly keeps?: Effect.Effect<boolean, StoreError> | undefined
   /** Given when something was dropped whose pages are to be freed. */
   readonly dropped: Signal
 }

@@ -4,6 +4,7 @@ import { dueAt } from "../../../services/store/dueAt.js"
 import {
   type Bounds,
   type DueQuery,
+  epochOf,
   eventOverhead,
   type HookEvent,
   type JobFilter,
@@ -12,6 +13,7 @@ import {
   type JournalIndexEntry,
   type LateEvent,
   type Numbering,
+  type Place,
   type PlacedWish,
   type Run,
   type StoredEvent,
@@ -166,6 +168,32 @@ export const jobNodes = ({ jobs }: Tables): ReadonlyArray<string> => {
     if (record !== undefined && record.endedAt === undefined && !record.rejected) found.add(nodeOf(record))
   return [...found].sort()
 }
+
+const placeOf = (record: Parameters<typeof epochOf>[0] & { readonly node?: string | undefined }): Place => ({
+  epoch: epochOf(record),
+  node: record.node ?? ""
+})
+
+/** Returns where jobs are. */
+export const jobPlaces = ({ jobs }: Tables, jobIds: ReadonlyArray<string>): ReadonlyMap<string, Place> =>
+  new Map(
+    jobIds.flatMap((jobId) => {
+      const record = jobs.get(jobId)?.record
+      return record === undefined ? [] : [[jobId, placeOf(record)]]
+    })
+  )
+
+/** Returns where sessions are. */
+export const sessionPlaces = (
+  { sessions }: Tables,
+  sessionIds: ReadonlyArray<string>
+): ReadonlyMap<string, Place> =>
+  new Map(
+    sessionIds.flatMap((sessionId) => {
+      const record = sessions.get(sessionId)?.record
+      return record === undefined ? [] : [[sessionId, placeOf(record)]]
+    })
+  )
 
 /** Returns what a node wants, and what is wanted of it, or all wishes; oldest first. */
 export const wishes = (

@@ -3,7 +3,7 @@ import { never } from "../../../services/store/dueAt.js"
 import type { DueQuery, HookEvent, JobFilter, Observed, Run, Viewer } from "../../../services/store/Store.js"
 import { maxBytes as markBytes, maxEvents as markEvents } from "../marks.js"
 import type { EndedRow, Queries } from "../queries.js"
-import type { IdRow, ListedRow, Query, RecordRow, WishRow } from "../query.js"
+import type { IdRow, ListedRow, PlaceRow, Query, RecordRow, WishRow } from "../query.js"
 import type { Statement } from "../statements.js"
 import { cursor, newest, withObservers } from "./cursors.js"
 import { everything } from "./parts.js"
@@ -126,6 +126,17 @@ const hookEvents = (
   `SELECT job_id AS "jobId", seq::float8, text FROM {hook_events}
    WHERE (job_id, seq) > ($1, $2::bigint) ORDER BY job_id, {hook_events}.seq LIMIT $3::bigint`,
   [after.jobId, after.seq, limit]
+]
+
+const jobPlaces = (jobIds: ReadonlyArray<string>): Query<PlaceRow> => [
+  "SELECT job_id AS id, epoch::float8, to_json(node)::text AS node FROM {jobs} WHERE job_id = ANY($1::text[])",
+  [jobIds]
+]
+
+const sessionPlaces = (sessionIds: ReadonlyArray<string>): Query<PlaceRow> => [
+  `SELECT session_id AS id, epoch::float8, to_json(node)::text AS node FROM {sessions}
+   WHERE session_id = ANY($1::text[])`,
+  [sessionIds]
 ]
 
 const wishes = (node: string | undefined, limit: number): Query<WishRow> => [
@@ -406,6 +417,8 @@ export const queries: Queries = {
   waitingObserved,
   waitingOwners,
   waitingCounts,
+  jobPlaces,
+  sessionPlaces,
   wishes,
   jobNodes,
   aliveAt,

@@ -1,0 +1,21 @@
+/** Whether a reader has come so far behind that emitters wait for it, and who waits. */
+
+/** A reader that sets the pace of jobs. */
+export class Congestion {
+  /** Set when what the reader has not read would soon be evicted. */
+  congested = false
+  /** It has not got on for so long that nobody waits for it. */
+  stalled = false
+  private relieved: Array<() => void> = []
+
+  /** Calls back once, when it is congested no more. */
+  onRelief(resume: () => void): void {
+    this.relieved.push(resume)
+  }
+  relieve(): void {
+    this.congested = false
+    const waiting = this.relieved
+    this.relieved = []
+    for (const resume of waiting) resume()
+  }
+}
