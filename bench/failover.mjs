@@ -51,6 +51,9 @@ const count = (name) => {
   return value >= 1 ? value : fail(`--${name} takes a number from 1`)
 }
 
+// Nodes go with it, and so does Postgres, however it ends.
+process.on("SIGINT", () => process.exit(130)).on("SIGTERM", () => process.exit(143))
+
 // The trial is TypeScript, of the same parts as the tests.
 const vite = await createViteServer({
   root: fileURLToPath(new URL("..", import.meta.url)),

@@ -185,6 +185,7 @@ export class TrialClient {
           return
         }
         isWelcome = true
+        if (this.isOver) return socket.terminate()
         if (id !== "") this.resumes.push(performance.now() - dialled)
         if (id !== "" && frame.session_id !== id)
           this.violations.push(`${this.name}: resumed ${id}, welcomed to ${frame.session_id}`)

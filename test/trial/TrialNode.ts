@@ -56,6 +56,7 @@ export class TrialNode {
     const { hostname, port } = new URL(options.database)
     const wire = await TcpProxy.start({ host: hostname, port: Number(port) })
     const node = new TrialNode(options.name, options, wire)
+    process.on("exit", () => node.signal("SIGKILL"))
     node.loops.push(node.run(), node.probe())
     return node
   }

@@ -126,13 +126,17 @@ const partition =
     const node = oneOf(site)
     const ms = between(site, 1.6 * expiryMs, 3 * expiryMs)
     const { starts } = node
-    const takenMs = await losing(site, node, () => {
-      node.wire.passage = passage
-    })
-    await sleep(Math.max(0, ms - (takenMs ?? 0)))
-    await over(node, starts)
-    node.wire.passage = "open"
-    return { what: `Postgres ${passage} for ${node.name}, ${seconds(ms)}`, failovers: 1, takenMs }
+    try {
+      const takenMs = await losing(site, node, () => {
+        node.wire.passage = passage
+      })
+      await sleep(Math.max(0, ms - (takenMs ?? 0)))
+      await over(node, starts)
+      const what = `Postgres ${passage} for ${node.name}, ${seconds(ms)}`
+      return { what, failovers: 1, takenMs }
+    } finally {
+      node.wire.passage = "open"
+    }
   }
 
 /** The same for a moment. */

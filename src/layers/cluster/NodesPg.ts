@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import { NameTaken, Nodes, type SeenNode } from "../../services/cluster/Nodes.js"
+import { within } from "../../services/runtime/within.js"
 import { StoreError } from "../../services/store/Store.js"
 import { naming, prefixProblem } from "../store/naming.js"
 import { nameOf, pooled } from "../store/pg/connections.js"
@@ -27,6 +28,9 @@ export interface Options {
 
 /** A statement has its answer within this, or its connection is thrown away: well within an expiry. */
 const patience = Duration.seconds(3)
+
+/** A Postgres that does not answer learns by the expiry that this node has gone. */
+const goodbye = Duration.seconds(2)
 
 const expires = "clock_timestamp() + $3::bigint * interval '1 millisecond'"
 
@@ -111,8 +115,11 @@ export const layer = ({ prefix = "arcp_", url, ...options }: Options): Layer.Lay
                 )
               ),
               () =>
-                Effect.ignoreLogged(
-                  rows("DELETE FROM {nodes} WHERE name = $1 AND incarnation = $2", key.slice(0, 2))
+                within(
+                  Effect.ignoreLogged(
+                    rows("DELETE FROM {nodes} WHERE name = $1 AND incarnation = $2", key.slice(0, 2))
+                  ),
+                  goodbye
                 )
             )
             yield* rows(forget, [remembered])

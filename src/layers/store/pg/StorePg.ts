@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import type { Scope } from "effect/Scope"
-import { inRealTime } from "../../../services/runtime/within.js"
+import { inRealTime, within } from "../../../services/runtime/within.js"
 import { Store, StoreError, type StoreService } from "../../../services/store/Store.js"
 import { naming, prefixProblem } from "../naming.js"
 import { noted } from "../noted.js"
@@ -61,6 +61,9 @@ export interface Options {
 const duration = (input: Duration.DurationInput | undefined, usual: Duration.DurationInput) =>
   Duration.decode(input ?? usual)
 
+/** A Postgres that does not answer learns by the lease that this runtime has gone, and is not waited for. */
+const goodbye = Duration.seconds(2)
+
 /** Says that the holder is alive, for as long as it may; returns what fails when it may no more. */
 const keepAlive = (
   lend: LendPg,
@@ -97,7 +100,7 @@ const makeOver = (
     const isCurrent = yield* mapError(lend((statements) => prepare(statements, name, prefix)))
     const holder: Holder = { id: crypto.randomUUID(), lease, node }
     yield* Effect.acquireRelease(mapError(lend((statements) => hold(statements, holder, name))), () =>
-      Effect.ignoreLogged(lend((statements) => release(statements, holder)))
+      within(Effect.ignoreLogged(lend((statements) => release(statements, holder))), goodbye)
     )
     const died = yield* keepAlive(lend, holder, name)
     if (!isCurrent)

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Scope } from "effect/Scope"
 import type * as Pg from "pg"
+import { within } from "../../../services/runtime/within.js"
 import { StoreError } from "../../../services/store/Store.js"
 import type { Naming } from "../naming.js"
 import { isUnprepared, toStoreError } from "./failures.js"
@@ -170,7 +171,11 @@ export const pooled = (
         // A certificate that is named in the URL is read here.
         catch: toStoreError(nameOf(url))
       }),
-      (pool) => Effect.promise(() => pool.end()).pipe(Effect.timeoutOption("2 seconds"), Effect.asVoid)
+      (pool) =>
+        within(
+          Effect.promise(() => pool.end()),
+          "2 seconds"
+        )
     )
     // What goes wrong is told by the statement that was sent; without a listener it would end the process.
     pool.on("error", () => undefined)

@@ -2,6 +2,7 @@
 import { realpathSync, statSync } from "node:fs"
 import { resolve } from "node:path"
 import * as Console from "effect/Console"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -19,6 +20,7 @@ import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { TransportServer } from "../../../services/transport/Transport.js"
 import { version } from "../../version.js"
 import { loadModules } from "../agents-module.js"
+import { exitCode } from "../exit.js"
 import type { ServeFlags } from "../serve.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
@@ -128,6 +130,15 @@ const announce = (
     yield* Console.log(`console ${page}${login === undefined ? "" : " (this link logs in once)"}`)
   })
 
+/**
+ * A log that has stopped by itself stores nothing any more, and whoever waits for its store may wait for a Postgres that does not
+ * answer: the process leaves all the same, so that it is started again.
+ */
+const leavesSoon = Effect.sync(() => {
+  setTimeout(() => process.exit(exitCode.error), Duration.toMillis(lastWords)).unref()
+})
+const lastWords = Duration.seconds(10)
+
 const once: Host = (flags) =>
   Effect.flatMap(loadModules(flags.agents.length === 0 ? ["demo"] : flags.agents), (modules) =>
     registryOf(flags, modules)
@@ -178,7 +189,7 @@ export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = ()
         ? Runtime.serveAll
         : Effect.zipRight(
             Layer.build(Runtime.serve()),
-            Effect.flatMap(EventLog, (log) => log.stopped)
+            Effect.flatMap(EventLog, (log) => Effect.tapError(log.stopped, () => leavesSoon))
           )
     yield* announce(flags, auth.token, login, onAddress).pipe(
       Effect.zipRight(unless(crashed, serving)),
