@@ -216,6 +216,37 @@ const verifier = (library: Jose, options: Options): Effect.Effect<Verifier, Auth
     }
   })
 
+/** How many keys are tried for one token. */
+const mostKeys = 32
+
+/**
+ * Verifies a token. Several keys of a set may fit one that does not say by which it was signed, as while an issuer goes over to
+ * a new one, or that says what several of them are called: it is good when it is so by one of them.
+ */
+const verified = async (
+  { errors, jwtVerify }: Jose,
+  token: string,
+  key: jose.JWTVerifyGetKey,
+  checks: jose.JWTVerifyOptions
+): Promise<jose.JWTVerifyResult> => {
+  try {
+    return await jwtVerify(token, key, checks)
+  } catch (error) {
+    if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error
+    let tried = 0
+    for await (const one of error) {
+      if (++tried > mostKeys) break
+      try {
+        return await jwtVerify(token, one, checks)
+      } catch (problem) {
+        // Signed by it, and not good all the same.
+        if (!(problem instanceof errors.JWSSignatureVerificationFailed)) throw problem
+      }
+    }
+    throw error
+  }
+}
+
 /** A token that may be good, and cannot be checked at the moment. */
 const unavailable = () =>
   new InternalError({
@@ -288,7 +319,7 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> => {
         Effect.clockWith((clock) =>
           Effect.tryPromise({
             try: () =>
-              library.jwtVerify(Redacted.value(token), key, {
+              verified(library, Redacted.value(token), key, {
                 ...checks,
                 currentDate: new Date(clock.unsafeCurrentTimeMillis())
               }),

@@ -127,7 +127,7 @@ const serve = (session: ClientSession) =>
       Effect.forkScoped
     )
     yield* Deferred.await(connected)
-    if (session.over !== undefined) return yield* session.over
+    if (session.over) return yield* session.over
     return running
   })
 
@@ -173,12 +173,10 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       requestTimeout = 30_000,
       version = "0.1.0"
     } = options
-    const wrong = amiss(
-      "ArcpClient",
-      { requestTimeout, "ack.interval": ackInterval },
-      { "ack.events": ackEvery, "held.events": events, "held.bytes": bytes }
-    )
-    if (wrong) return yield* wrong
+    yield* amiss("ArcpClient: ", options) ??
+      amiss("ArcpClient: ack.", options.ack) ??
+      amiss("ArcpClient: held.", options.held) ??
+      Effect.void
     const dialer = yield* Dialer
     const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
@@ -217,7 +215,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
 
     const running = yield* serve(session)
     const close = Effect.suspend(() => {
-      if (session.over !== undefined) return Effect.void
+      if (session.over) return Effect.void
       session.acknowledge(1)
       session.post("session.close", {})
       // The writer may be waiting for its turn. Then the connection goes, flushed, with the fiber that serves it.

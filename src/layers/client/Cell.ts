@@ -47,7 +47,7 @@ export class Cell<A> implements Latest<A> {
       const look = start()
       return () => {
         const found = look(this.#value)
-        if (found !== undefined) return found
+        if (found) return found
         if (this.#ended) return undefined
         const version = this.#version
         return called((back) => {

@@ -14,7 +14,13 @@ import type { Feature } from "../../protocol/Features.js"
 import { unsendable } from "../../protocol/JsonText.js"
 import type * as Message from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
-import type { ClientError, ResumeState, Status, TokenSource } from "../../services/client/ArcpClient.js"
+import type {
+  ClientError,
+  ProtocolViolation,
+  ResumeState,
+  Status,
+  TokenSource
+} from "../../services/client/ArcpClient.js"
 import { type Connection, closeCode, type Dialer } from "../../services/transport/Transport.js"
 import { exceeds } from "../transport/Inbox.js"
 import { Cell } from "./Cell.js"
@@ -37,7 +43,7 @@ export interface SessionOptions {
   /** Acknowledge after so many events that the application has taken, and so often while there are any. */
   readonly ackEvery: number
   readonly ackInterval: Duration.DurationInput
-  readonly maxHeld: Host["maxHeld"]
+  readonly maxHeld: Host["options"]["maxHeld"]
   /** Milliseconds that an answer may take. */
   readonly requestTimeout: number
   /** Continue a session of another process. */
@@ -86,10 +92,10 @@ export class ClientSession implements Host {
   declare refused: boolean | undefined
   features: ReadonlyArray<string> = []
   agents: ReadonlyArray<Message.AgentEntry> = []
-  /** Bytes of the largest frame that the runtime takes. */
-  frameBytes = 0
-  /** Milliseconds. */
-  resumeWindow = 0
+  /** Bytes of the largest frame that the runtime takes; a welcome says it. */
+  declare frameBytes: number
+  /** Milliseconds, as a welcome says. */
+  declare resumeWindow: number
   /** Seconds, as the runtime asked for; `undefined`: no heartbeats. */
   declare heartbeatSec: number | undefined
   /** Set when the session is over for good. */
@@ -141,12 +147,6 @@ export class ClientSession implements Host {
     if (ended) this.strangers.delete(jobId)
     else remember(this.strangers, jobId)
   }
-  get maxHeld() {
-    return this.options.maxHeld
-  }
-  now(): number {
-    return this.options.now()
-  }
   read(): void {
     this.stirred = true
     this.wake()
@@ -159,10 +159,10 @@ export class ClientSession implements Host {
 
   /** Sends a message that expects no answer; dropped when there is no connection. */
   post(type: string, payload: unknown, jobId?: string): void {
-    if (this.connection === undefined || this.sessionId === undefined) return
-    this.line.push(
-      encode({ id: this.options.nextId(), type, session_id: this.sessionId, job_id: jobId, payload })
-    )
+    if (this.connection && this.sessionId)
+      this.line.push(
+        encode({ id: this.options.nextId(), type, session_id: this.sessionId, job_id: jobId, payload })
+      )
   }
 
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
@@ -176,13 +176,12 @@ export class ClientSession implements Host {
   /** There is a connection: what waits for an answer is sent again. */
   begin(connection: Connection): void {
     this.connection = connection
-    this.delivered = false
     this.line.open()
     for (const [key, pending] of this.requests.resent()) this.#put(key, pending)
   }
 
   /** The connection ended over a frame that was too big: a request, which that ends, else one that would only come again. */
-  oversized(closed: ClientError): ClientError {
+  oversized<E extends { readonly message: string }>(closed: E): E | ProtocolViolation {
     const largest = this.requests.largest(this.sessionId ?? "")
     return this.requests.reject(largest, tooBig(request, closed.message)) ? closed : violation(closed.message)
   }
@@ -204,9 +203,9 @@ export class ClientSession implements Host {
     } = {}
   ): Effect.Effect<Answer & { readonly type: A }, ClientError> {
     return Effect.async((resume) => {
-      if (this.over !== undefined) return resume(this.over)
+      if (this.over) return resume(this.over)
       const problem = unsendable(payload)
-      if (problem !== undefined) return resume(new InvalidRequest({ message: problem }))
+      if (problem) return resume(new InvalidRequest({ message: problem }))
       const id = this.options.nextId()
       // A pong names the nonce of its ping, everything else the id of the request.
       const key = type === "session.ping" ? (payload as { nonce: string }).nonce : id
@@ -234,7 +233,7 @@ export class ClientSession implements Host {
         }
       }
       this.requests.add(key, pending)
-      if (this.connection !== undefined) this.#put(key, pending)
+      if (this.connection) this.#put(key, pending)
       return Effect.sync(() => {
         const { onLateAnswer } = more
         if (this.requests.take(key) && onLateAnswer)
@@ -250,25 +249,23 @@ export class ClientSession implements Host {
 
   /** What a ping says. */
   get ping() {
-    return { nonce: this.options.nextId(), sent_at: new Date(this.now()).toISOString() }
+    return { nonce: this.options.nextId(), sent_at: new Date(this.options.now()).toISOString() }
   }
 
   /** From now on the job's frames go there too. */
   register(jobId: string, inbox: JobInbox): void {
-    if (this.over !== undefined) inbox.fail(this.over)
+    if (this.over) inbox.fail(this.over)
     else this.handles.register(jobId, inbox)
   }
 
   readonly dropTransport = Effect.suspend(() => this.connection?.close(closeCode.normal, "") ?? Effect.void)
 
   /** Hands over what was said, to a connection that is about to be closed. */
-  readonly flush = Effect.suspend(() =>
-    this.connection === undefined ? Effect.void : this.line.flush(this.connection)
-  )
+  readonly flush = Effect.suspend(() => (this.connection ? this.line.flush(this.connection) : Effect.void))
 
   /** Ends everything that waits. `reported` goes into the status; `null` when it was meant to end. */
   finish(error: ClientError, reported: ClientError | null = error): void {
-    if (this.over !== undefined) return
+    if (this.over) return
     this.over = error
     this.requests.fail(error, false)
     this.handles.failAll(error)

@@ -70,7 +70,7 @@ export class Handles {
   /** `claiming`: a request is under way whose answer may claim the job. */
   deliver(jobId: string, frame: JobFrame, bytes: number, claiming: boolean): void {
     const inboxes = this.#live.get(jobId)
-    if (inboxes !== undefined) {
+    if (inboxes) {
       for (const inbox of inboxes) inbox.offer(frame, bytes)
       if (frame.type === "job.event") return
       this.#keep(
@@ -82,8 +82,8 @@ export class Handles {
       this.#earlyCut ||= this.#earlyBytes > maxEarlyBytes
       if (this.#earlyCut) return
       const early = this.#early.get(jobId)
-      if (early === undefined) this.#early.set(jobId, [[frame, bytes]])
-      else early.push([frame, bytes])
+      if (early) early.push([frame, bytes])
+      else this.#early.set(jobId, [[frame, bytes]])
     } else if (this.#earlyBytes > 0) {
       this.#earlyBytes = 0
       this.#earlyCut = false

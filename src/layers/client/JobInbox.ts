@@ -239,7 +239,7 @@ export class JobInbox {
       end: (end) => {
         if (Exit.isFailure(end) || end.value.result_id === undefined) return this.#settle(end)
         const checked = chunks.check(end.value)
-        if (checked !== undefined) return this.#settle(Exit.fail(checked))
+        if (checked) return this.#settle(Exit.fail(checked))
         const text = texts.join("")
         try {
           const result: unknown =
@@ -264,10 +264,10 @@ export class JobInbox {
       const chunks = new Chunks()
       let result: Message.JobResult | undefined
       return () => {
-        if (result !== undefined) return undefined
+        if (result) return undefined
         const found = next()
         if (Effect.isEffect(found)) return found
-        if (found !== undefined) {
+        if (found) {
           const bytes = chunks.decode(found[0], place)
           // The last one is often there only to say that it is.
           return bytes instanceof ProtocolViolation ? bytes : bytes.length > 0 ? [bytes] : Effect.void
@@ -296,7 +296,7 @@ export class JobInbox {
   }
 
   #gap(eventSeq: number, reason: Gap["body"]["reason"], replayed: boolean, message: string): JobEvent {
-    const ts = new Date(this.#host.now()).toISOString()
+    const ts = new Date(this.#host.options.now()).toISOString()
     return { kind: "gap", ts, body: { reason, replayed, message }, eventSeq }
   }
 
@@ -306,7 +306,7 @@ export class JobInbox {
     return (asked) => {
       for (const request of [...asked.values()].slice(at)) {
         at++
-        if (request !== undefined) return [request]
+        if (request) return [request]
       }
       return undefined
     }

@@ -13,9 +13,11 @@ import { type Pull, stream } from "./pull.js"
 
 /** The session, as its lanes see it. Called synchronously. */
 export interface Host {
-  readonly maxHeld: { readonly events: number; readonly bytes: number }
-  /** Epoch ms. */
-  readonly now: () => number
+  readonly options: {
+    readonly maxHeld: { readonly events: number; readonly bytes: number }
+    /** Epoch ms. */
+    readonly now: () => number
+  }
   /** Lanes that hold much: give their readers a moment, else let them overflow. */
   readonly crowded: Set<AnyLane>
   /** Its reader has got over with something. */
@@ -76,7 +78,7 @@ export class Lane<in out A, in out End> {
 
   /** Whether what has this number is taken in, which then is where the lane has got to. What has none is where it came. */
   #takes(seq: number | undefined): boolean {
-    if (this.behind || this.#end !== undefined || (seq ?? Infinity) <= this.position) return false
+    if (this.behind || this.#end || (seq ?? Infinity) <= this.position) return false
     this.position = seq ?? this.position
     return true
   }
@@ -84,7 +86,7 @@ export class Lane<in out A, in out End> {
   /** An event of the job; `item` is what this lane makes of it, if anything. */
   offer(seq: number | undefined, bytes: number, item: A | undefined): void {
     if (!this.#takes(seq) || item === undefined) return
-    if (this.#sink !== undefined) return this.#sink.item(item)
+    if (this.#sink) return this.#sink.item(item)
     this.#hold(this.position, item, bytes)
     // Text that waits for a disk is better left in the network than moved to where the collector seldom looks.
     if (this.#fills(1, 8)) this.#host.crowded.add(this as unknown as AnyLane)
@@ -119,7 +121,7 @@ export class Lane<in out A, in out End> {
   }
   /** Whether so many times its events, or so many times its bytes, would be all that it may hold. */
   #fills(eventTimes: number, byteTimes: number): boolean {
-    const { bytes, events } = this.#host.maxHeld
+    const { bytes, events } = this.#host.options.maxHeld
     return (this.#held.length - this.#head) * eventTimes >= events || this.#bytes * byteTimes >= bytes
   }
   /** The session has rewound so far that everything after `from` comes again. */
@@ -135,9 +137,9 @@ export class Lane<in out A, in out End> {
   }
   /** Goes on in another session's numbering. */
   rebase(after: number, gap: A | undefined): void {
-    if (this.#end !== undefined) return
+    if (this.#end) return
     this.behind = false
-    if (gap !== undefined) this.#hold(after, gap, 0)
+    if (gap) this.#hold(after, gap, 0)
     this.#held = this.#left.map((held) => ({ ...held, seq: after }))
     this.#head = 0
     if (this.#handed !== undefined) this.#handed = after
@@ -155,7 +157,7 @@ export class Lane<in out A, in out End> {
     this.#host.read()
     this.#checkRoom()
     if (this.behind) this.#host.starved()
-    else if (this.#end !== undefined) sink.end(this.#end)
+    else if (this.#end) sink.end(this.#end)
   }
   /** The oldest event that its reader has not got over with; all that follows it is unread too. `Infinity`: none. */
   get unread(): number {
@@ -175,7 +177,7 @@ export class Lane<in out A, in out End> {
       this.#host.read()
     }
     const held = this.#held[this.#head]
-    if (held !== undefined) {
+    if (held) {
       this.#handed = held.seq
       this.#take(held)
       return [held.item]
@@ -183,11 +185,11 @@ export class Lane<in out A, in out End> {
     if (this.behind) this.#host.starved()
     // The host may have filled or ended it already.
     if (this.#held.length > this.#head) return this.#next()
-    if (this.#end !== undefined) return Exit.isSuccess(this.#end) ? undefined : this.#end
+    if (this.#end) return Exit.isSuccess(this.#end) ? undefined : this.#end
     return called((back) => {
       this.#wake = back
       // A fiber may have let others go first on its way here.
-      if (this.#held.length > this.#head || this.#end !== undefined) back()
+      if (this.#held.length > this.#head || this.#end) back()
     })
   }
 

@@ -17,7 +17,6 @@ export class Line {
 
   constructor(now: () => number) {
     this.#now = now
-    this.pulse = new Pulse(now)
   }
 
   /** A new connection. */

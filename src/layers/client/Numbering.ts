@@ -16,7 +16,7 @@ export class Numbering {
   /** The newest event acknowledged. */
   declare acked: number
   /** The event after which the connection was asked to begin. */
-  from = 0
+  declare from: number
   /** The newest event of the connection, whose next has to follow it; before `last` while what was skipped comes again. */
   declare seen: number
   /** The runtime counts the events of each job by themselves: their order is known to their handles only. */

@@ -68,7 +68,7 @@ export class SubmittedJobs {
   leave(inbox: JobInbox): void {
     const job = this.of(inbox)
     this.#jobs.delete(inbox)
-    if (job !== undefined) this.#kept?.left(job)
+    if (job) this.#kept?.left(job)
   }
 }
 
@@ -81,7 +81,7 @@ export const reattach = (
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
-    const send = own && session.now() - own.at < keyLifetime ? own.send : undefined
+    const send = own && session.options.now() - own.at < keyLifetime ? own.send : undefined
     if (session.features.includes("subscribe")) {
       // Only of its own jobs does it know which number in the submitting session it has got to.
       const from = own?.inbox.replayAfter
@@ -99,8 +99,8 @@ export const reattach = (
         }
       )
       // The key makes the job this session's own again, so that it can be cancelled from here.
-      if (send !== undefined && own?.inbox.ended !== true) yield* Effect.ignore(send({ repeatable: false }))
-    } else if (send !== undefined) {
+      if (send && !own?.inbox.ended) yield* Effect.ignore(send({ repeatable: false }))
+    } else if (send) {
       yield* send({
         repeatable: false,
         onAnswer: ({ payload }) => {
@@ -113,7 +113,7 @@ export const reattach = (
     Effect.catchAll((error) =>
       Effect.sync(() => {
         // That the new session is gone too is dealt with by whoever opens the next.
-        if (error instanceof ResumeWindowExpired || session.over !== undefined) return
+        if (error instanceof ResumeWindowExpired || session.over) return
         session.handles.fail(
           jobId,
           new ResumeWindowExpired({

@@ -57,7 +57,6 @@ export class Requests {
   }
 
   add(id: string, request: Pending): void {
-    this.#pending.delete(id)
     this.#pending.set(id, { ...request, sent: this.#now() })
     this.onAdd()
   }

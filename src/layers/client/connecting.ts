@@ -49,7 +49,7 @@ const delaysOf = ({ now, reconnect }: SessionOptions) => {
     /** Waits for the next one, and `asked` milliseconds more; returns whether there was one. */
     next: (asked: number) =>
       Effect.suspend(() => {
-        if (reconnect === undefined) return backoff(attempt++)
+        if (!reconnect) return backoff(attempt++)
         if (attempt++ === 0) state = reconnect.initial
         const at = now()
         return Effect.map(reconnect.step(at, undefined, state), ([following, , decision]) => {
@@ -91,7 +91,7 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
       const tooLate = elapsed() - lostAt > session.resumeWindow
       if (!connected || !error.retryable || (tooLate && error._tag === "TokenUnavailable"))
         return session.finish(error)
-      if (session.sessionId !== undefined && (session.token === undefined || tooLate))
+      if (session.sessionId && (!session.token || tooLate))
         session.forget(new ResumeWindowExpired({ message: "cannot be resumed" }))
       session.status.set({
         _tag: "Reconnecting",
@@ -109,11 +109,7 @@ const goesOn = (session: ClientSession, error: ClientError, connected: boolean):
     session.refused = true
     return true
   }
-  if (
-    error._tag !== "ResumeWindowExpired" ||
-    session.sessionId === undefined ||
-    (superseded && !options.kept)
-  )
+  if (error._tag !== "ResumeWindowExpired" || !session.sessionId || (superseded && !options.kept))
     return false
   const { numbers } = session
   if (!superseded && numbers.from < numbers.last) {
@@ -139,7 +135,7 @@ const attempt = (
     session.begin(connection)
     session.status.set({ _tag: "Connected", sessionId: session.sessionId ?? "", resumedAt })
     yield* ready
-    if (session.orphans !== undefined) {
+    if (session.orphans) {
       const { jobs, error } = session.orphans
       session.orphans = undefined
       yield* session.options.reattach(jobs, error)
@@ -254,13 +250,15 @@ const hello = (session: ClientSession, token: string | undefined): string => {
 /** Takes the answer to the hello. Returns after which event the session was resumed, if it was. */
 const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number | undefined, ClientError> => {
   const message = decodeRuntime(String(frame))
-  if (message.problem === undefined && message.type === "session.error") return fromPayload(message.payload)
-  if (message.problem === undefined && message.type === "session.welcome") {
-    const { session_id: sessionId = message.session_id } = message.payload
-    const resumed = session.sessionId !== undefined
-    if (sessionId !== undefined && (!resumed || session.sessionId === sessionId)) {
-      session.open(sessionId, message.payload)
-      return Effect.succeed(resumed ? session.numbers.from : undefined)
+  if (message.problem === undefined) {
+    if (message.type === "session.error") return fromPayload(message.payload)
+    if (message.type === "session.welcome") {
+      const { session_id: sessionId = message.session_id } = message.payload
+      const resumed = session.sessionId !== undefined
+      if (sessionId && (!resumed || session.sessionId === sessionId)) {
+        session.open(sessionId, message.payload)
+        return Effect.succeed(resumed ? session.numbers.from : undefined)
+      }
     }
   }
   return violation(`session.hello: ${message.problem ?? message.type}`)

@@ -37,7 +37,7 @@ export const receive = (
       session.line.pulse.heard(false)
       for (const frame of frames) {
         const problem = handle(session, frame)
-        if (problem !== undefined) return yield* problem
+        if (problem) return yield* problem
       }
       const { ackEvery } = session.options
       if (session.numbers.seen - session.numbers.acked >= ackEvery) session.acknowledge(ackEvery)
@@ -91,7 +91,7 @@ const handle = (session: ClientSession, frame: unknown): Problem => {
       if (session.line.waiting < maxWaiting)
         session.post("session.pong", {
           ping_nonce: message.payload.nonce,
-          received_at: new Date(session.now()).toISOString()
+          received_at: new Date(session.options.now()).toISOString()
         })
       return undefined
     case "session.pong":
@@ -100,7 +100,7 @@ const handle = (session: ClientSession, frame: unknown): Problem => {
     case "session.error":
       // What a close code says elsewhere (§4): over stdio there is none, and the jobs still come to their ends.
       if (!refuses(session, message) && message.payload.details?.["limit"] === "frame_bytes")
-        session.oversized(fromPayload(message.payload))
+        session.oversized(message.payload)
       return undefined
     case "job.event":
     case "job.result":
@@ -205,7 +205,7 @@ const event = (session: ClientSession, message: Happening, bytes: number): Probl
   }
   if (place === "next") {
     session.read()
-    if (jobId === undefined)
+    if (!jobId)
       // It may be the end of any of several.
       return refused || handles.jobs.length === 0 ? undefined : violation(`${message.type} without job_id`)
     session.delivered ||= handles.has(jobId)

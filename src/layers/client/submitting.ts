@@ -49,7 +49,7 @@ const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: bo
         asked = ended = hasEnded(payload)
         if (!ended) return
       } else {
-        if (session.connection !== undefined) left -= silence
+        if (session.connection) left -= silence
         if (left <= 0) return yield* new RequestTimeout({ message: "no answer in time" })
       }
     }
@@ -73,9 +73,8 @@ export const submit =
   ): Effect.Effect<JobHandle<unknown, unknown>, ClientError, Scope.Scope> =>
     Effect.gen(function* () {
       const { jobs, session } = parts
-      const { extensions, idempotencyKey, maxRuntime = "1 day", onInterrupt } = options
-      const wrong = amiss("submit", { maxRuntime })
-      if (wrong) return yield* wrong
+      const { extensions, idempotencyKey, maxRuntime, onInterrupt } = options
+      yield* amiss("submit: ", options) ?? Effect.void
       const contract = typeof to === "string" ? { ...untyped, name: to } : to
       if (!contract?.encodeInput)
         return yield* new Errors.InvalidRequest({ message: "agent: a name or contract" })
@@ -93,7 +92,7 @@ export const submit =
         lease_request: options.leaseRequest,
         lease_constraints: options.leaseConstraints,
         idempotency_key: idempotencyKey,
-        max_runtime_sec: options.maxRuntime && Duration.toMillis(maxRuntime) / 1000
+        max_runtime_sec: maxRuntime && Duration.toMillis(maxRuntime) / 1000
       }
       const services = yield* Effect.context<never>()
       const context = Tracing.contextOf(Context.getOption(services, Tracer.ParentSpan))
@@ -112,7 +111,7 @@ export const submit =
           const about = { ...payload, agent: payload.agent ?? agent }
           // The key of a job that an earlier process has submitted gives its handle.
           const restored = jobs.claim(about.job_id)
-          if (restored !== undefined) mine.inbox = restored.inbox
+          if (restored) mine.inbox = restored.inbox
           else session.register(about.job_id, mine.inbox)
           mine.about = about
           mine.inbox.accept(about)
@@ -121,7 +120,7 @@ export const submit =
             about,
             key: idempotencyKey,
             send: idempotencyKey === undefined ? undefined : send,
-            at: session.now(),
+            at: session.options.now(),
             claimed: true
           })
         },

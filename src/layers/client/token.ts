@@ -37,12 +37,16 @@ const unavailable = (why: unknown): TokenUnavailable => {
   }
 }
 
-/** Whatever an effect or a function gives in the end. Functions may throw, and effects fail with anything. */
-const given = (answer: unknown): Effect.Effect<unknown, unknown> =>
+/**
+ * Whatever an effect or a function gives in the end. Functions may throw, and effects fail with anything. What is given
+ * is no function that is called once more: one that gives itself would never come to an end, nor let anything else go on.
+ */
+const given = (answer: unknown, isGiven?: boolean): Effect.Effect<unknown, unknown> =>
   Effect.suspend(() => {
     try {
-      if (Effect.isEffect(answer)) return Effect.flatMap(answer as Effect.Effect<unknown, unknown>, given)
-      if (typeof answer !== "function")
+      if (Effect.isEffect(answer))
+        return Effect.flatMap(answer as Effect.Effect<unknown, unknown>, (value) => given(value, true))
+      if (typeof answer !== "function" || isGiven)
         return Effect.succeed(Redacted.isRedacted(answer) ? Redacted.value(answer) : answer)
     } catch (error) {
       return unavailable(error)
@@ -52,7 +56,7 @@ const given = (answer: unknown): Effect.Effect<unknown, unknown> =>
       Promise.resolve()
         .then(answer as () => unknown)
         .then(
-          (value) => resume(given(value)),
+          (value) => resume(given(value, true)),
           (error) => resume(unavailable(error))
         )
     })

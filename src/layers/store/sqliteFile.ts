@@ -65,17 +65,23 @@ export const connectOwn = (
 ): Effect.Effect<SqliteClient, StoreError, Scope.Scope> =>
   Effect.zipRight(createOwn(path, name), connect({ ...config, filename: path }, name))
 
+/** Links that are followed to a file that is not there yet; systems follow as many. */
+const maxLinks = 40
+
 /**
- * Returns the path by which every process knows a file: with the links resolved of which there is something to resolve. What is
- * no path to anything stays as it is, for whoever opens it to say why.
+ * Returns the path by which every process knows a file: with the links resolved, also one to a file that is still to be made,
+ * which is made where that leads. What is no path to anything stays as it is, for whoever opens it to say why.
  */
-export const realName = (filename: string): string => {
+export const realName = (filename: string, links = maxLinks): string => {
   const path = nodePath.resolve(filename)
   try {
     return fs.realpathSync(path)
   } catch {
-    const folder = nodePath.dirname(path)
-    return nodePath.join(fs.existsSync(folder) ? fs.realpathSync(folder) : folder, nodePath.basename(path))
+    const named = nodePath.dirname(path)
+    const folder = fs.existsSync(named) ? fs.realpathSync(named) : named
+    const here = nodePath.join(folder, nodePath.basename(path))
+    const isLink = fs.lstatSync(here, { throwIfNoEntry: false })?.isSymbolicLink() === true
+    return isLink && links > 0 ? realName(nodePath.resolve(folder, fs.readlinkSync(here)), links - 1) : here
   }
 }
 

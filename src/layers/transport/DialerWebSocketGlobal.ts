@@ -61,10 +61,7 @@ export const fromOpen = (ws: Open, options: Options): Connection => {
     if (inbox.ended) return
     inbox.end(closed)
     // Browsers let pages send 1000 and the private codes only.
-    ws.close(
-      closed.code >= 3000 && closed.code <= 4999 ? closed.code : 1000,
-      closed.reason.slice(0, maxReasonChars)
-    )
+    ws.close(closed.code < 3000 ? closeCode.normal : closed.code, closed.reason.slice(0, maxReasonChars))
   }
   ws.addEventListener("message", ({ data }) => {
     if (typeof data !== "string") return inbox.offer(new Unreadable({ reason: "binary frame" }), 0)
@@ -148,7 +145,7 @@ const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, Transp
 export const connect = (options: Options): Effect.Effect<Connection, TransportError, Scope.Scope> =>
   Effect.gen(function* () {
     const refused = refusal(options)
-    if (refused !== undefined) return yield* refused
+    if (refused) return yield* refused
     const ws = yield* Effect.uninterruptible(
       Effect.flatMap(start(options), (ws) => Effect.as(onLeave(Effect.sync(() => ws.close())), ws))
     )
@@ -160,12 +157,7 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
 
 /** Connects over a new socket each time. Throws when an option is no amount. */
 export const layer = (options: Options): Layer.Layer<Dialer> => {
-  const {
-    connectTimeout = defaults.connectTimeout,
-    maxFrameBytes = defaults.maxFrameBytes,
-    maxHeldBytes = maxHeldBytesDefault
-  } = options
-  const wrong = amiss("DialerWebSocketGlobal.layer", { connectTimeout }, { maxFrameBytes, maxHeldBytes })
+  const wrong = amiss("DialerWebSocketGlobal.layer: ", options)
   if (wrong) throw wrong
   return Layer.succeedContext(Context.make(Dialer, { connect: connect(options) }))
 }

@@ -27,7 +27,7 @@ export class Inbox {
 
   /** `bytes` is the frame's size, exactly or nearly. Ignored once ended. */
   offer(frame: Inbound, bytes: number): void {
-    if (this.#closed !== undefined) return
+    if (this.#closed) return
     this.#frames.push(frame)
     this.held += bytes
     this.#wake?.()
@@ -39,7 +39,7 @@ export class Inbox {
 
   /** Nothing more will come. The first reason stays; what is held can still be taken. */
   end(closed: Closed): void {
-    if (this.#closed !== undefined) return
+    if (this.#closed) return
     this.#closed = closed
     this.#wake?.()
   }
@@ -55,7 +55,7 @@ export class Inbox {
       this.taken()
       return Effect.succeed(Chunk.unsafeFromArray(taken))
     }
-    if (this.#closed !== undefined) return Effect.fail(this.#closed)
+    if (this.#closed) return Effect.fail(this.#closed)
     return Effect.async<Chunk.Chunk<Inbound>, Closed>((resume) => {
       const wake = () => {
         if (this.#wake === wake) this.#wake = undefined

@@ -297,6 +297,33 @@ describe("jwksUri", () => {
     })
   )
 
+  it.scoped("a token is good by whichever key it is signed with, of those that may be meant", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const pairs = yield* Effect.promise(() =>
+        Promise.all([0, 1, 2].map(() => jose.generateKeyPair("ES256", { extractable: true })))
+      )
+      const jwks = yield* Effect.promise(() =>
+        Promise.all(pairs.map(({ publicKey }) => jose.exportJWK(publicKey)))
+      )
+      // An issuer that goes over from one key to the next, and does not tell them apart.
+      for (const kid of [undefined, "k1"])
+        for (const key of [
+          { jwks: { keys: jwks.slice(0, 2).map((jwk) => ({ ...jwk, kid: "k1" })) } }
+        ] as const)
+          yield* Effect.gen(function* () {
+            const signed = (i: number, claims = valid) =>
+              sign(claims, pairs[i]?.privateKey as jose.CryptoKey, {
+                alg: "ES256",
+                ...(kid === undefined ? {} : { kid })
+              })
+            for (const i of [0, 1]) expect((yield* verify(yield* signed(i))).principal).toBe("alice")
+            expect(yield* refusedBy(yield* signed(2))).toBe(theAnswer)
+            expect(yield* refusedBy(yield* signed(1, { ...valid, exp: 1 }))).toBe(theAnswer)
+          }).pipe(Effect.provide(AuthJwt.layer({ key })))
+    })
+  )
+
   it.scoped("a failure to fetch is no refusal of the token, and is logged as a warning", () =>
     Effect.gen(function* () {
       yield* atNow

@@ -51,6 +51,21 @@ const ending = (atSec: number, id = 0) =>
     .replaceAll("=", "")}.x`
 
 describe("a client's token", () => {
+  it.scoped("is not asked for without end: a function that gives a function gives no text", () =>
+    Effect.gen(function* () {
+      const { connecting } = yield* scripted
+      const itself = (): unknown => itself
+      const promised = async (): Promise<unknown> => promised
+      for (const token of [itself, promised, () => Effect.succeed(itself), Effect.succeed(itself)]) {
+        const error = yield* Effect.flip(
+          Effect.flatMap(connecting({ token: token as unknown as TokenSource }), Fiber.join)
+        )
+        assert.deepInclude(error, { _tag: "TokenUnavailable", retryable: false })
+        assert.include(error.message, "it is not a text")
+      }
+    })
+  )
+
   it.scoped("is a text, redacted, an effect, or a function of whatever kind", () =>
     Effect.gen(function* () {
       const kinds: Record<string, TokenSource> = {

@@ -45,9 +45,9 @@ describe("amounts", () => {
   for (const [name, kind, options] of [
     ["requestTimeout", "duration", (requestTimeout) => ({ requestTimeout })],
     ["ack.interval", "duration", (interval) => ({ ack: { interval } })],
-    ["ack.events", "whole number", (events) => ({ ack: { events } })],
-    ["held.events", "whole number", (events) => ({ held: { events } })],
-    ["held.bytes", "whole number", (bytes) => ({ held: { bytes } })]
+    ["ack.events", "count", (events) => ({ ack: { events } })],
+    ["held.events", "count", (events) => ({ held: { events } })],
+    ["held.bytes", "count", (bytes) => ({ held: { bytes } })]
   ] satisfies ReadonlyArray<
     readonly [string, string, (value: Duration.DurationInput & number) => Partial<ArcpClient.Options>]
   >)

@@ -23,8 +23,7 @@ import { type ClientError, ProtocolViolation } from "../../../src/services/clien
 const makeHost = (maxHeld = { events: 1_000_000, bytes: 2 ** 30 }) => {
   const crowded = new Set<AnyLane>()
   const host: Host = {
-    maxHeld,
-    now: () => 0,
+    options: { maxHeld, now: () => 0 },
     crowded,
     read: () => {},
     starved: () => {}
