@@ -18,6 +18,8 @@ const { values: flags } = parseArgs({
     jobs: { type: "string", default: "1000" },
     /** memory, FULL, NORMAL */
     store: { type: "string", default: "memory" },
+    /** emits, jobs; left out: both */
+    only: { type: "string" },
     same: { type: "boolean", default: false }
   }
 })
@@ -94,6 +96,7 @@ const cpuOf = async (program, what, isRead) => {
 }
 
 for (const [name, what] of Object.entries(work)) {
+  if (flags.only !== undefined && flags.only !== name) continue
   for (const program of [off, on, off, on]) await program.runPromise(what)
   const ratios = []
   const times = { off: [], on: [] }

@@ -12,8 +12,9 @@ import * as Prometheus from "../../src/programs/console/model/prometheus.js"
 import * as Route from "../../src/programs/console/model/route.js"
 import * as Rows from "../../src/programs/console/model/rows.js"
 import { fieldOf, initial, missing } from "../../src/programs/console/model/schemaForm.js"
-import { duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
+import { brief, duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
 import { rowsOf } from "../../src/programs/console/model/timeline.js"
+import { namesOf, openAtFirst, Shares } from "../../src/programs/console/model/tree.js"
 import { between, moved, showing, tick, zoomed } from "../../src/programs/console/model/zoom.js"
 import { type JobStatus, jobStatuses } from "../../src/protocol/JobStatus.js"
 import type { JobEvent } from "../../src/services/client/ArcpClient.js"
@@ -344,6 +345,14 @@ describe("the console's model", () => {
     assert.strictEqual(line.next(), "thing 996")
     const tidings = new Tidings()
     assert.isUndefined(tidings.told())
+    // What waits for its turn is told whole, however often it was to be told.
+    for (let i = 0; i < 3; i++) {
+      tidings.take(undefined, "running")
+      line.add(() => tidings.told(), "jobs")
+    }
+    for (let i = 0; i < 3; i++) line.next()
+    assert.strictEqual(line.next(), "3 new jobs")
+    assert.isUndefined(line.next())
     for (let i = 0; i < 1_200; i++) tidings.take(undefined, "running")
     for (let i = 0; i < 3; i++) tidings.take("running", "success")
     tidings.take("running", "error")
@@ -372,6 +381,48 @@ describe("the console's model", () => {
       [letsThrough(only, 0)(entry("error")), letsThrough(only, 0, { ofAnyStatus: true })(entry("error"))],
       [false, true]
     )
+  })
+
+  it("looks at the members of a value once, and at many values in shares of a frame", () => {
+    let asked = 0
+    const value = new Proxy(Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`k${i}`, i])), {
+      ownKeys: (of) => {
+        asked++
+        return Reflect.ownKeys(of)
+      }
+    })
+    assert.strictEqual(namesOf(value).length, 1_000)
+    assert.match(brief(value, 20), /^\{"k0":0,"k1":1/)
+    assert.strictEqual(namesOf(value).length, 1_000)
+    assert.strictEqual(asked, 1)
+    assert.deepStrictEqual(
+      [openAtFirst(3, 100), openAtFirst(1_000_000, 100), openAtFirst(0, 100)],
+      [66, 2, 200]
+    )
+    // Each takes 3 ms: three of them are a frame.
+    let now = 0
+    let frames = 0
+    let done = 0
+    let begin: () => void = () => {}
+    const shares = new Shares(
+      8,
+      () => now,
+      (next) => {
+        begin = next
+      }
+    )
+    for (let i = 0; i < 30; i++) {
+      const look = () => {
+        shares.run(() => {
+          now += 3
+          done++
+        }, look)
+      }
+      look()
+    }
+    assert.strictEqual(done, 3)
+    for (; done < 30; frames++) begin()
+    assert.strictEqual(frames, 9)
   })
 
   it("reads what Prometheus reads", () => {

@@ -318,6 +318,10 @@ describe("arcp dev, when the agents do not load at first", () => {
       `process.stderr.write("it waits\\n")\nawait new Promise(() => setInterval(() => {}, 1e6))\n`
     )
     await said(/^it waits/)
+    // That nothing has come of it is said, here and to the console; the agents before go on meanwhile.
+    await said(/^not loaded yet, the agents before go on/)
+    assert.match((await loads())[1].problem ?? "", /waits for something/)
+    assert.strictEqual(await run("submit", "hello"), "back")
     await save(hello("after"), /^loaded anew/)
     assert.strictEqual(await run("submit", "hello"), "after")
   })

@@ -6,6 +6,7 @@ import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as RegistryLayer from "../../../layers/agents/Registry.js"
 import { failureMessage } from "../../../services/agents/Agent.js"
@@ -44,8 +45,8 @@ const names = ({ inventory }: Registry["Type"]) =>
 const problemOf = (cause: Cause.Cause<unknown>): string =>
   failureMessage(Cause.squash(cause)).replace(/^--agents /, "")
 
-/** How long a server waits for its agents before it serves without them. */
-const patience = "5 seconds"
+/** How long a server waits for its agents before it serves without them, or says that those that were saved do not come. */
+const patience = "3 seconds"
 
 /**
  * Agents that are loaded anew when a file of theirs is saved; when they do not load, those before them go on, or none. A load
@@ -77,8 +78,23 @@ const reloading: Host = (flags) =>
         const left = loads.times === 0 ? "there are no agents yet" : "the agents before go on"
         return say(`not loaded, ${left}: ${loads.problem}\n  it is loaded again when it is saved`)
       })
+    /** A load of what was saved that does not come to its end is said to be underway, and waited for. */
+    const late = Effect.suspend(() => {
+      loads = {
+        ...loads,
+        problem: `they are not loaded within ${patience}: a module of theirs waits for something`
+      }
+      return say(`not loaded yet, the agents before go on: ${loads.problem}`)
+    })
+    const watchedFor = <A, E, R>(time: number, work: Effect.Effect<A, E, R>) =>
+      Effect.acquireUseRelease(
+        // What is begun while nothing can be interrupted could not be, either.
+        Effect.fork(Effect.interruptible(Effect.when(Effect.delay(late, patience), () => time > 0))),
+        () => work,
+        Fiber.interrupt
+      )
     const load = (time: number) =>
-      loaded(flags, files, time).pipe(
+      watchedFor(time, loaded(flags, files, time)).pipe(
         Effect.flatMap(({ registry }) => build(registry)),
         Effect.matchCauseEffect({ onSuccess: (next) => took(next, time), onFailure: failed }),
         Effect.zipRight(Deferred.succeed(begun, undefined)),

@@ -7,10 +7,13 @@ const most = 4
 
 /** A line of things to be said. What comes about the same as something that still waits takes its place. */
 export class Announcements {
-  readonly #waiting: Array<{ readonly text: string; readonly about: string }> = []
+  readonly #waiting: Array<{ readonly text: () => string | undefined; readonly about: string }> = []
 
-  /** Adds a text; `about`: what it is about, unless that is the text itself. */
-  add(text: string, about = text): void {
+  /** Adds a text, or what tells it when its turn has come; `about`: what it is about, unless that is the text itself. */
+  add(given: string, about?: string): void
+  add(given: string | (() => string | undefined), about: string): void
+  add(given: string | (() => string | undefined), about = String(given)): void {
+    const text = typeof given === "string" ? () => given : given
     const at = this.#waiting.findIndex((waiting) => waiting.about === about)
     if (at >= 0) this.#waiting.splice(at, 1)
     this.#waiting.push({ text, about })
@@ -19,7 +22,11 @@ export class Announcements {
 
   /** Returns what is to be said next. */
   next(): string | undefined {
-    return this.#waiting.shift()?.text
+    for (let first = this.#waiting.shift(); first !== undefined; first = this.#waiting.shift()) {
+      const text = first.text()
+      if (text !== undefined) return text
+    }
+    return undefined
   }
 }
 

@@ -1,5 +1,7 @@
 /** How the console shows what agents wrote: as text, with nothing in it that could pretend to be something else. */
 
+import { namesOf } from "./tree.js"
+
 /**
  * Characters that change what is around them or are not seen: controls, overrides of direction, what has no width, fillers, tags,
  * a Braille pattern without dots, and half a surrogate pair. A tab and a line feed stay, and variants, which are seen in emoji.
@@ -42,7 +44,7 @@ const beginning = (value: unknown, most: number, depth = 0): string => {
     for (const item of value as ReadonlyArray<unknown>)
       if (!add(() => beginning(item ?? null, most - text.length, depth + 1))) break
   } else
-    for (const key in value) {
+    for (const key of namesOf(value)) {
       const item = (value as Readonly<Record<string, unknown>>)[key]
       if (
         !add(

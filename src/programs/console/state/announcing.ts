@@ -18,8 +18,23 @@ const say = (): void => {
   if (text !== undefined) said.value = { text, times: said.value.times + 1 }
 }
 
+/** Milliseconds in which what comes and goes is said once. */
+const seldom = 60_000
+const saidAt = new Map<string, number>()
+
+/** Says something that may come and go many times, as what a store that fails now and then leads to: once in a minute. */
+export const announceSeldom = (text: string, about: string): void => {
+  const now = performance.now()
+  if (now - (saidAt.get(about) ?? Number.NEGATIVE_INFINITY) < seldom) return
+  saidAt.set(about, now)
+  announce(text, about)
+}
+
 /** Says something; `about`: what it is about, of which only the newest is said. */
-export const announce = (text: string, about?: string): void => {
-  waiting.add(text, about)
+export const announce = (text: string, about = text): void => announceThen(() => text, about)
+
+/** Says what `tell` says when its turn has come, or nothing. */
+export const announceThen = (tell: () => string | undefined, about: string): void => {
+  waiting.add(tell, about)
   if (timer === undefined) say()
 }

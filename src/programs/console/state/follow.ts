@@ -155,7 +155,7 @@ const children = (made: ArcpClientService, job: Kept, model: JobModel, depth: nu
   }).pipe(Effect.ignore)
 
 /** What passes by itself, as a store that does not answer, is not for whoever looks to try again. */
-const mayPass = (error: ClientError | undefined): boolean =>
+export const mayPass = (error: ClientError | undefined): boolean =>
   error !== undefined && isArcpError(error) && error.retryable
 
 /** Between two tries to follow a job. */

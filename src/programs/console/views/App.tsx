@@ -83,7 +83,7 @@ const NotLoaded = () => {
 const Announced = () => {
   const { text, times } = said.value
   return (
-    <div class="offscreen" role="status" id="announced">
+    <div class="offscreen" role="status" aria-live="polite">
       {times === 0 ? null : <p key={times}>{text}</p>}
     </div>
   )

@@ -2,11 +2,11 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { JobStatus } from "../../../protocol/JobStatus.js"
 import { extent, latest, waiting } from "../model/at.js"
-import { isOver, principalOf } from "../model/JobTable.js"
+import { isOver, principalOf, tookMs } from "../model/JobTable.js"
 import { clock, count, duration, line, moment } from "../model/text.js"
-import { announce } from "../state/announcing.js"
+import { announce, announceSeldom } from "../state/announcing.js"
 import { cancelJob, client } from "../state/connection.js"
-import { entryOf, type Followed, follow } from "../state/follow.js"
+import { entryOf, type Followed, follow, mayPass } from "../state/follow.js"
 import { lookAgain } from "../state/jobs.js"
 import { go } from "../state/navigation.js"
 import { Log } from "./Log.js"
@@ -32,7 +32,8 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
   const now = useNow(!isOver(status))
   const [from, to] = extent(job.model)
   const began = entry === undefined ? from : Date.parse(entry.created_at)
-  const took = isOver(status) ? to - began : now - began
+  // Of one that is over and was not read yet it is what the list says.
+  const took = !isOver(status) ? now - began : to > 0 || entry === undefined ? to - began : tookMs(entry, now)
   const cancel = () => {
     setError(undefined)
     cancelJob(job.jobId).then(() => {
@@ -246,15 +247,22 @@ export const JobView = ({
   void job.version.value
   const status = statusOf(job)
   const problem = job.problem.value
-  // Whoever does not see it change hears of it.
+  // Whoever does not see it change hears of it, and how it has ended once that is known.
   const before = useRef<JobStatus | undefined>(undefined)
   const { end } = job.model
   const why = end === undefined || end.status === "success" ? undefined : end.message
+  const isKnown = !isOver(status) || end !== undefined
   useEffect(() => {
-    if (before.current !== undefined && before.current !== status)
-      announce(`the job is ${statusName(status)}${why === undefined ? "" : `: ${line(why, 300)}`}`, "status")
+    if (!isKnown) return
+    if (why !== undefined) announce(`the job is ${statusName(status)}: ${line(why, 300)}`, "status")
+    else if (before.current !== undefined && before.current !== status)
+      announce(`the job is ${statusName(status)}`, "status")
     before.current = status
-  }, [status])
+  }, [status, isKnown, why])
+  const passes = mayPass(problem)
+  useEffect(() => {
+    if (passes) announceSeldom("the job cannot be followed at the moment; it is tried again", "following")
+  }, [passes])
   const asks = end === undefined ? waiting(job.model, job.model.events.length).length : 0
   useEffect(() => {
     if (asks > 0) announce(asks === 1 ? "the job asks something" : `the job asks ${asks} things`, "asks")
@@ -267,7 +275,8 @@ export const JobView = ({
   return (
     <>
       <Head job={job} status={status} />
-      {problem === undefined ? null : <Failed error={problem} />}
+      {problem === undefined ? null : <Failed error={problem} isSaid={passes} />}
+      {passes ? <p class="quiet">It is tried again until it can be followed.</p> : null}
       {problem !== undefined && job.model.events.length === 0 ? null : (
         <Body job={job} upTo={upTo} onChange={change} />
       )}

@@ -6,7 +6,7 @@ import { type Entry, isOver, letsThrough, principalOf, tookMs } from "../model/J
 import { budgets } from "../model/lease.js"
 import type { Filters } from "../model/route.js"
 import { count, duration, line, moment, money } from "../model/text.js"
-import { announce } from "../state/announcing.js"
+import { announce, announceSeldom, announceThen } from "../state/announcing.js"
 import { cancelJob } from "../state/connection.js"
 import { loading, lookAgain, problem, table, version } from "../state/jobs.js"
 import { go } from "../state/navigation.js"
@@ -229,8 +229,8 @@ const useTold = (filters: Filters, shown: number) => {
         tidings.take(before?.status, entry.status)
     })
     const timer = setInterval(() => {
-      const told = tidings.told()
-      if (told !== undefined) announce(told, "jobs")
+      // What comes until it is said is said with it.
+      announceThen(() => tidings.told(), "jobs")
     }, tellEvery)
     return () => {
       away()
@@ -251,6 +251,10 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
   const whose = useMemo(() => namesOf(principalOf).length > 1, [known])
   useEffect(() => wanted(visible), [visible])
   useTold(filters, shown.length)
+  const isBehind = problem.value !== ""
+  useEffect(() => {
+    if (isBehind) announceSeldom(`the list is not up to date: ${problem.peek()}`, "list")
+  }, [isBehind])
   return (
     <>
       <div class="title">
@@ -262,7 +266,7 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
       </div>
       <FilterBar filters={filters} counts={counts} />
       {problem.value === "" ? null : (
-        <Problem code="" message={`The list is not up to date: ${problem.value}`} />
+        <Problem isSaid code="" message={`The list is not up to date: ${problem.value}`} />
       )}
       <Failed error={error} />
       {shown.length === 0 ? (

@@ -1,6 +1,7 @@
 /** A value as a tree that is made as it is opened, so that it may be of any size. */
-import { useMemo, useState } from "preact/hooks"
+import { useRef, useState } from "preact/hooks"
 import { brief, count, plain } from "../model/text.js"
+import { namesOf, openAtFirst, Shares } from "../model/tree.js"
 
 /** Members that are shown at first, and that are added when more are asked for. */
 const page = 100
@@ -24,22 +25,85 @@ const Leaf = ({ value }: { readonly value: unknown }) => {
   )
 }
 
+/** Milliseconds of a frame in which members are looked at that are not open. */
+const shares = new Shares(
+  8,
+  () => performance.now(),
+  (begin) => requestAnimationFrame(begin)
+)
+
+/** What is known of an object or a list that is shown. */
+interface Look {
+  readonly of: object
+  readonly names: ReadonlyArray<string>
+  readonly said: string
+}
+
+/** Looks at an object or a list, or not yet, as long as other parts have their turn. */
+const useLook = (value: unknown): Look | undefined => {
+  const [turn, again] = useState(0)
+  const done = useRef<Look | undefined>(undefined)
+  if (isObject(value) && done.current?.of !== value) {
+    const names = Array.isArray(value) ? () => [] : () => namesOf(value)
+    done.current = shares.run(
+      () => ({ of: value, names: names(), said: brief(value, 80) }),
+      () => again(turn + 1)
+    )
+  }
+  return done.current
+}
+
+/** The members of an object or a list that are shown. */
+const Members = ({
+  depth,
+  names,
+  of
+}: {
+  readonly of: object
+  readonly names: ReadonlyArray<string>
+  readonly depth: number
+}) => {
+  const [most, setMost] = useState(page)
+  const size = Array.isArray(of) ? of.length : names.length
+  const shown: ReadonlyArray<readonly [string, unknown]> = Array.isArray(of)
+    ? of.slice(0, most).map((item: unknown, i) => [String(i), item] as const)
+    : names.slice(0, most).map((key) => [key, (of as Readonly<Record<string, unknown>>)[key]])
+  return (
+    <ul>
+      {shown.map(([key, item]) => (
+        <Node
+          key={key}
+          name={key}
+          value={item}
+          depth={depth + 1}
+          mostOpen={depth === 0 ? openAtFirst(size, page) : 0}
+        />
+      ))}
+      {size > most ? (
+        <li>
+          <button type="button" class="small" onClick={() => setMost(most + page * 5)}>
+            {count(size - most)} more
+          </button>
+        </li>
+      ) : null}
+    </ul>
+  )
+}
+
 const Node = ({
   depth,
+  mostOpen,
   name,
   value
 }: {
   readonly name: string | undefined
   readonly value: unknown
   readonly depth: number
+  /** Members that it may have and be open at first. */
+  readonly mostOpen: number
 }) => {
-  const [open, setOpen] = useState(depth < 2)
-  const [most, setMost] = useState(page)
-  // Of a million members their names alone take a while: once is enough.
-  const keys = useMemo(
-    () => (isObject(value) && !Array.isArray(value) ? Object.keys(value) : undefined),
-    [value]
-  )
+  const [chosen, setChosen] = useState<boolean | undefined>(undefined)
+  const look = useLook(value)
   const label =
     name === undefined ? null : (
       <span class="json-key">
@@ -54,41 +118,28 @@ const Node = ({
       </li>
     )
   const isList = Array.isArray(value)
-  const size = isList ? value.length : (keys?.length ?? 0)
-  const shown: ReadonlyArray<readonly [string, unknown]> = !open
-    ? []
-    : isList
-      ? value.slice(0, most).map((item: unknown, i) => [String(i), item] as const)
-      : (keys ?? []).slice(0, most).map((key) => [key, (value as Readonly<Record<string, unknown>>)[key]])
+  const size = isList ? value.length : look?.names.length
+  const open = chosen ?? (size !== undefined && size <= mostOpen)
   return (
     <li>
-      <button type="button" class="json-toggle" aria-expanded={open} onClick={() => setOpen(!open)}>
+      <button type="button" class="json-toggle" aria-expanded={open} onClick={() => setChosen(!open)}>
         <span aria-hidden="true">{open ? "▾" : "▸"}</span> {label}
         <span class="quiet">
-          {isList ? `list of ${count(size)}` : `${count(size)} ${size === 1 ? "member" : "members"}`}
-          {open ? "" : ` ${brief(value, 80)}`}
+          {size === undefined
+            ? "…"
+            : isList
+              ? `list of ${count(size)}`
+              : `${count(size)} ${size === 1 ? "member" : "members"}`}
+          {open || look === undefined ? "" : ` ${look.said}`}
         </span>
       </button>
-      {open ? (
-        <ul>
-          {shown.map(([key, item]) => (
-            <Node key={key} name={key} value={item} depth={depth + 1} />
-          ))}
-          {size > most ? (
-            <li>
-              <button type="button" class="small" onClick={() => setMost(most + page * 5)}>
-                {count(size - most)} more
-              </button>
-            </li>
-          ) : null}
-        </ul>
-      ) : null}
+      {open ? <Members of={value} names={isList ? [] : namesOf(value)} depth={depth} /> : null}
     </li>
   )
 }
 
 export const JsonTree = ({ label, value }: { readonly value: unknown; readonly label: string }) => (
   <ul class="json" aria-label={label}>
-    <Node name={undefined} value={value} depth={0} />
+    <Node name={undefined} value={value} depth={0} mostOpen={Number.POSITIVE_INFINITY} />
   </ul>
 )

@@ -64,7 +64,7 @@ export const ZoomButtons = ({ zoom }: { readonly zoom: Zoom }) => {
       {button("+", "zoom in", "+", zoom.shown[1] - zoom.shown[0] <= 5)}
       {button("<", "earlier", "←", isWhole || zoom.shown[0] <= zoom.whole[0])}
       {button(">", "later", "→", isWhole || zoom.shown[1] >= zoom.whole[1])}
-      {button("0", "the whole time", "all", isWhole)}
+      {button("0", "all, the whole time", "all", isWhole)}
       <span class="quiet hint">draw over the ruler to look closer</span>
     </div>
   )

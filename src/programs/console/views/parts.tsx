@@ -116,9 +116,10 @@ export const Problem = ({
 }
 
 /** What an action that was asked for has come to. */
-export const Failed = ({ error }: { readonly error: unknown }) =>
+export const Failed = ({ error, isSaid = false }: { readonly error: unknown; readonly isSaid?: boolean }) =>
   error === undefined ? null : (
     <Problem
+      isSaid={isSaid}
       code={textIn(error, "code") ?? ""}
       message={error instanceof Error ? error.message : String(error)}
       details={typeof error === "object" && error !== null && "details" in error ? error.details : undefined}
