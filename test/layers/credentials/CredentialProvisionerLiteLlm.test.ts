@@ -241,11 +241,15 @@ const budget = (amounts: Record<string, string>) =>
 describe("a key", () => {
   it.scopedLive("is made for the job, held to its lease, and deleted by our id", () =>
     Effect.gen(function* () {
-      const { upstream, credentials, nothingLeft } = yield* make({
-        endpoint: "https://models.example/",
-        allowInsecure: false,
-        parameters: { team_id: "agents", models: ["everything"], key_alias: "mine" }
-      })
+      const { upstream, credentials, nothingLeft } = yield* make(
+        {
+          endpoint: "https://models.example/",
+          allowInsecure: false,
+          parameters: { team_id: "agents", models: ["everything"], key_alias: "mine" }
+        },
+        // On a busy machine the first call of all takes long, and another after it would be for another key.
+        60_000
+      )
       const [credential] = yield* credentials.mint(aJob("job_a"))
       if (credential === undefined) throw new Error("no key")
       const [generated] = upstream.paths("/key/generate")

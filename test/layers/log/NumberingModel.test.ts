@@ -4,8 +4,8 @@
  * session negotiated, once, in order and to its one end, and the numbers of a session have no gap.
  */
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
@@ -18,12 +18,30 @@ import { type Frame, open } from "../../support/Wire.js"
 
 const settle = Effect.repeatN(eventLoop.next, 30)
 
-/** What a job is told to do; `parts` events are said as one piece of work, so that they are committed together or not. */
+/** What a job is told to do. */
 type Command =
   | { readonly say: number; readonly kind: "vendor" | "progress" }
   | { readonly delegate: number }
   | "return"
   | "fail"
+
+/** What a job is told, from the beginning: one that outlives its process goes through it again. */
+interface Script {
+  readonly commands: Array<Command>
+  /** Done when there is one more. */
+  more: Deferred.Deferred<void>
+}
+
+const commandAt = (script: Script | undefined, i: number): Effect.Effect<Command> =>
+  Effect.suspend(() => {
+    if (script === undefined) return Effect.succeed("return")
+    const command = script.commands[i]
+    return command === undefined
+      ? Effect.zipRight(Deferred.await(script.more), commandAt(script, i))
+      : Effect.succeed(command)
+  })
+
+const delegates = { "agent.delegate": ["speaks", "lasts"] }
 
 type Wire = Effect.Effect.Success<ReturnType<typeof open>>
 
@@ -43,6 +61,8 @@ interface Told {
   readonly key: number
   readonly jobId: string
   readonly owner: Client
+  /** It outlives its process. */
+  readonly lasts: boolean
   /** In the order of the calls: numbers that were said, `child` for one that it has delegated. */
   readonly said: Array<{ readonly word: number | "child"; readonly isProgress: boolean }>
   isOver: boolean
@@ -87,27 +107,30 @@ const model = (seed: number, steps: number): Effect.Effect<void, unknown, Scope.
     const below = (n: number) => random.nextIntBetween(0, n)
     const pick = <A>(of: ReadonlyArray<A>) => Effect.map(below(of.length), (i) => of[i])
 
-    const commands = new Map<number, Queue.Queue<Command>>()
+    const scripts = new Map<number, Script>()
     /** The job with each key, once it has begun. */
     const ids = new Map<number, string>()
-    const speak = Agent.handle(Agent.make("speak", { version: "1.0.0" }), (input) =>
-      Effect.gen(function* () {
-        const job = yield* Job
-        ids.set(Number(input), job.jobId)
-        const queue = commands.get(Number(input))
-        for (;;) {
-          const command = queue === undefined ? "return" : yield* Queue.take(queue)
-          if (command === "return") return "over"
-          if (command === "fail") return yield* Effect.dieMessage("as it was told")
-          if ("delegate" in command)
-            yield* job.delegate("speak", command.delegate, { lease: { "agent.delegate": ["speak"] } })
-          else if (command.kind === "vendor") yield* job.emit("x-vendor.test.n", { n: command.say })
-          else yield* job.progress({ current: command.say })
-        }
-      })
-    )
+    const speakAs = (name: string, durable: boolean) =>
+      Agent.handle(Agent.make(name, { version: "1.0.0", durable }), (input) =>
+        Effect.gen(function* () {
+          const job = yield* Job
+          ids.set(Number(input), job.jobId)
+          for (let i = 0; ; i++) {
+            const command = yield* commandAt(scripts.get(Number(input)), i)
+            if (command === "return") return "over"
+            if (command === "fail") return yield* Effect.dieMessage("as it was told")
+            if ("delegate" in command)
+              yield* job.delegate(name, command.delegate, { lease: delegates, key: `${i}` })
+            else if (command.kind === "vendor") yield* job.emit("x-vendor.test.n", { n: command.say })
+            else yield* job.progress({ current: command.say })
+          }
+        })
+      )
     const disk = yield* Disk.make
-    const start = boot([speak], { disk, options: { heartbeatInterval: "1 hour", resumeWindow: "1 hour" } })
+    const start = boot([speakAs("speaks", false), speakAs("lasts", true)], {
+      disk,
+      options: { heartbeatInterval: "1 hour", resumeWindow: "1 hour" }
+    })
     let runtime = yield* start
 
     const clients: Array<Client> = []
@@ -141,31 +164,36 @@ const model = (seed: number, steps: number): Effect.Effect<void, unknown, Scope.
         yield* settle
         client.observes.set(jobId, { after: history ? 0 : said.length })
       })
-    const known = (key: number, owner: Client) => {
+    const known = (key: number, owner: Client, lasts: boolean) => {
       const jobId = ids.get(key) ?? assert.fail(`seed ${seed}: job ${key} has not begun`)
       owner.observes.set(jobId, { after: 0 })
-      jobs.push({ key, jobId, owner, said: [], isOver: false })
+      jobs.push({ key, jobId, owner, lasts, said: [], isOver: false })
     }
-    const newKey = () => {
-      const key = commands.size + 1
-      return Effect.map(Queue.unbounded<Command>(), (queue) => {
-        commands.set(key, queue)
-        return key
-      })
-    }
+    const newKey = Effect.map(Deferred.make<void>(), (more) => {
+      const key = scripts.size + 1
+      scripts.set(key, { commands: [], more })
+      return key
+    })
     const tell = ({ key }: Told, command: Command) =>
-      Queue.offer(commands.get(key) as Queue.Queue<Command>, command)
+      Effect.gen(function* () {
+        const script = scripts.get(key) ?? assert.fail(`there is no job ${key}`)
+        script.commands.push(command)
+        const { more } = script
+        script.more = yield* Deferred.make<void>()
+        yield* Deferred.succeed(more, undefined)
+      })
     const submit = (client: Client) =>
       Effect.gen(function* () {
-        const key = yield* newKey()
+        const key = yield* newKey
+        const lasts = (yield* below(2)) === 0
         yield* client.wire.request("job.submit", {
-          agent: "speak",
+          agent: lasts ? "lasts" : "speaks",
           input: key,
-          lease_request: { "agent.delegate": ["speak"] }
+          lease_request: delegates
         })
         yield* settle
         yield* drain(client, seed)
-        known(key, client)
+        known(key, client, lasts)
       })
     const say = (job: Told) =>
       Effect.gen(function* () {
@@ -180,11 +208,11 @@ const model = (seed: number, steps: number): Effect.Effect<void, unknown, Scope.
       })
     const delegate = (job: Told) =>
       Effect.gen(function* () {
-        const key = yield* newKey()
+        const key = yield* newKey
         job.said.push({ word: "child", isProgress: false })
         yield* tell(job, { delegate: key })
         yield* settle
-        known(key, job.owner)
+        known(key, job.owner, job.lasts)
       })
     /** With all that it has delegated, whose ends come first. */
     const over = (job: Told) =>
@@ -205,9 +233,10 @@ const model = (seed: number, steps: number): Effect.Effect<void, unknown, Scope.
         client.isAttached = false
       }
       yield* runtime.kill
-      for (const job of jobs) job.isOver = true
+      for (const job of jobs) if (!job.lasts) job.isOver = true
       runtime = yield* start
-      yield* settle
+      // A job that has died several times in a row is not run again at once.
+      yield* Effect.zipRight(settle, Effect.zipRight(TestClock.adjust("1 minute"), settle))
     })
 
     yield* join
