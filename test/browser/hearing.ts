@@ -29,6 +29,9 @@ const listen = () => {
   }).observe(document, { subtree: true, childList: true, characterData: true })
 }
 
+/** A page asks for the jobs in a tenth of its time: on a busy machine it may be long until it asks again. */
+const patience = 110_000
+
 /** Begins to listen to a page, before it is opened. */
 export const hearing = async (page: Page) => {
   await page.addInitScript(listen)
@@ -42,12 +45,15 @@ export const hearing = async (page: Page) => {
       page.waitForFunction(
         ([source = ""]) =>
           (window as unknown as Hearing).heard?.some((text) => new RegExp(source).test(text)),
-        [what.source]
+        [what.source],
+        { timeout: patience }
       ),
     /** Waits until something more is said. */
     more: async () => {
       const before = (await all()).length
-      await page.waitForFunction((n) => ((window as unknown as Hearing).heard?.length ?? 0) > n, before)
+      await page.waitForFunction((n) => ((window as unknown as Hearing).heard?.length ?? 0) > n, before, {
+        timeout: patience
+      })
     }
   }
 }

@@ -65,4 +65,21 @@ describe("a store of which half fails", () => {
       faults.share = 0
     })
   )
+
+  it.scopedLive("is not asked for who has too many streams already", () =>
+    Effect.gen(function* () {
+      const { faults, layer } = flakyStore(StoreMemory.layer(), 3)
+      const { ask } = yield* served({ store: layer, gateway: { maxStreamsPerPrincipal: 1 } })
+      yield* Effect.promise(async () => {
+        const accepted = await ask("/v1/jobs", { json: { agent: "sleep", input: { ms: 60_000 } } })
+        const { job_id } = (await accepted.json()) as { readonly job_id: string }
+        const first = await ask(`/v1/jobs/${job_id}/events`)
+        faults.share = 1
+        for (const what of ["events", "result"])
+          expect((await ask(`/v1/jobs/${job_id}/${what}`)).status, what).toBe(429)
+        faults.share = 0
+        await first.body?.cancel()
+      })
+    })
+  )
 })

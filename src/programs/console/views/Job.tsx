@@ -29,6 +29,8 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
   const agent = job.subscribed.value?.agent ?? entry?.agent ?? ""
   const parent = job.subscribed.value?.parent_job_id ?? undefined
   const whose = entry === undefined ? undefined : principalOf(entry)
+  // Of one that there is not, nothing is known and nothing can be done.
+  const isThere = entry !== undefined || job.subscribed.value !== undefined || job.problem.value === undefined
   const now = useNow(!isOver(status))
   const [from, to] = extent(job.model)
   const began = entry === undefined ? from : Date.parse(entry.created_at)
@@ -45,10 +47,10 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
     <>
       <div class="title">
         <h1>
-          <bdi>{line(agent, 80) || "Job"}</bdi> <Badge status={status} />
+          <bdi>{line(agent, 80) || "Job"}</bdi> {isThere ? <Badge status={status} /> : null}
         </h1>
         <div class="row">
-          {isOver(status) ? null : (
+          {isOver(status) || !isThere ? null : (
             <button type="button" class="danger" onClick={cancel}>
               Cancel
             </button>
