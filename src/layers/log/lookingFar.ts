@@ -1,0 +1,84 @@
+/**
+ * What a view has to come to: the logs of the jobs that it is behind in, and which of those are jobs of other nodes, that it looks at
+ * for as long as they run there.
+ */
+import * as Effect from "effect/Effect"
+import type { LateEvent, StoreService } from "../../services/store/Store.js"
+import type { LiveLogs } from "./Live.js"
+import type { Place } from "./lateNumbering.js"
+import type { ViewState } from "./ViewState.js"
+
+/** Returns what finds and loads the jobs that views have to come to. */
+export const make = ({ live, store }: { readonly live: LiveLogs; readonly store: StoreService }) => {
+  /**
+   * Loads the log of a job that a view is behind in. Of one that is being opened, or dropped, it is known in a later round
+   * what became of it; what is not stored any more the view cannot come to.
+   */
+  const load = (view: ViewState, places: Map<string, Place>, jobId: string) =>
+    Effect.gen(function* () {
+      const known = places.get(jobId)
+      if (known !== undefined && known.job.closed === (known.record.endedAt !== undefined)) return
+      const record = yield* store.job(jobId)
+      if (known !== undefined) {
+        if (record !== undefined) places.set(jobId, { job: known.job, record })
+        return
+      }
+      if (record === undefined) {
+        if (view.watched.has(jobId)) view.unwatch(jobId)
+        else if (live.jobs.get(jobId)?.dropped !== false && view.behind.has(jobId)) view.lose()
+        return
+      }
+      const job = yield* live.loadJob(record)
+      if (live.isDropping(jobId)) return
+      live.keep(job)
+      places.set(jobId, { job, record })
+      if (job.foreignTo === undefined) {
+        // It has ended since, or is this node's by now.
+        view.watched.delete(jobId)
+        return
+      }
+      if (!view.behind.has(jobId)) return
+      view.watched.add(jobId)
+      live.watching.add(view)
+    })
+
+  const loadAll = (view: ViewState, places: Map<string, Place>) =>
+    Effect.forEach([...view.behind.keys()], (jobId) => load(view, places, jobId), { discard: true })
+
+  /**
+   * Finds what the session observes on other nodes: what the jobs there have delegated to, and what is there no more. Returns
+   * whether there is something new in what it looks at, and whether it looks at something that it did not.
+   */
+  const discover = (view: ViewState) =>
+    Effect.gen(function* () {
+      const observed = yield* store.observed(view.sessionId)
+      const followed = new Set(Array.from(view.observed, ({ jobId }) => jobId))
+      const found = { isNew: false, isMore: false }
+      for (const { cursor, jobId, last } of observed) {
+        if (cursor >= last || followed.has(jobId)) continue
+        if (!view.behind.has(jobId)) {
+          const record = yield* store.job(jobId)
+          if (record === undefined || view.behind.has(jobId)) continue
+          // Of this node's own it is told as they append.
+          if (record.node === undefined || live.isOwn(record)) continue
+          view.watch(jobId, cursor)
+          found.isMore = true
+        }
+        found.isNew = true
+      }
+      const stored = new Set(observed.map(({ jobId }) => jobId))
+      for (const jobId of view.watched)
+        if (!stored.has(jobId) && (yield* store.job(jobId)) === undefined) view.unwatch(jobId)
+      return found
+    })
+
+  /** Notes how far jobs of other nodes have come. */
+  const arrived = (places: ReadonlyMap<string, Place>, page: ReadonlyArray<LateEvent>) => {
+    for (const { jobId, seq, type } of page) {
+      const job = places.get(jobId)?.job
+      if (job?.foreignTo !== undefined) live.advance(job, seq, type !== "job.event")
+    }
+  }
+
+  return { loadAll, discover, arrived }
+}
