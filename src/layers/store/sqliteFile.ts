@@ -88,7 +88,7 @@ export const realName = (filename: string, links = maxLinks): string => {
 /** Where the credentials of the runtime on a database are, and where those of its backup. */
 export const credentialsBeside = (database: string): string => `${realName(database)}.credentials`
 
-/** Returns why there is no such file, as the end of a sentence. */
+/** Returns why there is no file of this name, which is not yet followed to where it leads, as the end of a sentence. */
 export const whyMissing = (path: string): string =>
   fs.lstatSync(path, { throwIfNoEntry: false }) === undefined
     ? "does not exist"
@@ -259,7 +259,7 @@ export const schemaOf = (path: string, name: string): Effect.Effect<number, Stor
     (version) => version > 0,
     () =>
       new StoreError({
-        message: `${name} ${fs.existsSync(path) ? "holds no runtime's data" : whyMissing(path)}; name the file of a runtime`
+        message: `${name} ${fs.existsSync(path) ? "holds no runtime's data" : whyMissing(name)}; name the file of a runtime`
       })
   )
 
