@@ -4,7 +4,7 @@
  * nodes against one; and what is waited for after `kill -9`. Uses the Postgres that `ARCP_BENCH_PG` names, or else a cluster of its
  * own, which syncs. Needs a build; Linux (it reads `/proc`). Events/s of one node are told by `node bench/postgres.mjs`.
  *
- *   node bench/cluster.mjs [--rounds 3] [--events 400] [--kills 3]
+ *   node bench/cluster.mjs [--rounds 3] [--events 400] [--seconds 6] [--kills 3]
  */
 
 import { tmpdir } from "node:os"
@@ -19,10 +19,11 @@ const { values: flags } = parseArgs({
   options: {
     rounds: { type: "string", default: "3" },
     events: { type: "string", default: "400" },
+    seconds: { type: "string", default: "6" },
     kills: { type: "string", default: "3" }
   }
 })
-const [rounds, events, kills] = [flags.rounds, flags.events, flags.kills].map(Number)
+const [rounds, events, seconds, kills] = [flags.rounds, flags.events, flags.seconds, flags.kills].map(Number)
 
 const cluster = process.env.ARCP_BENCH_PG === undefined ? await ownCluster() : undefined
 process.env.ARCP_BENCH_PG ??= cluster.url
@@ -80,31 +81,51 @@ const seen = async (from, others) => {
 const jobsOfEach = 4
 const watchersOfEach = 6
 
-/** Microseconds of processor time of a node for each frame that its clients receive. `at` tells which node has a watcher. */
+/**
+ * Microseconds of processor time of a node for each frame that its clients receive, for some seconds while its jobs emit fifty events
+ * a second each. `at` tells which node has a watcher.
+ */
 const cost = async (nodes, at) => {
   let frames = 0
+  const count = () => frames++
   const sessions = []
   const jobs = []
-  const count = () => frames++
+  const ends = []
+  /** What a session does with a job that is cancelled in the end. */
+  const handlers = () => {
+    let onError
+    ends.push(
+      new Promise((resolve) => {
+        onError = resolve
+      })
+    )
+    return { onEvent: count, onCancelled: () => undefined, onError }
+  }
   for (const [n, node] of nodes.entries())
     for (let i = 0; i < jobsOfEach; i++) {
       const session = await open(node)
       sessions.push(session)
-      const input = { count: events, delayMs: 10, startDelayMs: 3_000 }
-      jobs.push({ ...(await submitted(session, "emit", input, count)), n })
+      const jobId = await new Promise((onAccepted) =>
+        session.submit("emit", { count: 1_000_000, delayMs: 20 }, { ...handlers(), onAccepted })
+      )
+      jobs.push({ jobId, n, session })
     }
-  const over = []
   for (const { jobId, n } of jobs)
     for (let w = 0; w < watchersOfEach; w++) {
       const session = await open(at(n, w))
       sessions.push(session)
-      over.push(watched(session, jobId, count))
+      await session.subscribe(jobId, handlers())
     }
+  await sleep(1_000)
   const before = nodes.map((node) => node.cpuNs())
-  await Promise.all([...jobs.map(({ ended }) => ended), ...over])
+  frames = 0
+  await sleep(1_000 * seconds)
   const used = nodes.reduce((sum, node, i) => sum + node.cpuNs() - before[i], 0)
+  const received = frames
+  for (const { jobId, session } of jobs) session.cancel(jobId)
+  await Promise.all(ends)
   await Promise.all(sessions.map((session) => session.close()))
-  return used / frames / 1_000
+  return used / received / 1_000
 }
 
 /** Kills a node with jobs and sessions on it; they go on on another. */

@@ -16,6 +16,8 @@ const ackEvery = 64
 /** What a session was shown of a job, from where it began to observe it. */
 export interface Observation {
   readonly jobId: string
+  /** Its beginning was told. What comes of a subscription whose answer was lost may be of several. */
+  readonly isAnnounced: boolean
   /** It was shown all of it, from its first event. */
   readonly isWhole: boolean
   /** It is of the session's own, or of one that such a job has delegated to. */
@@ -277,6 +279,7 @@ export class TrialClient {
     // A subscription here always asks for history; whoever comes with a key that is used is shown what comes from then on.
     this.observations.set(jobId, {
       jobId,
+      isAnnounced: true,
       isWhole: isSubscription || isOwn,
       isOwn,
       seen: [],
@@ -292,7 +295,7 @@ export class TrialClient {
       const isRefusal = frame.type === "job.error" && frame.payload.details?.["request_id"] !== undefined
       if (!isRefusal)
         this.observations.set(jobId, {
-          ...{ jobId, isWhole: false, isOwn: false, seen: [], after: 0 },
+          ...{ jobId, isAnnounced: false, isWhole: false, isOwn: false, seen: [], after: 0 },
           hasEnded: isTerminal(frame)
         })
       this.observations.get(jobId)?.seen.push(textOf(frame.type, frame.payload))

@@ -31,7 +31,7 @@ const observationBreaches = (clients: ReadonlyArray<TrialClient>, logs: Logs): R
   clients.flatMap((client) =>
     client.observed.flatMap((observation) => {
       // Of one that it was not shown to the end (its session is over) it was shown the beginning.
-      if (!observation.hasEnded) return []
+      if (!observation.hasEnded || !observation.isAnnounced) return []
       const log = logs.get(observation.jobId) ?? []
       const selective = new Set(log.filter(isOfOneSession).map(({ payload, type }) => textOf(type, payload)))
       const breach = observationBreach(observation, shared(log), selective)

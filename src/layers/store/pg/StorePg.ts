@@ -64,12 +64,12 @@ const duration = (input: Duration.DurationInput | undefined, usual: Duration.Dur
 /** A Postgres that does not answer learns by the lease that this runtime has gone, and is not waited for. */
 const goodbye = Duration.seconds(2)
 
-/** Says that the holder is alive, for as long as it may; returns what fails when it may no more. */
+/** Says that the holder is alive, for as long as it may; returns what is failed when it may no more. */
 const keepAlive = (
   lend: LendPg,
   holder: Holder,
   name: string
-): Effect.Effect<Effect.Effect<never, StoreError>, never, Scope> =>
+): Effect.Effect<Deferred.Deferred<never, StoreError>, never, Scope> =>
   Effect.gen(function* () {
     const died = yield* Deferred.make<never, StoreError>()
     const mapError = Effect.mapError(toStoreError(name))
@@ -82,7 +82,7 @@ const keepAlive = (
         Effect.zipRight(inRealTime(Effect.sleep(Duration.times(holder.lease, 1 / 3))), once)
       ).pipe(Effect.raceFirst(Effect.ignore(Deferred.await(died))))
     )
-    return Deferred.await(died)
+    return died
   })
 
 /** Opens a store over connections: tables, lease, and what reads and writes. */
@@ -102,7 +102,8 @@ const makeOver = (
     yield* Effect.acquireRelease(mapError(lend((statements) => hold(statements, holder, name))), () =>
       within(Effect.ignoreLogged(lend((statements) => release(statements, holder))), goodbye)
     )
-    const died = yield* keepAlive(lend, holder, name)
+    const over = yield* keepAlive(lend, holder, name)
+    const died = Deferred.await(over)
     if (!isCurrent)
       yield* lendForMigrations.pipe(
         Effect.flatMap((patient) => mapError(patient((statements) => migrate(statements, name, prefix)))),
@@ -119,7 +120,12 @@ const makeOver = (
       commit: (batch) =>
         batch.ops.length === 0
           ? Effect.void
-          : Effect.uninterruptible(writing(exclusive(writer.commit(batch)))),
+          : Effect.uninterruptible(
+              Effect.tapErrorTag(writing(exclusive(writer.commit(batch))), "StoreError", (error) =>
+                // It takes nothing any more, also where it could go on saying that it is alive: jobs would stand still with it.
+                error.fenced === true ? Deferred.fail(over, error) : Effect.void
+              )
+            ),
       vacuum: Effect.uninterruptible(
         writing(
           mapError(

@@ -242,6 +242,8 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
       proxy.judge = () => "pass"
       const second = yield* Effect.flip(commit(store, [append("job_a", 2, 3)]))
       assert.isTrue(second.fenced)
+      // Whoever has it ends, and is started again.
+      assert.strictEqual(yield* Effect.flip(store.died ?? Effect.dieMessage("it never dies")), second)
       assert.match(second.message, /has applied a batch of which no answer came/)
       assert.deepStrictEqual(yield* everything(store), range(1, 2))
     })
