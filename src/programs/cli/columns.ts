@@ -56,6 +56,14 @@ export const columnsOf = (stream: { readonly isTTY?: boolean; readonly columns?:
 /** Columns of what a person reads on stdout. */
 export const stdoutColumns = (): number => columnsOf(process.stdout)
 
+/** Columns that a cell takes at most, also where nothing says how wide a line may be; and how much of its text is looked at. */
+const longestCell = 256
+const longestText = 4_096
+
+/** Returns what a cell shows of a text: names that others have made may have a million characters. */
+const cellOf = (text: string): string =>
+  cut(inLine(text.length > longestText ? `${text.slice(0, longestText)}…` : text), longestCell)
+
 /**
  * Returns the lines of a table, its first row the headings: columns two spaces apart, numbers to the right, and no line
  * wider than `columns`. What is too wide is cut at the first column, which is a name.
@@ -64,7 +72,7 @@ export const aligned = (
   rows: ReadonlyArray<ReadonlyArray<string>>,
   columns: number = Number.POSITIVE_INFINITY
 ): ReadonlyArray<string> => {
-  const cells = rows.map((row) => row.map(inLine))
+  const cells = rows.map((row) => row.map(cellOf))
   const count = cells[0]?.length ?? 0
   const widths = Array.from({ length: count }, (_, i) =>
     Math.max(...cells.map((row) => widthOf(row[i] ?? "")))

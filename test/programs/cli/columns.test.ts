@@ -102,6 +102,17 @@ describe.each([80, 40])("in %i columns", (columns) => {
     expect(lines.every((line) => line.endsWith("…"))).toBe(columns === 40)
   })
 
+  it("a name of a million characters, in a table that anything may read", () => {
+    const rows = [
+      ["SESSION", "PRINCIPAL"],
+      ...Array.from({ length: 50 }, (_, i) => [`s${i}`, "漢".repeat(1_000_000)])
+    ]
+    const lines = aligned(rows)
+    expect(lines).toHaveLength(51)
+    for (const line of lines) expect(widthOf(line)).toBeLessThanOrEqual(300)
+    expect(lines[1]).toMatch(/漢…$/)
+  })
+
   it("a listing, with an id that is whole and what was cut marked", () => {
     const job = (agent: string) => ({
       job_id: "job_01M8E15JRNP2VSXBJ02BTBFG72",
