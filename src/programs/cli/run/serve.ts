@@ -131,12 +131,22 @@ const announce = (
   })
 
 /**
- * A log that has stopped by itself stores nothing any more, and whoever waits for its store may wait for a Postgres that does not
- * answer: the process leaves all the same, so that it is started again.
+ * Runs a server. A log that has stopped by itself stores nothing any more, and whoever waits for its store may wait for a Postgres
+ * that does not answer: when all has not ended some seconds later the process leaves all the same, so that it is started again.
  */
-const leavesSoon = Effect.sync(() => {
-  setTimeout(() => process.exit(exitCode.error), Duration.toMillis(lastWords)).unref()
-})
+const leavingInTime = <A, E, R>(
+  use: (leavesSoon: Effect.Effect<void>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.suspend(() => {
+    let timer: NodeJS.Timeout | undefined
+    const leavesSoon = Effect.sync(() => {
+      timer ??= setTimeout(() => process.exit(exitCode.error), Duration.toMillis(lastWords)).unref()
+    })
+    return Effect.ensuring(
+      use(leavesSoon),
+      Effect.sync(() => clearTimeout(timer))
+    )
+  })
 const lastWords = Duration.seconds(10)
 
 const once: Host = (flags) =>
@@ -152,6 +162,11 @@ export const run = (flags: ServeFlags) => serving(flags, once)
  * services that the program has.
  */
 export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = () => Effect.void) =>
+  leavingInTime((leavesSoon) =>
+    served(flags, host, onAddress, leavesSoon).pipe(Effect.scoped, Effect.provide(telemetry(flags)))
+  )
+
+const served = (flags: ServeFlags, host: Host, onAddress: OnAddress, leavesSoon: Effect.Effect<void>) =>
   Effect.gen(function* () {
     const kept = yield* keptIn(flags)
     yield* checkAddress(flags)
@@ -206,4 +221,4 @@ export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = ()
       Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message })),
       Effect.ensuring(Effect.logInfo("arcp has stopped"))
     )
-  }).pipe(Effect.scoped, Effect.provide(telemetry(flags)))
+  })
