@@ -39,8 +39,8 @@ class NotSent extends Data.TaggedError("NotSent")<{
   readonly message: string
   readonly mayPass: boolean
   /** Milliseconds before which the collector does not want to be asked again. */
-  readonly pause?: number
-  readonly isRefused?: boolean
+  readonly pause?: number | undefined
+  readonly isRefused?: boolean | undefined
 }> {}
 
 /** Milliseconds that a `Retry-After` asks for; none where it says nothing that is one. */
