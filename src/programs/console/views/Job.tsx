@@ -35,7 +35,9 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
   const [from, to] = extent(job.model)
   const began = entry === undefined ? from : Date.parse(entry.created_at)
   // Of one that is over and was not read yet it is what the list says.
-  const took = !isOver(status) ? now - began : to > 0 || entry === undefined ? to - began : tookMs(entry, now)
+  // Where its last event is not read yet, and no list has told its end, it is not known.
+  const read = to >= began ? to - began : Number.NaN
+  const took = !isOver(status) ? now - began : to > 0 || entry === undefined ? read : tookMs(entry, now)
   const cancel = () => {
     setError(undefined)
     cancelJob(job.jobId).then(() => {
