@@ -75,13 +75,14 @@ export class Takes {
       const before = this.underway.get(sessionId)
       if (before !== undefined) return Effect.zipRight(Deferred.await(before), this.alone(sessionId, take))
       const over = Deferred.unsafeMake<void>(FiberId.none)
-      this.underway.set(sessionId, over)
-      return Effect.ensuring(
-        take,
-        Effect.sync(() => {
-          this.underway.delete(sessionId)
-          Deferred.unsafeDone(over, Effect.void)
-        })
+      return Effect.acquireUseRelease(
+        Effect.sync(() => this.underway.set(sessionId, over)),
+        () => take,
+        () =>
+          Effect.sync(() => {
+            this.underway.delete(sessionId)
+            Deferred.unsafeDone(over, Effect.void)
+          })
       )
     })
 }
