@@ -1,4 +1,4 @@
-import { currentTest, passed, verifiedKey } from "../support/currentTest.js"
+import { currentTest } from "../support/currentTest.js"
 import {
   cases,
   closeCodes,
@@ -10,8 +10,7 @@ import {
   restarts,
   type Scope,
   sockets,
-  stdio,
-  traits
+  stdio
 } from "./transports.js"
 
 export interface Requirement {
@@ -1066,8 +1065,4 @@ export const verifies = (...ids: ReadonlyArray<RequirementId>): void => {
     if (!on.includes(test.transport)) test.skip(why)
   }
   for (const id of ids) test.verified.push({ id, transport: test.transport })
-  if (traits[test.transport].dear && passed.has(verifiedKey(test)))
-    test.skip(
-      `another test of the file has verified the same, and over ${test.transport} each takes a process`
-    )
 }

@@ -106,12 +106,10 @@ export interface Traits {
   readonly connections: number
   /** Frames that are not text. */
   readonly binary: boolean
-  /** Each test takes a process of its own: of those that verify the same, one is enough. */
-  readonly dear: boolean
 }
 
 export const traits: Readonly<Record<Transport, Traits>> = {
-  websocket: { connections: Number.POSITIVE_INFINITY, binary: true, dear: false },
-  stdio: { connections: 1, binary: false, dear: true },
-  memory: { connections: Number.POSITIVE_INFINITY, binary: false, dear: false }
+  websocket: { connections: Number.POSITIVE_INFINITY, binary: true },
+  stdio: { connections: 1, binary: false },
+  memory: { connections: Number.POSITIVE_INFINITY, binary: false }
 }

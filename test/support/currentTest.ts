@@ -11,7 +11,6 @@ export interface Verified {
 export interface CurrentTest {
   /** Distinguishes the tests of a file. */
   readonly key: object
-  readonly file: string
   /** The transport that the suite speaks over in this run. */
   readonly transport: Transport
   /** Ends the test as skipped, for `reason`, which the run prints. */
@@ -19,27 +18,15 @@ export interface CurrentTest {
   readonly verified: Array<Verified>
 }
 
-interface Shared {
-  readonly storage: AsyncLocalStorage<CurrentTest>
-  /** What tests of this process have verified, each as `verifiedKey` gives it. */
-  readonly passed: Set<string>
-}
-
 /** The runner and the tests load this module apart: what they share is kept with the process. */
-const kept = globalThis as { [key: symbol]: Shared | undefined }
+const kept = globalThis as { [key: symbol]: AsyncLocalStorage<CurrentTest> | undefined }
 const name = Symbol.for("effect-arcp/test/currentTest")
 
-const shared = kept[name] ?? { storage: new AsyncLocalStorage(), passed: new Set() }
-kept[name] = shared
-
-export const { passed, storage } = shared
+export const storage = kept[name] ?? new AsyncLocalStorage()
+kept[name] = storage
 
 /** The test that is running; nothing in hooks and outside of tests. */
 export const currentTest = (): CurrentTest | undefined => storage.getStore()
-
-/** The same for tests of one file that verify the same over the same transport. */
-export const verifiedKey = ({ file, transport, verified }: CurrentTest): string =>
-  `${file} over ${transport}: ${verified.map(({ id }) => id).join(" ")}`
 
 /** Ends the running test as skipped, because the transport of this run does not carry it. */
 export const beyond = (reason: string): never => {

@@ -123,7 +123,7 @@ export class CredentialServer {
   }
 
   /** Upstream has no wake-up call: looks until it is so. */
-  async until(condition: () => boolean, ms = 20_000): Promise<void> {
+  async until(condition: () => boolean, ms = 120_000): Promise<void> {
     const deadline = Date.now() + ms
     while (!condition()) {
       if (Date.now() > deadline)

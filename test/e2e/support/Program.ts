@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process"
+import type { Readable, Writable } from "node:stream"
 import { fileURLToPath } from "node:url"
+import { beyond } from "../../support/currentTest.js"
 import { textOnly, type Wire, type WireListener } from "./Wire.js"
 
 const program = fileURLToPath(new URL("../../../dist/programs/arcp.js", import.meta.url))
@@ -99,23 +101,36 @@ export const residentMiB = async (pid: number): Promise<number> => {
   return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024
 }
 
-/** A stdio runtime as a transport: one line, one frame. */
-export const dialStdio =
-  (program: Program) =>
+interface Lines {
+  readonly stdin: Writable | null
+  readonly stdout: Readable | null
+  /** How it ended: nothing comes from it any more. */
+  readonly exited: Promise<{ readonly code: number | null }>
+}
+
+/** Two streams of a runtime as a transport: one line, one frame. */
+export const dialLines =
+  ({ exited, stdin, stdout }: Lines) =>
   (listener: WireListener): Promise<Wire> => {
-    const { stdin, stdout } = program.child
     let rest = ""
-    stdout?.on("data", (text: string) => {
+    stdout?.setEncoding("utf8").on("data", (text: string) => {
       const lines = (rest + text).split("\n")
       rest = lines.pop() ?? ""
       for (const line of lines) listener.text(line)
     })
-    void program.exited.then(({ code }) => listener.closed({ code: code ?? -1, reason: rest }))
+    void exited.then(({ code }) => listener.closed({ code: code ?? -1, reason: rest }))
     return Promise.resolve({
-      send: (text) => stdin?.write(`${textOnly(text)}\n`),
+      send: (text) =>
+        text === ""
+          ? beyond("it sends an empty frame, and over stdio an empty line is none")
+          : stdin?.write(`${textOnly(text)}\n`),
       close: () => stdin?.end(),
       drop: () => stdin?.end(),
       pause: () => stdout?.pause(),
       resume: () => stdout?.resume()
     })
   }
+
+/** A program that speaks over its stdin and stdout, as a transport. */
+export const dialStdio = ({ child, exited }: Program): ((listener: WireListener) => Promise<Wire>) =>
+  dialLines({ stdin: child.stdin, stdout: child.stdout, exited })

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { afterAll, afterEach, beforeAll, expect, inject } from "vitest"
 import { beyond, currentTest } from "../../support/currentTest.js"
 import { traits } from "../transports.js"
-import { foreignFlag, type MemoryRuntime, startMemory } from "./MemoryRuntime.js"
+import { foreignFlag, type LocalRuntime, startLines, startMemory } from "./LocalRuntime.js"
 import { dialStdio, type Exit, listening, Program, serveArgs } from "./Program.js"
 import { dial, endpoint, type Wire, type WireListener } from "./Wire.js"
 import { settleClients } from "./WireClient.js"
@@ -20,7 +20,7 @@ const impatient = (args: ReadonlyArray<string>) => ["--limit", "shutdownGraceMs=
 export class Server {
   private constructor(
     readonly url: string,
-    private readonly behind: Program | MemoryRuntime
+    private readonly behind: Program | LocalRuntime
   ) {}
 
   static async start(args: ReadonlyArray<string>): Promise<Server> {
@@ -30,14 +30,18 @@ export class Server {
         return new Server(await listening(program), program)
       }
       case "stdio": {
-        const program = new Program(serveArgs(["--transport", "stdio", ...args]))
+        // Two streams are enough for what no flag of the program is asked for: a process takes half a second of a core.
+        const behind =
+          foreignFlag(args) === undefined
+            ? await startLines(impatient(args))
+            : new Program(serveArgs(["--transport", "stdio", ...args]))
         let dialled = 0
         const attach = (listener: WireListener): Promise<Wire> => {
           if (++dialled > traits.stdio.connections)
             beyond("it opens a second connection to the same runtime, and over stdio a runtime has one")
-          return dialStdio(program)(listener)
+          return behind instanceof Program ? dialStdio(behind)(listener) : behind.dial(listener)
         }
-        return new Server(endpoint("stdio", attach), program)
+        return new Server(endpoint("stdio", attach), behind)
       }
       case "memory": {
         const foreign = foreignFlag(args)

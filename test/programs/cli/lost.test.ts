@@ -23,8 +23,9 @@ const exit = (child: ChildProcess) =>
   new Promise((resolve) => child.once("exit", (code, by) => resolve({ code, by })))
 /** Waits until a command has said that on stderr. */
 const said = (child: ReturnType<typeof start>, text: string) =>
-  new Promise<string>((resolve) => {
+  new Promise<string>((resolve, reject) => {
     let stderr = ""
+    child.once("close", () => reject(new Error(`left before it said ${text}\n${stderr}`)))
     child.stderr.setEncoding("utf8").on("data", (more: string) => {
       stderr += more
       if (stderr.includes(text)) resolve(stderr)
@@ -51,17 +52,19 @@ it.each([["submit", "--json"], ["submit"]])(
   async (command, ...more) => {
     const { server, url } = await serve()
     const client = start(
-      ...[command, "sleep", "--input", '{"ms":600000}', "--url", url, "--give-up-after", "1s", ...more]
+      // Its first dial has this time, too.
+      ...[command, "sleep", "--input", '{"ms":600000}', "--url", url, "--give-up-after", "5s", ...more]
     )
     let stdout = ""
     let stderr = ""
     client.stderr.setEncoding("utf8").on("data", (text: string) => {
       stderr += text
     })
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       const look = (text: string) => {
         if (text.includes("running")) resolve()
       }
+      client.once("close", () => reject(new Error(`left before its job ran\n${stderr}`)))
       client.stdout.setEncoding("utf8").on("data", (text: string) => {
         stdout += text
         look(stdout)
@@ -71,7 +74,7 @@ it.each([["submit", "--json"], ["submit"]])(
     server.kill("SIGKILL")
     expect(await ended(client)).toBe(5)
     expect(stderr).toMatch(/reconnecting/)
-    expect(stderr).toMatch(/no runtime for 1s, gave up \(--give-up-after\)/)
+    expect(stderr).toMatch(/no runtime for 5s, gave up \(--give-up-after\)/)
     expect(stderr).not.toMatch(/cancelling/)
     for (const line of stdout.trim().split("\n").filter(Boolean)) JSON.parse(line)
   }

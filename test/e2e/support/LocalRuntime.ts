@@ -1,7 +1,8 @@
 /**
- * The built runtime inside this process, reached through the in-memory pair: the same frames, no socket. It takes the
- * flags of `arcp serve` that are options of the runtime.
+ * The built runtime inside this process: reached through the in-memory pair, which has the same frames and no socket, or
+ * through a pair of streams as over stdin and stdout. It takes the flags of `arcp serve` that are options of the runtime.
  */
+import { PassThrough } from "node:stream"
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as Chunk from "effect/Chunk"
@@ -13,7 +14,8 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
-import type { Closed, Dialer } from "../../../src/services/transport/Transport.js"
+import type { Closed, Dialer, TransportServer } from "../../../src/services/transport/Transport.js"
+import { dialLines } from "./Program.js"
 import { textOnly, type Wire, type WireListener } from "./Wire.js"
 
 /** Modules of the build. The type check must not need one. */
@@ -21,6 +23,7 @@ const built = (path: string) => import(new URL(`../../../dist/${path}`, import.m
 const root = (): Promise<typeof import("../../../src/index.js")> => built("index.js")
 const agentsModule = (): Promise<typeof import("../../../src/programs/cli/agents-module.js")> =>
   built("programs/cli/agents-module.js")
+const node = (): Promise<typeof import("../../../src/node.js")> => built("node.js")
 const jwt = (): Promise<typeof import("../../../src/jwt.js")> => built("jwt.js")
 
 interface Flags {
@@ -51,7 +54,7 @@ const flags: Readonly<Record<string, (flags: Flags, value: string) => void>> = {
   }
 }
 
-/** What of `args` an in-memory runtime does not know, nothing when it knows all. */
+/** What of `args` a runtime in this process does not know, nothing when it knows all. */
 export const foreignFlag = (args: ReadonlyArray<string>): string | undefined =>
   args.filter((arg) => arg.startsWith("--") && arg !== "--memory").find((arg) => !Object.hasOwn(flags, arg))
 
@@ -62,19 +65,20 @@ const parse = (args: ReadonlyArray<string>): Flags => {
   return parsed
 }
 
-const layer = async (args: ReadonlyArray<string>): Promise<Layer.Layer<Dialer, unknown>> => {
+/** A runtime that serves over `transport`, and what that brings. */
+const serving = async <A>(
+  args: ReadonlyArray<string>,
+  transport: Layer.Layer<A | TransportServer, never, RuntimeOptions.RuntimeOptions>
+): Promise<Layer.Layer<A | TransportServer, unknown>> => {
   const { agents: names, jwtSecret, options } = parse(args)
-  const [{ Auth, Registry, Runtime, Secrets, TransportMemory }, { loadAgents }] = await Promise.all([
-    root(),
-    agentsModule()
-  ])
+  const [{ Auth, Registry, Runtime, Secrets }, { loadAgents }] = await Promise.all([root(), agentsModule()])
   const agents = await Effect.runPromise(loadAgents(names))
   const auth =
     jwtSecret === undefined
       ? Auth.layerStatic({ "tok-a": "alice", "tok-b": "bob" })
       : (await jwt()).AuthJwt.layer({ key: { secret: Redacted.make(jwtSecret) } })
   return Runtime.serve().pipe(
-    Layer.provideMerge(TransportMemory.layer()),
+    Layer.provideMerge(transport),
     Layer.provide(Runtime.layerMemory({ options: options as RuntimeOptions.Input })),
     Layer.provide(Registry.layer(agents)),
     Layer.provide(auth),
@@ -130,14 +134,29 @@ const wire = (dialer: Dialer["Type"], listener: WireListener): Effect.Effect<Wir
     }
   })
 
-export interface MemoryRuntime {
+export interface LocalRuntime {
   readonly dial: (listener: WireListener) => Promise<Wire>
   readonly stop: () => Promise<void>
 }
 
-export const startMemory = async (args: ReadonlyArray<string>): Promise<MemoryRuntime> => {
-  const { Transport } = await root()
-  const runtime = ManagedRuntime.make(await layer(args))
+export const startMemory = async (args: ReadonlyArray<string>): Promise<LocalRuntime> => {
+  const { Transport, TransportMemory } = await root()
+  const runtime = ManagedRuntime.make(await serving(args, TransportMemory.layer()))
   const dialer = await runtime.runPromise(Transport.Dialer)
   return { dial: (listener) => Effect.runPromise(wire(dialer, listener)), stop: () => runtime.dispose() }
+}
+
+export const startLines = async (args: ReadonlyArray<string>): Promise<LocalRuntime> => {
+  const { TransportStdio } = await node()
+  const stdin = new PassThrough()
+  const stdout = new PassThrough()
+  const runtime = ManagedRuntime.make(
+    await serving(args, TransportStdio.layer({ input: stdin, output: stdout }))
+  )
+  await runtime.runPromise(Effect.void)
+  // It ends its output when it closes the one connection.
+  const exited = new Promise<{ readonly code: number }>((resolve) => {
+    stdout.once("close", () => resolve({ code: 0 }))
+  })
+  return { dial: dialLines({ stdin, stdout, exited }), stop: () => runtime.dispose() }
 }
