@@ -16,7 +16,7 @@ const excluded = (transport: Transport) =>
  */
 const onAnyNode = [
   "test/programs/{nginx,console,proxy,damaged}.test.ts",
-  "test/programs/cli/{peers,completions,columns,help,doctor,serve-inputs,usage}.test.ts",
+  "test/programs/cli/{care,peers,completions,columns,help,doctor,serve-inputs,usage}.test.ts",
   "test/layers/store/{packing,care/backup}.test.ts",
   "test/layers/store/pg/**",
   "test/layers/credentials/{Credentials,CredentialProvisionerLiteLlm}.test.ts"
