@@ -39,12 +39,20 @@ const closeUnread = (connection: Connection, fd: number) =>
     Effect.zipRight(connection.close(closeCode.abnormal, "nobody reads what is written"))
   )
 
+/** What is not given is this process's, and reserved at once: whoever asked for it a second time would get what stands in for it. */
+const streams = ({ input, output }: Options) =>
+  input !== undefined && output !== undefined
+    ? Effect.succeed({ input, output })
+    : Effect.map(reserveStreams, (reserved) => ({
+        input: input ?? reserved.input,
+        output: output ?? reserved.output
+      }))
+
 /** The one connection, closed with the scope. After the end of input it can still be written to. */
 export const make = (options: Options = {}): Effect.Effect<Connection, never, RuntimeOptions | Scope.Scope> =>
   Effect.gen(function* () {
     const { maxHelloFrameBytes } = yield* RuntimeOptions
-    const input = options.input ?? (yield* reserveStreams).input
-    const output = options.output ?? (yield* reserveStreams).output
+    const { input, output } = yield* streams(options)
     const connection = yield* Effect.acquireRelease(
       Effect.sync(() =>
         LineConnection.make({ input, output, remote: "stdio", maxFrameBytes: maxHelloFrameBytes })

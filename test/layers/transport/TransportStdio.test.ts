@@ -195,3 +195,39 @@ describe("a child over stdio", () => {
     })
   )
 })
+
+describe("the standard streams of the process", () => {
+  /** This process with streams of the test's as its own, until the scope ends. */
+  const process = Effect.acquireRelease(
+    Effect.sync(() => {
+      const streams = { stdin: new PassThrough(), stdout: new PassThrough() }
+      const names = ["stdin", "stdout"] as const
+      const before = names.map(
+        (name) => [name, Object.getOwnPropertyDescriptor(globalThis.process, name)] as const
+      )
+      for (const name of names)
+        Object.defineProperty(globalThis.process, name, { value: streams[name], configurable: true })
+      return { streams, before }
+    }),
+    ({ before }) =>
+      Effect.sync(() => {
+        for (const [name, descriptor] of before)
+          if (descriptor !== undefined) Object.defineProperty(globalThis.process, name, descriptor)
+      })
+  ).pipe(Effect.map(({ streams }) => streams))
+
+  for (const given of ["neither", "input", "output"] as const)
+    it.scoped(`are read and written where ${given} is given, and nobody else's meanwhile`, () =>
+      Effect.gen(function* () {
+        const { stdin, stdout } = yield* process
+        const own = new PassThrough()
+        const connection = yield* TransportStdio.make(given === "neither" ? {} : { [given]: own })
+        const [input, output] = [given === "input" ? own : stdin, given === "output" ? own : stdout]
+        expect(globalThis.process.stdout).toBe(globalThis.process.stderr)
+        input.write('{"a":1}\n')
+        expect(yield* receive(connection, 1)).toEqual(['{"a":1}'])
+        yield* connection.send(['{"b":2}'])
+        expect(String(output.read())).toBe('{"b":2}\n')
+      }).pipe(Effect.provide(options))
+    )
+})
