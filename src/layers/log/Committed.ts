@@ -225,12 +225,15 @@ export class Publisher {
   private readonly letIn = () => {
     if (this.letting) return
     this.letting = true
-    for (const enter of this.held) {
-      if (this.isFull()) break
-      this.held.delete(enter)
-      enter()
+    try {
+      for (const enter of this.held) {
+        if (this.isFull()) break
+        this.held.delete(enter)
+        enter()
+      }
+    } finally {
+      this.letting = false
     }
-    this.letting = false
   }
   /** What is let in may settle at once: of thousands, one after the other and not one in the other. */
   private letting = false

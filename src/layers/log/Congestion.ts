@@ -6,16 +6,17 @@ export class Congestion {
   congested = false
   /** It has not got on for so long that nobody waits for it. */
   stalled = false
-  private relieved: Array<() => void> = []
+  private relieved = new Set<() => void>()
 
-  /** Calls back once, when it is congested no more. */
-  onRelief(resume: () => void): void {
-    this.relieved.push(resume)
+  /** Calls back once, when it is congested no more. Returns what takes that back. */
+  onRelief(resume: () => void): () => void {
+    this.relieved.add(resume)
+    return () => this.relieved.delete(resume)
   }
   relieve(): void {
     this.congested = false
     const waiting = this.relieved
-    this.relieved = []
+    this.relieved = new Set()
     for (const resume of waiting) resume()
   }
 }

@@ -40,11 +40,14 @@ export interface Pace {
 const ownerOf = ({ farOwner, ownerView }: JobState): Congestion | undefined => ownerView ?? farOwner
 
 /** Waits as long as the owner of a job is congested and gets on; one that does not is stalled, and held for no longer. */
-const waitForOwner = (job: JobState): Effect.Effect<void> =>
+export const waitForOwner = (job: JobState): Effect.Effect<void> =>
   Effect.suspend(() => {
     const owner = ownerOf(job)
     if (owner?.congested !== true) return Effect.void
-    return Effect.async<void>((resume) => owner.onRelief(() => resume(Effect.void))).pipe(
+    return Effect.async<void>((resume) => {
+      const leave = owner.onRelief(() => resume(Effect.void))
+      return Effect.sync(leave)
+    }).pipe(
       Effect.timeoutTo({
         duration: Duration.millis(patienceMs),
         onSuccess: () => {},
