@@ -12,7 +12,7 @@ import * as Prometheus from "../../src/programs/console/model/prometheus.js"
 import * as Route from "../../src/programs/console/model/route.js"
 import * as Rows from "../../src/programs/console/model/rows.js"
 import { fieldOf, initial, missing } from "../../src/programs/console/model/schemaForm.js"
-import { brief, duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
+import { brief, counted, duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
 import { rowsOf } from "../../src/programs/console/model/timeline.js"
 import { namesOf, openAtFirst, Shares } from "../../src/programs/console/model/tree.js"
 import { between, moved, showing, tick, zoomed } from "../../src/programs/console/model/zoom.js"
@@ -109,6 +109,12 @@ describe("the console's model", () => {
       [tick(0, whole), tick(2_000, whole), tick(40, [0, 40]), tick(3_723_000, [0, 7_200_000])],
       ["0", "2.0 s", "0.040 s", "1:02:03"]
     )
+    // A job of a millisecond has marks that differ.
+    assert.deepStrictEqual(
+      [0, 0.25, 0.5, 0.75, 1].map((part) => tick(part, [0, 1])),
+      ["0", "0.25 ms", "0.5 ms", "0.75 ms", "1 ms"]
+    )
+    assert.deepStrictEqual([counted(1, "event"), counted(1_000, "event")], ["1 event", "1\u202f000 events"])
     const job = model(
       call("a", 0),
       result("a", 2),

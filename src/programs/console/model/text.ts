@@ -74,6 +74,9 @@ export const safeUrl = (text: string): string | undefined => {
 /** Returns a number with its thousands apart. */
 export const count = (n: number): string => n.toString().replace(/\B(?=(\d{3})+$)/g, "\u202f")
 
+/** Returns how many there are of something, of which there may be one. */
+export const counted = (n: number, what: string): string => `${count(n)} ${what}${n === 1 ? "" : "s"}`
+
 /** Returns a number that was measured, with few digits. */
 export const rounded = (n: number): string => {
   const size = Math.abs(n)

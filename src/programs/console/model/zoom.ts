@@ -40,6 +40,8 @@ export const tick = (ms: number, [from, to]: Window): string => {
   const step = (to - from) / 4
   const s = ms / 1_000
   if (step >= 30_000 || s >= 600) return `${clocked(s)}${step < 1_000 ? `.${fraction(ms)}` : ""}`
+  // Five of them would be the same in seconds.
+  if (step < 4 && s < 1) return ms === 0 ? "0" : `${Number(ms.toFixed(2))} ms`
   return ms === 0 ? "0" : `${s.toFixed(step < 40 ? 3 : step < 1_000 ? 2 : step < 20_000 ? 1 : 0)} s`
 }
 

@@ -3,7 +3,7 @@ import { effect, type Signal, signal } from "@preact/signals"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
-import { isArcpError } from "../../../protocol/Errors.js"
+import { isArcpError, ResumeWindowExpired } from "../../../protocol/Errors.js"
 import type * as Message from "../../../protocol/Message.js"
 import type { ArcpClientService, ClientError } from "../../../services/client/ArcpClient.js"
 import { childEnded, type End, empty, ended, type JobModel, mark, take } from "../model/JobModel.js"
@@ -86,6 +86,12 @@ const endOf = (error: ClientError): End | undefined =>
       }
     : undefined
 
+/** What is shown of a result whose first chunks the runtime has forgotten. */
+const resultGone = new ResumeWindowExpired({
+  message: "the beginning of the result is no longer retained",
+  details: { reason: "result_gone" }
+})
+
 const following = (made: ArcpClientService, job: Kept, flush: () => void, depth: number) =>
   Effect.gen(function* () {
     const handle = yield* made.subscribe(job.jobId, { history: true })
@@ -93,9 +99,11 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void, depth:
     job.state = model
     job.subscribed.value = handle.subscribed
     job.problem.value = undefined
+    let firstChunk: number | undefined
     const events = yield* Effect.fork(
       Stream.runForEach(handle.events, (event) =>
         Effect.sync(() => {
+          if (event.kind === "result_chunk") firstChunk ??= event.body.chunk_seq
           take(model, event)
           flush()
         })
@@ -108,7 +116,8 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void, depth:
     yield* Effect.ignore(findChildren(made, job, model, depth))
     const end: End | undefined =
       result._tag === "Right" ? { status: "success", result: result.right } : endOf(result.left)
-    if (end === undefined && result._tag === "Left") job.problem.value = result.left
+    if (end === undefined && result._tag === "Left")
+      job.problem.value = (firstChunk ?? 0) > 0 ? resultGone : result.left
     if (end !== undefined) ended(model, end)
     flush()
   }).pipe(

@@ -101,14 +101,17 @@ export const App = () => {
   const at = route.value
   const place = at.view === "job" ? at.jobId : at.view
   const first = useRef(true)
+  const isOut = phase.value._tag === "LoggedOut"
+  const title = isOut ? "Log in" : at.view === "job" ? plain(at.jobId, 40) : titles[at.view]
   useEffect(() => {
-    document.title = `${at.view === "job" ? plain(at.jobId, 40) : titles[at.view]} · arcp console`
+    document.title = `${title} · arcp console`
+  }, [title])
+  useEffect(() => {
     // Whoever reads with the keyboard goes on in what is new.
     if (!first.current) main.current?.focus({ preventScroll: true })
     first.current = false
     scrollTo(0, 0)
   }, [place])
-  const isOut = phase.value._tag === "LoggedOut"
   useEffect(() => (isOut ? undefined : watch()), [isOut])
   if (isOut) return <Login />
   return (

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { JobStatus } from "../../../protocol/JobStatus.js"
 import { extent, latest, waiting } from "../model/at.js"
 import { isOver, principalOf, tookMs } from "../model/JobTable.js"
-import { clock, count, duration, line, moment } from "../model/text.js"
+import { clock, count, counted, duration, line, moment } from "../model/text.js"
 import { announce, announceSeldom } from "../state/announcing.js"
 import { cancelJob, client } from "../state/connection.js"
 import { entryOf, type Followed, follow, mayPass } from "../state/follow.js"
@@ -73,7 +73,7 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
         <span>
           {isOver(status) ? "took" : "for"} {began === 0 ? "–" : duration(took)}
         </span>
-        <span>{count(job.model.events.length)} events</span>
+        <span>{counted(job.model.events.length, "event")}</span>
         {parent === undefined ? null : (
           <Go to={{ view: "job", jobId: parent, tab: "", event: undefined }}>its parent</Go>
         )}

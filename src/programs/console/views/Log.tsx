@@ -1,7 +1,7 @@
 /** Everything that a job has said, of which only what can be seen is in the page. */
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks"
 import { isDenied, type Level, levelOf, levels, nameOf, Search, textOf } from "../model/rows.js"
-import { clock, count } from "../model/text.js"
+import { clock, count, counted } from "../model/text.js"
 import { announce } from "../state/announcing.js"
 import type { Followed } from "../state/follow.js"
 import { JsonTree } from "./JsonTree.js"
@@ -229,7 +229,7 @@ export const Log = ({
       <div class="title">
         <h2 id="log-title">Log</h2>
         <span class="quiet">
-          {count(lines)} {search.isAll ? "events" : `of ${count(upTo)}`}
+          {search.isAll ? counted(lines, "event") : `${count(lines)} of ${count(upTo)}`}
           {search.seen < job.model.events.length ? ", searching" : ""}
         </span>
         <button

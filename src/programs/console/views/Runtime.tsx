@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { useEffect, useState } from "preact/hooks"
 import { quantile, total } from "../model/prometheus.js"
-import { bytes, count, duration, line, moment } from "../model/text.js"
+import { bytes, count, counted, duration, line, moment } from "../model/text.js"
 import { client, lag, phase, reconnects } from "../state/connection.js"
 import { loading, table, version } from "../state/jobs.js"
 import { asksForToken, missing, type Reading, readings, readWith, watch } from "../state/metrics.js"
@@ -192,9 +192,7 @@ const Connected = () => {
               <td data-label="Heard of">
                 {connected ? "now" : `${duration(Math.max(0, now - seenAt))} ago`}
               </td>
-              <td data-label="Not acknowledged">
-                {lag === undefined ? "–" : `${count(lag)} ${lag === 1 ? "event" : "events"}`}
-              </td>
+              <td data-label="Not acknowledged">{lag === undefined ? "–" : counted(lag, "event")}</td>
             </tr>
           ))}
         </tbody>
