@@ -43,6 +43,8 @@ export class Disk {
   commits = 0
   /** How often somebody has freed what was dropped. */
   vacuums = 0
+  /** How often each read was asked for. */
+  readonly reads = new Map<string, number>()
   /** Asked before a commit that works: it may fail one, or have it wait. */
   onCommit: (batch: Batch) => Effect.Effect<void, StoreError> = () => Effect.void
   private held: Array<Deferred.Deferred<void>> = []
@@ -93,7 +95,7 @@ export class Disk {
       })
     return {
       service: {
-        ...this.base,
+        ...counted(this.base, this.reads),
         kind: "durable",
         commit,
         vacuum: Effect.suspend(() => {
@@ -107,6 +109,20 @@ export class Disk {
     }
   }
 }
+
+/** The same store, which counts how often each read with an argument is asked for. */
+const counted = (base: StoreService, reads: Map<string, number>): StoreService =>
+  Object.fromEntries(
+    Object.entries(base).map(([name, read]) => [
+      name,
+      typeof read !== "function"
+        ? read
+        : (...args: ReadonlyArray<unknown>) => {
+            reads.set(name, (reads.get(name) ?? 0) + 1)
+            return read(...args)
+          }
+    ])
+  ) as unknown as StoreService
 
 /** What a node of a cluster has in common with the others. */
 export interface RigCluster {
