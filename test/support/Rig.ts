@@ -45,6 +45,10 @@ export class Disk {
   vacuums = 0
   /** How often each read was asked for. */
   readonly reads = new Map<string, number>()
+  /** How long each read and each commit takes. */
+  latency: Duration.DurationInput = 0
+  private readonly taking = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    this.latency === 0 ? effect : Effect.delay(effect, this.latency)
   /** Asked before a commit that works: it may fail one, or have it wait. */
   onCommit: (batch: Batch) => Effect.Effect<void, StoreError> = () => Effect.void
   private held: Array<Deferred.Deferred<void>> = []
@@ -95,9 +99,9 @@ export class Disk {
       })
     return {
       service: {
-        ...counted(this.base, this.reads),
+        ...counted(this.base, this.reads, this.taking),
         kind: "durable",
-        commit,
+        commit: (batch) => this.taking(commit(batch)),
         vacuum: Effect.suspend(() => {
           this.vacuums++
           return this.base.vacuum
@@ -110,16 +114,22 @@ export class Disk {
   }
 }
 
-/** The same store, which counts how often each read with an argument is asked for. */
-const counted = (base: StoreService, reads: Map<string, number>): StoreService =>
+/** The same store, which counts how often each read with an argument is asked for; each takes a while. */
+const counted = (
+  base: StoreService,
+  reads: Map<string, number>,
+  taking: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
+): StoreService =>
   Object.fromEntries(
     Object.entries(base).map(([name, read]) => [
       name,
       typeof read !== "function"
         ? read
         : (...args: ReadonlyArray<unknown>) => {
+            const found = read(...args)
+            if (!Effect.isEffect(found)) return found
             reads.set(name, (reads.get(name) ?? 0) + 1)
-            return read(...args)
+            return taking(found as Effect.Effect<unknown, unknown>)
           }
     ])
   ) as unknown as StoreService

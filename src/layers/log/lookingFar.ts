@@ -17,6 +17,9 @@ interface Parts {
   readonly tail: Tail
 }
 
+/** Logs that are loaded at once. */
+const loadedAtOnce = 16
+
 const isOpen = (place: Place | undefined): boolean =>
   place !== undefined && !place.job.closed && place.record.endedAt === undefined
 
@@ -55,7 +58,10 @@ export const make = ({ live, store, tail }: Parts) => {
     })
 
   const loadAll = (view: ViewState, places: Map<string, Place>) =>
-    Effect.forEach([...view.behind.keys()], (jobId) => load(view, places, jobId), { discard: true })
+    Effect.forEach([...view.behind.keys()], (jobId) => load(view, places, jobId), {
+      concurrency: loadedAtOnce,
+      discard: true
+    })
 
   /**
    * Finds what the session observes on other nodes: what the jobs there have delegated to, and what is there no more. Returns
