@@ -22,6 +22,7 @@ import type { Policy } from "../../src/services/auth/Policy.js"
 import { Cluster } from "../../src/services/cluster/Cluster.js"
 import type { NodesService } from "../../src/services/cluster/Nodes.js"
 import type { WakeService } from "../../src/services/cluster/Wake.js"
+import { Hooks } from "../../src/services/jobs/Hooks.js"
 import type * as RuntimeOptions from "../../src/services/runtime/RuntimeOptions.js"
 import {
   type Batch,
@@ -147,6 +148,7 @@ export interface RigOptions {
   readonly auth?: Layer.Layer<Auth>
   readonly disk?: Disk
   readonly cluster?: RigCluster
+  readonly hooks?: Hooks["Type"]
 }
 
 /** Tokens are the principals' own names. */
@@ -162,7 +164,8 @@ export const rig = (
     Layer.provideMerge(
       Runtime.layer({
         options: { shutdownGrace: "0 millis", heartbeatInterval: "1 hour", ...given.options },
-        policy: given.policy
+        policy: given.policy,
+        hooks: given.hooks === undefined ? undefined : Layer.succeed(Hooks, given.hooks)
       })
     ),
     Layer.provide(Registry.layer(agents)),
