@@ -150,11 +150,14 @@ class Trial {
     })
     const { told } = load
     const reader = new TrialClient("reader", () => this.balancerUrl)
-    const budgets = await this.readAll(reader, told)
-    const all = [...clients, reader]
-    const wrong = await check({ url: site.url, clients: all, told, skewMs: this.skewMs + 1_000, budgets })
-    for (const breach of wrong) this.breach(breach)
-    await reader.stop()
+    try {
+      const budgets = await this.readAll(reader, told)
+      const all = [...clients, reader]
+      const wrong = await check({ url: site.url, clients: all, told, skewMs: this.skewMs + 1_000, budgets })
+      for (const breach of wrong) this.breach(breach)
+    } finally {
+      await reader.stop()
+    }
     this.jobs += told.submitted.length
     for (const [what, count] of told.refusals) this.refusals.set(what, (this.refusals.get(what) ?? 0) + count)
     for (const { refusals, resumes } of clients) {

@@ -59,18 +59,43 @@ export const familiesOf = (records: ReadonlyArray<JobRecord>): ReadonlyArray<Rea
 }
 
 /**
- * Puts jobs to a node, or to none; returns those that nobody else has taken meanwhile, as they are stored then: cancelled, when
- * that is wished for.
+ * Commits what moves jobs, `op` of each, a family whole or not at all; returns those that nobody else has taken meanwhile, as they
+ * were read.
  */
-export const put = (
+const move = (
   { store }: Pick<JobParts, "store">,
   families: ReadonlyArray<ReadonlyArray<JobRecord>>,
-  node: string | undefined,
-  cancels: Cancels = noCancels
+  op: (record: JobRecord, epoch: number) => Op
 ): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> => {
   const records = families.flat()
   if (records.length === 0) return Effect.succeed([])
-  const next = records.map((record) => ({
+  return store
+    .commit({
+      ops: records.map((record) => op(record, epochOf(record) + 1)),
+      owners: records.map((record) => ({ job: record.jobId, epoch: epochOf(record) }))
+    })
+    .pipe(
+      Effect.as(records),
+      Effect.catchTag("Fenced", ({ owners }) => {
+        const gone = new Set(owners.flatMap((owner) => ("job" in owner ? [owner.job] : [])))
+        const left = families.filter((family) => !family.some(({ jobId }) => gone.has(jobId)))
+        // What is not its own fault is tried at the next look.
+        return left.length === families.length ? Effect.succeed([]) : move({ store }, left, op)
+      })
+    )
+}
+
+/**
+ * Puts jobs of nobody, or of one that is gone and writes nothing any more, to a node; returns those that it has, as they are
+ * stored then: cancelled, when that is wished for.
+ */
+export const put = (
+  parts: Pick<JobParts, "store">,
+  families: ReadonlyArray<ReadonlyArray<JobRecord>>,
+  node: string,
+  cancels: Cancels = noCancels
+): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> => {
+  const moved = (record: JobRecord): JobRecord => ({
     ...record,
     node,
     epoch: epochOf(record) + 1,
@@ -78,22 +103,19 @@ export const put = (
     ...(record.cancelRequested === undefined && record.queued === undefined && dueAt(record) === undefined
       ? { cancelRequested: cancels.get(record.jobId) }
       : {})
-  }))
-  return store
-    .commit({
-      ops: next.map((job) => Op.PutJob({ job })),
-      owners: records.map((record) => ({ job: record.jobId, epoch: epochOf(record) }))
-    })
-    .pipe(
-      Effect.as(next),
-      Effect.catchTag("Fenced", ({ owners }) => {
-        const gone = new Set(owners.flatMap((owner) => ("job" in owner ? [owner.job] : [])))
-        const left = families.filter((family) => !family.some(({ jobId }) => gone.has(jobId)))
-        // What is not its own fault is tried at the next look.
-        return left.length === families.length ? Effect.succeed([]) : put({ store }, left, node, cancels)
-      })
-    )
+  })
+  return Effect.map(
+    move(parts, families, (record) => Op.PutJob({ job: moved(record) })),
+    (taken) => taken.map(moved)
+  )
 }
+
+/** Leaves jobs of this node to whoever takes them; what this node still writes of them until then stays. */
+const leave = (
+  parts: Pick<JobParts, "store">,
+  families: ReadonlyArray<ReadonlyArray<JobRecord>>
+): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> =>
+  move(parts, families, ({ jobId }, epoch) => Op.LeaveJob({ jobId, epoch }))
 
 /** Which jobs are to end, and why. */
 type Cancels = ReadonlyMap<string, JobRecord["cancelRequested"]>
@@ -140,7 +162,7 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
       // What cannot be gone on with here is nobody's again: as this node's own nobody would look at it before its next start.
       if (taken.length > 0)
         yield* Effect.tapErrorCause(recovery.recover(taken), () =>
-          Effect.zipRight(Effect.ignoreLogged(put(parts, familiesOf(taken), undefined)), settleAll)
+          Effect.zipRight(Effect.ignoreLogged(leave(parts, familiesOf(taken))), settleAll)
         )
       yield* turn.next
     }
@@ -193,14 +215,24 @@ export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, 
  */
 export const handOver = (parts: JobParts): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
-    const { cluster, running } = parts
+    const { cluster, log, running } = parts
     if (cluster === undefined) return
+    const { queue } = running
+    // What was emitted until then is stored first, or it is not known to whoever goes on.
+    yield* Effect.ignore(log.commit([]))
     const families = familiesOf(yield* openJobs(parts, cluster.node)).filter((family) =>
-      family.every(({ jobId }) => running.get(jobId) === undefined)
+      family.every(({ jobId }) => running.get(jobId) === undefined && queue.get(jobId)?.ending === undefined)
     )
+    // From here on it is for whoever takes them to end what waits here.
+    for (const { jobId } of families.flat()) {
+      const queued = queue.get(jobId)
+      if (queued === undefined) continue
+      queue.withdraw(queued)
+      queue.remove(queued)
+    }
     let count = 0
     for (let from = 0; from < families.length; from += familiesAtOnce)
-      count += (yield* put(parts, families.slice(from, from + familiesAtOnce), undefined)).length
+      count += (yield* leave(parts, families.slice(from, from + familiesAtOnce))).length
     if (count === 0) return
     for (const { isAlive, name } of yield* cluster.nodes.list)
       if (isAlive && name !== cluster.node) cluster.wake.tell(name)

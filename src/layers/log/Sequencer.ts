@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
+import { nobody } from "../../services/cluster/Cluster.js"
 import type { Observed, SessionRecord, StoreError, StoreService } from "../../services/store/Store.js"
 import type { Committer } from "./Committer.js"
 import type { LiveLogs } from "./Live.js"
@@ -147,8 +148,8 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
             const foreign: Array<Observed & { readonly node: string }> = []
             for (const each of observed) {
               const record = yield* store.job(each.jobId)
-              if (record?.node !== undefined && live.isForeign(record))
-                foreign.push({ ...each, node: record.node })
+              if (record !== undefined && live.isForeign(record))
+                foreign.push({ ...each, node: record.node ?? nobody })
             }
             return foreign
           })

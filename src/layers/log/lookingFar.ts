@@ -60,7 +60,7 @@ export const make = ({ live, store }: { readonly live: LiveLogs; readonly store:
           const record = yield* store.job(jobId)
           if (record === undefined || view.behind.has(jobId)) continue
           // Of this node's own it is told as they append.
-          if (record.node === undefined || live.isOwn(record)) continue
+          if (live.isOwn(record)) continue
           view.watch(jobId, cursor)
           found.isMore = true
         }

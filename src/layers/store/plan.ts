@@ -208,6 +208,12 @@ class Planner {
         this.statements.push(statements.takeSession(op))
         this.epochs.set(op.sessionId, op.epoch)
         return
+      case "LeaveJob":
+        this.write()
+        this.statements.push(statements.leaveJob(op))
+        // Whether it has ended is not known here.
+        this.changed.set(op.jobId, undefined)
+        return
       case "Lose":
         this.write()
         this.statements.push(statements.lose(op.sessionId))

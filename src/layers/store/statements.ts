@@ -181,6 +181,12 @@ export const takeSession = ({
   [epoch, epoch, JSON.stringify(node), sessionId]
 ]
 
+/** Leaves a job that has not ended to whoever takes it. */
+export const leaveJob = ({ epoch, jobId }: { readonly jobId: string; readonly epoch: number }): Statement => [
+  "UPDATE {jobs} SET epoch = ?, record = json_set(record, '$.epoch', ?, '$.node', '') WHERE job_id = ? AND ended_at IS NULL",
+  [epoch, epoch, jobId]
+]
+
 /** Notes that a session has lost events that it had not numbered. */
 export const lose = (sessionId: string): Statement => [
   "UPDATE {sessions} SET lost = 1 WHERE session_id = ?",

@@ -222,6 +222,11 @@ export type Op = Data.TaggedEnum<{
   /** Inserts or replaces. */
   PutJob: { readonly job: JobRecord }
   /**
+   * Leaves a stored job to whoever takes it: it is no node's, under another epoch, and the rest of its record stays as it is. What
+   * was written of it since it was read is not written over. Does nothing when it has ended meanwhile.
+   */
+  LeaveJob: { readonly jobId: string; readonly epoch: number }
+  /**
    * Removes the job, its events, its input, its journal, its observers, and what its owner has numbered of it. Sessions that
    * observed it and had not come to its end have lost events (`Lose`).
    */

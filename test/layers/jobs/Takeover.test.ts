@@ -46,9 +46,6 @@ it.effect("of two that take the same family one has all of it, the other what is
     const record = { ...aJob("job_root"), node: "a" }
     const late = store.commit({ ops: [Op.PutJob({ job: record })], owners: [{ job: "job_root", epoch: 1 }] })
     assert.strictEqual((yield* Effect.flip(late))._tag, "Fenced")
-    // Left to whoever comes.
-    yield* put({ store }, [first], undefined)
-    assert.deepStrictEqual(yield* store.jobNodes, ["", "c"])
   }).pipe(Effect.provide(StoreMemory.layer()))
 )
 
