@@ -7,13 +7,14 @@
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type { Scope } from "effect/Scope"
-import type { ClusterService } from "../../services/cluster/Cluster.js"
+import { type ClusterService, nobody } from "../../services/cluster/Cluster.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { dueAt } from "../../services/store/dueAt.js"
 import { epochOf, type JobFilter, type JobRecord, Op, type StoreError } from "../../services/store/Store.js"
 import * as Measuring from "../cluster/measuring.js"
 import type { JobParts } from "./JobParts.js"
 import type { Recovery } from "./Recovery.js"
+import * as Terminal from "./Terminal.js"
 import { ofWish } from "./wishes/Want.js"
 
 /** Jobs that are read at once, and families that are taken by one commit. */
@@ -59,19 +60,26 @@ export const familiesOf = (records: ReadonlyArray<JobRecord>): ReadonlyArray<Rea
 }
 
 /**
- * Commits what moves jobs, `op` of each, a family whole or not at all; returns those that nobody else has taken meanwhile, as they
- * were read.
+ * Moves jobs to a node, or to nobody, a family whole or not at all; with a cancel where one is given. Returns those that nobody else
+ * has taken meanwhile, as they were read. Nothing of a record but that is written: its node may be there and go on writing, this one
+ * when it leaves, or one that is back under its name between the look at its jobs and this commit.
  */
 const move = (
   { store }: Pick<JobParts, "store">,
   families: ReadonlyArray<ReadonlyArray<JobRecord>>,
-  op: (record: JobRecord, epoch: number) => Op
+  node: string,
+  cancelOf: (record: JobRecord) => JobRecord["cancelRequested"] = () => undefined
 ): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> => {
   const records = families.flat()
   if (records.length === 0) return Effect.succeed([])
   return store
     .commit({
-      ops: records.map((record) => op(record, epochOf(record) + 1)),
+      ops: records.map((record) =>
+        Op.MoveJob({
+          ...{ jobId: record.jobId, node, epoch: epochOf(record) + 1 },
+          cancelRequested: cancelOf(record)
+        })
+      ),
       owners: records.map((record) => ({ job: record.jobId, epoch: epochOf(record) }))
     })
     .pipe(
@@ -80,42 +88,37 @@ const move = (
         const gone = new Set(owners.flatMap((owner) => ("job" in owner ? [owner.job] : [])))
         const left = families.filter((family) => !family.some(({ jobId }) => gone.has(jobId)))
         // What is not its own fault is tried at the next look.
-        return left.length === families.length ? Effect.succeed([]) : move({ store }, left, op)
+        return left.length === families.length ? Effect.succeed([]) : move({ store }, left, node, cancelOf)
       })
     )
 }
 
 /**
- * Puts jobs of nobody, or of one that is gone and writes nothing any more, to a node; returns those that it has, as they are
- * stored then: cancelled, when that is wished for.
+ * Takes jobs for a node; returns those that it has, as they are stored then: cancelled, when that is wished for. What has ended
+ * meanwhile is nobody's to go on with.
  */
-export const put = (
+export const take = (
   parts: Pick<JobParts, "store">,
   families: ReadonlyArray<ReadonlyArray<JobRecord>>,
   node: string,
   cancels: Cancels = noCancels
-): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> => {
-  const moved = (record: JobRecord): JobRecord => ({
-    ...record,
-    node,
-    epoch: epochOf(record) + 1,
-    // What has not begun, or is a row, is ended when the wish is granted.
-    ...(record.cancelRequested === undefined && record.queued === undefined && dueAt(record) === undefined
-      ? { cancelRequested: cancels.get(record.jobId) }
-      : {})
-  })
-  return Effect.map(
-    move(parts, families, (record) => Op.PutJob({ job: moved(record) })),
-    (taken) => taken.map(moved)
-  )
-}
-
-/** Leaves jobs of this node to whoever takes them; what this node still writes of them until then stays. */
-const leave = (
-  parts: Pick<JobParts, "store">,
-  families: ReadonlyArray<ReadonlyArray<JobRecord>>
 ): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> =>
-  move(parts, families, ({ jobId }, epoch) => Op.LeaveJob({ jobId, epoch }))
+  Effect.gen(function* () {
+    const moved = yield* move(parts, families, node, (record) =>
+      // What has not begun, or is a row, is ended when the wish is granted.
+      record.cancelRequested === undefined && record.queued === undefined && dueAt(record) === undefined
+        ? cancels.get(record.jobId)
+        : undefined
+    )
+    // They are this node's by now, and nobody else looks at them.
+    const stored = yield* Effect.retry(
+      Effect.forEach(moved, ({ jobId }) => parts.store.job(jobId), { concurrency: 8 }),
+      Terminal.pauses
+    )
+    return stored.flatMap((record) =>
+      record === undefined || record.endedAt !== undefined || record.node !== node ? [] : [record]
+    )
+  })
 
 /** Which jobs are to end, and why. */
 type Cancels = ReadonlyMap<string, JobRecord["cancelRequested"]>
@@ -153,7 +156,7 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
       const settleAll = Effect.sync(() => {
         for (const { jobId } of wanted.flat()) unsettled.settle(jobId)
       })
-      const taken = yield* Effect.onError(put(parts, wanted, node, cancels), () => settleAll)
+      const taken = yield* Effect.onError(take(parts, wanted, node, cancels), () => settleAll)
       const isTaken = new Set(taken.map(({ jobId }) => jobId))
       for (const { jobId } of wanted.flat()) if (!isTaken.has(jobId)) unsettled.settle(jobId)
       log.took(taken)
@@ -162,7 +165,7 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
       // What cannot be gone on with here is nobody's again: as this node's own nobody would look at it before its next start.
       if (taken.length > 0)
         yield* Effect.tapErrorCause(recovery.recover(taken), () =>
-          Effect.zipRight(Effect.ignoreLogged(leave(parts, familiesOf(taken))), settleAll)
+          Effect.zipRight(Effect.ignoreLogged(move(parts, familiesOf(taken), nobody)), settleAll)
         )
       yield* turn.next
     }
@@ -232,7 +235,7 @@ export const handOver = (parts: JobParts): Effect.Effect<void, StoreError> =>
     }
     let count = 0
     for (let from = 0; from < families.length; from += familiesAtOnce)
-      count += (yield* leave(parts, families.slice(from, from + familiesAtOnce))).length
+      count += (yield* move(parts, families.slice(from, from + familiesAtOnce), nobody)).length
     if (count === 0) return
     for (const { isAlive, name } of yield* cluster.nodes.list)
       if (isAlive && name !== cluster.node) cluster.wake.tell(name)

@@ -181,10 +181,10 @@ export const takeSession = ({
   [epoch, epoch, JSON.stringify(node), sessionId]
 ]
 
-/** Leaves a job that has not ended to whoever takes it. */
-export const leaveJob = ({ epoch, jobId }: { readonly jobId: string; readonly epoch: number }): Statement => [
-  "UPDATE {jobs} SET epoch = ?, record = json_set(record, '$.epoch', ?, '$.node', '') WHERE job_id = ? AND ended_at IS NULL",
-  [epoch, epoch, jobId]
+/** Changes members of the record of a job that has not ended. */
+export const moveJob = (jobId: string, epoch: number, members: object): Statement => [
+  "UPDATE {jobs} SET epoch = ?, record = json_patch(record, ?) WHERE job_id = ? AND ended_at IS NULL",
+  [epoch, JSON.stringify(members), jobId]
 ]
 
 /** Notes that a session has lost events that it had not numbered. */

@@ -222,10 +222,15 @@ export type Op = Data.TaggedEnum<{
   /** Inserts or replaces. */
   PutJob: { readonly job: JobRecord }
   /**
-   * Leaves a stored job to whoever takes it: it is no node's, under another epoch, and the rest of its record stays as it is. What
-   * was written of it since it was read is not written over. Does nothing when it has ended meanwhile.
+   * Gives a stored job to a node, or to nobody, under another epoch, with a cancel when one is given, and leaves the rest of its
+   * record as it is: what was written of it since it was read is not written over. Does nothing when it has ended meanwhile.
    */
-  LeaveJob: { readonly jobId: string; readonly epoch: number }
+  MoveJob: {
+    readonly jobId: string
+    readonly node: string
+    readonly epoch: number
+    readonly cancelRequested?: JobRecord["cancelRequested"]
+  }
   /**
    * Removes the job, its events, its input, its journal, its observers, and what its owner has numbered of it. Sessions that
    * observed it and had not come to its end have lost events (`Lose`).

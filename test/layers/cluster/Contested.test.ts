@@ -138,7 +138,7 @@ describe("cancels of one job", () => {
     Effect.gen(function* () {
       const { a, b, c, disk, submit } = yield* three
       const jobs = [yield* submit("forever"), yield* submit("durable"), yield* submit("asks")]
-      const isTaken = (op: Op) => op._tag === "PutJob" && op.job.node !== "a"
+      const isTaken = (op: Op) => op._tag === "MoveJob"
       const release = yield* hold(disk, isTaken)
       const wanted = jobs.flatMap((jobId) => [b, c].map((node) => ({ jobId, node })))
       const sessions = yield* Effect.forEach(wanted, ({ jobId, node }) =>

@@ -116,7 +116,7 @@ const leftJob = Effect.gen(function* () {
   const { disk, idle, start } = yield* cluster
   yield* idle("c")
   const b: Node = yield* start("b", [])
-  const isTaking = (op: Op) => op._tag === "PutJob" && op.job.node === "b" && (op.job.epoch ?? 1) > 1
+  const isTaking = (op: Op) => op._tag === "MoveJob" && op.node === "b"
   disk.onCommit = ({ ops }) =>
     ops.some(isTaking) ? Effect.fail(new StoreError({ message: "others are to have it" })) : Effect.void
   const watcher = yield* b.run(open())

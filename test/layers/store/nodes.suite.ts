@@ -71,7 +71,7 @@ export const nodesSuite = (name: string, layer: Layer.Layer<Store, StoreError>):
         assert.deepStrictEqual(yield* store.jobNodes, ["", "b\0", "e"])
       }))
 
-    test("a job that is left keeps what was written of it before, and is nobody's; one that has ended stays as it is", (store) =>
+    test("a job that is moved keeps what was written of it before; one that has ended stays as it is", (store) =>
       Effect.gen(function* () {
         const open = { ...aJob("job_open"), node: "a", epoch: 1 }
         const over = { ...aJob("job_over"), node: "a", epoch: 1 }
@@ -81,15 +81,18 @@ export const nodesSuite = (name: string, layer: Layer.Layer<Store, StoreError>):
         const wanted = { ...open, cancelRequested: { reason: "enough", at: 5 } }
         const ended = { ...over, status: "success", endedAt: 9 } as const
         yield* store.commit({ ops: [put(wanted), put(ended)], owners: at(1) })
-        const leave = [open, over].map(({ jobId }) => Op.LeaveJob({ jobId, epoch: 2 }))
+        const leave = [open, over].map(({ jobId }) => Op.MoveJob({ jobId, node: "", epoch: 2 }))
         yield* store.commit({ ops: leave, owners: at(1) })
         assert.deepStrictEqual(yield* store.job("job_open"), { ...wanted, node: "", epoch: 2 })
         assert.deepStrictEqual(yield* store.job("job_over"), ended)
         assert.deepStrictEqual(yield* store.jobNodes, [""])
         const late = { ops: [put(wanted)], owners: [{ job: "job_open", epoch: 1 }] }
         assert.strictEqual((yield* Effect.flip(store.commit(late)))._tag, "Fenced")
-        const taken = { ...wanted, node: "b", epoch: 3 }
-        yield* store.commit({ ops: [put(taken)], owners: [{ job: "job_open", epoch: 2 }] })
+        const cancelRequested = { reason: 'it\'s "over"', at: 6 }
+        const take = Op.MoveJob({ jobId: "job_open", node: "b\0", epoch: 3, cancelRequested })
+        const taken = { ...wanted, node: "b\0", epoch: 3, cancelRequested }
+        yield* store.commit({ ops: [take], owners: [{ job: "job_open", epoch: 2 }] })
+        assert.deepStrictEqual(yield* store.jobNodes, ["b\0"])
         yield* store.commit({
           ops: [Op.DropJob({ jobId: "job_over" })],
           owners: [{ job: "job_over", epoch: 1 }]

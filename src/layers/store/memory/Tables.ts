@@ -1,5 +1,5 @@
 /** What a store in memory holds, and what each operation changes in it. */
-import { nobody } from "../../../services/cluster/Cluster.js"
+import { movedOf } from "../../../services/store/moved.js"
 import {
   absent,
   epochOf,
@@ -117,10 +117,9 @@ export class Tables {
         return this.dropSession(op.sessionId)
       case "PutJob":
         return this.putJob(op.job)
-      case "LeaveJob": {
+      case "MoveJob": {
         const record = this.jobs.get(op.jobId)?.record
-        if (record !== undefined && record.endedAt === undefined)
-          this.putJob({ ...record, node: nobody, epoch: op.epoch })
+        if (record !== undefined && record.endedAt === undefined) this.putJob({ ...record, ...movedOf(op) })
         return
       }
       case "DropJob":

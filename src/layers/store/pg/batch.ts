@@ -6,9 +6,9 @@
  * Pure: what a batch changes in the writer's state is handed back and adopted only after its commit.
  */
 import * as Arr from "effect/Array"
-import { nobody } from "../../../services/cluster/Cluster.js"
 import { dueAt } from "../../../services/store/dueAt.js"
 import { absent, epochOf, first as firstEpoch } from "../../../services/store/epoch.js"
+import { movedOf } from "../../../services/store/moved.js"
 import type {
   Batch,
   JobRecord,
@@ -86,7 +86,7 @@ class Gathered {
   readonly jobs = new Map<string, readonly [id: number, job: JobRecord]>()
   readonly sessions = new Map<string, SessionRecord>()
   readonly taken = new Map<string, ReadonlyArray<unknown>>()
-  readonly left = new Map<string, ReadonlyArray<unknown>>()
+  readonly moved = new Map<string, ReadonlyArray<unknown>>()
   readonly needs = new Map<string, number>()
   readonly events: Array<readonly [job: number, events: ReadonlyArray<StoredEvent>]> = []
   readonly runs = new Map<string, readonly [sessionId: string, run: Run]>()
@@ -127,7 +127,7 @@ class Gathered {
     if (known.length > 0) values.sessions = valuesOf.sessions(known)
     if (opened.length > 0) values.opened = valuesOf.sessions(opened)
     if (this.taken.size > 0) values.taken = valuesOf.rows(4, this.taken.values())
-    if (this.left.size > 0) values.left = valuesOf.rows(4, this.left.values())
+    if (this.moved.size > 0) values.moved = valuesOf.rows(4, this.moved.values())
     const needs = [...this.needs].filter(([sessionId]) => !this.sessions.has(sessionId))
     if (needs.length > 0) values.needs = valuesOf.rows(2, needs)
     if (this.events.length > 0) values.events = valuesOf.events(this.events)
@@ -152,8 +152,8 @@ class Gathered {
   }
 }
 
-/** Members that are added to the text of a record. */
-const membersOf = (node: string, epoch: number) => `,"node":${JSON.stringify(node)},"epoch":${epoch}`
+/** Returns members as they are added to the text of a record. */
+const added = (members: object): string => `,${JSON.stringify(members).slice(1, -1)}`
 
 const pair = (a: string, b: string | number) => `${a}\n${b}`
 
@@ -220,17 +220,17 @@ class StatementPlanner {
         ])
         return
       case "PutJob": {
-        if (this.collected.left.has(op.job.jobId)) this.write()
+        if (this.collected.moved.has(op.job.jobId)) this.write()
         const log = this.keyOf(op.job.jobId)
         this.putting(op.job.jobId).jobs.set(op.job.jobId, [log.id, op.job])
         const epoch = epochOf(op.job)
         if (log.epoch !== epoch) this.changed.set(op.job.jobId, { ...log, epoch })
         return
       }
-      case "LeaveJob": {
-        const { epoch, jobId } = op
+      case "MoveJob": {
+        const { epoch, jobId, node } = op
         if (this.collected.put.has(jobId)) this.write()
-        this.putting(jobId).left.set(jobId, [jobId, epoch, nobody, membersOf(nobody, epoch)])
+        this.putting(jobId).moved.set(jobId, [jobId, epoch, toStored(node), added(movedOf(op))])
         // Whether it has ended is not known here.
         this.changed.set(jobId, undefined)
         return
@@ -243,7 +243,7 @@ class StatementPlanner {
           sessionId,
           epoch,
           toStored(node),
-          membersOf(node, epoch)
+          added({ node, epoch })
         ])
         return
       }

@@ -92,13 +92,13 @@ export const parts = {
     ],
     parameters: 4
   },
-  left: {
+  moved: {
     texts: [
       [
-        "leave_jobs",
-        `UPDATE {jobs} j SET epoch = l.epoch, node = l.node, record = left(j.record, -1) || l.members || '}'
-         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) AS l (job_id, epoch, node, members)
-         WHERE j.job_id = l.job_id AND j.ended_at IS NULL AND {guard}`
+        "move_jobs",
+        `UPDATE {jobs} j SET epoch = m.epoch, node = m.node, record = left(j.record, -1) || m.members || '}'
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) AS m (job_id, epoch, node, members)
+         WHERE j.job_id = m.job_id AND j.ended_at IS NULL AND {guard}`
       ]
     ],
     parameters: 4
