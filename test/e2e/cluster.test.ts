@@ -19,7 +19,8 @@ const patience = 60_000
 const readiness = async (server: Server): Promise<string> => {
   const url = new URL(server.url.replace(/^ws/, "http"))
   url.pathname = "/readyz"
-  return (await fetch(url)).text()
+  const answer = await fetch(url)
+  return `${answer.status} ${await answer.text()}`
 }
 
 describe.skipIf(missingBinaries !== undefined)(
@@ -123,7 +124,7 @@ describe.skipIf(missingBinaries !== undefined)(
         await endedWell(durable)
         expect(await reasonOf(lost)).toBe("runtime_restart")
         // It comes back under its name, and is one of them again.
-        expect(await readiness(await start("a"))).toBe("ready\n")
+        expect(await readiness(await start("a"))).toBe("200 ready\n")
       })
 
       it("SIGSTOP and SIGCONT: what was taken for gone writes nothing any more, and ends", async () => {
@@ -141,8 +142,12 @@ describe.skipIf(missingBinaries !== undefined)(
       it("SIGTERM: what is durable is handed over while the rest has its grace", async () => {
         const node = nodeOf(2)
         const { durable, lost } = await load(node)
-        expect(await readiness(node)).toBe("ready\n")
+        expect(await readiness(node)).toBe("200 ready\n")
         const leaving = node.stop()
+        // It says so at once, and goes on answering while the rest has its grace.
+        let told = await readiness(node)
+        while (told === "200 ready\n") told = await readiness(node)
+        expect(told).toBe("503 not ready: shutting down\n")
         const ms = await until(
           durable,
           (job) => job.node !== "c" || isOver(job),

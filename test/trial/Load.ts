@@ -157,11 +157,10 @@ export class Load {
 
   /** Watches what another client runs. */
   private subscribe(client: TrialClient): void {
-    const own = new Set(client.observed.map(({ jobId }) => jobId))
     const { submitted } = this.told
     const newest = submitted
       .slice(-10)
-      .flatMap(({ jobId }) => (jobId === undefined || own.has(jobId) ? [] : [jobId]))
+      .flatMap(({ jobId }) => (jobId === undefined || client.follows(jobId) ? [] : [jobId]))
     const jobId = newest[this.random.below(newest.length)]
     if (jobId === undefined) return
     this.beside(

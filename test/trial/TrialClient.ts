@@ -16,8 +16,8 @@ const ackEvery = 64
 /** What a session was shown of a job, from where it began to observe it. */
 export interface Observation {
   readonly jobId: string
-  /** Its beginning was told. What comes of a subscription whose answer was lost may be of several. */
-  readonly isAnnounced: boolean
+  /** Its beginning was told. What comes of a subscription whose answer was lost is of no observation that is known. */
+  isAnnounced: boolean
   /** It was shown all of it, from its first event. */
   readonly isWhole: boolean
   /** It is of the session's own, or of one that such a job has delegated to. */
@@ -80,8 +80,19 @@ export class TrialClient {
   }
 
   /** Jobs of which it waits for the end. */
+  get waited(): ReadonlyArray<Observation> {
+    return [...this.observations.values()].filter(({ hasEnded }) => !hasEnded)
+  }
   get open(): number {
-    return [...this.observations.values()].filter(({ hasEnded }) => !hasEnded).length
+    return this.waited.length
+  }
+
+  /** Returns whether it observes a job, or has asked to and has no answer. */
+  follows(jobId: string): boolean {
+    const isAsked = [...this.requests.values()].some(
+      ({ frame }) => frame["type"] === "job.subscribe" && frame["job_id"] === jobId
+    )
+    return isAsked || this.observed.some((each) => each.jobId === jobId)
   }
 
   /** Submits that are not answered. */
@@ -232,7 +243,11 @@ export class TrialClient {
   /** The transport is gone, and with it answers that were on their way. */
   private lose(): void {
     for (const [id, { answer, frame, isRepeated }] of this.requests) {
-      if (isRepeated || frame["type"] === "job.subscribe") this.record.answersLost = true
+      const isSubscription = frame["type"] === "job.subscribe"
+      if (isRepeated || isSubscription) this.record.answersLost = true
+      // It may have begun all the same: then its history comes after whatever was seen of the job.
+      const observation = isSubscription ? this.observations.get(String(frame["job_id"])) : undefined
+      if (observation !== undefined) observation.isAnnounced = false
       if (isRepeated) continue
       this.requests.delete(id)
       answer(undefined)

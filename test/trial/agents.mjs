@@ -1,8 +1,15 @@
 /** What the nodes of a trial host: agents of every shape that a failover must treat in a way of its own. */
-import { Effect, Schema } from "effect"
+import { Effect, Schedule, Schema } from "effect"
 import { Agent, Job, Lease } from "../../dist/index.js"
 
 const Count = Schema.Struct({ count: Schema.Int, ms: Schema.Number })
+
+/** Whoever waits for a commit is told when there is none in time, and decides: a job of a trial tries again. */
+const patiently = (effect) =>
+  Effect.retry(effect, {
+    schedule: Schedule.spaced("200 millis"),
+    while: ({ details }) => details?.reason === "storage"
+  })
 
 /** Steps, each of which costs a cent: what survives a node, with a budget. */
 const counting = ({ count, ms }, pays) =>
@@ -15,7 +22,7 @@ const counting = ({ count, ms }, pays) =>
         Effect.gen(function* () {
           yield* Effect.sleep(ms)
           yield* job.log("info", `step ${i}`)
-          if (pays) yield* lease.spend({ name: "step", amount: "0.01", currency: "USD" })
+          if (pays) yield* patiently(lease.spend({ name: "step", amount: "0.01", currency: "USD" }))
         })
       )
     return count
@@ -33,7 +40,7 @@ const tree = Agent.handle(durable("tree"), (input) =>
     const job = yield* Job.Job
     const delegate = (i) =>
       Effect.flatMap(
-        job.delegate("part", input, { key: `part ${i}`, lease: { "cost.budget": ["USD:1"] } }),
+        patiently(job.delegate("part", input, { key: `part ${i}`, lease: { "cost.budget": ["USD:1"] } })),
         (child) => child.await
       )
     const parts = yield* Effect.all([delegate(1), delegate(2), delegate(3), counting(input, true)], {

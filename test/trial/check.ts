@@ -105,9 +105,11 @@ const budgetBreaches = async (
   const found: Array<string> = []
   for (const { budget, jobId } of submitted) {
     if (budget === undefined || jobId === undefined) continue
-    const family = await query(url, "SELECT job_id FROM arcp_jobs WHERE job_id = $1 OR parent_job_id = $1", [
-      jobId
-    ])
+    const family = await query(
+      url,
+      "SELECT job_id, status, record::json ->> 'budget' FROM arcp_jobs WHERE job_id = $1 OR parent_job_id = $1",
+      [jobId]
+    )
     const logs = await storedLogs(
       url,
       family.map(([id]) => String(id))
@@ -115,8 +117,13 @@ const budgetBreaches = async (
     const spent = [...logs.values()].reduce((sum, log) => sum + costOf(log), 0n)
     const left = exact(budget.replace("USD:", "")) - spent
     const shown = (budgets.get(jobId) as Record<string, unknown> | undefined)?.["USD"]
-    if (shown === undefined || exact(shown) !== left)
-      found.push(`${jobId}: ${text(left)} of the budget is left by its logs, and ${shown} is told`)
+    if (shown !== undefined && exact(shown) === left) continue
+    const parts = family.map(
+      ([id, , stored]) => `${id} ${text(costOf(logs.get(String(id)) ?? []))} spent, ${stored} stored`
+    )
+    found.push(
+      `${jobId}: ${text(left)} of the budget is left by its logs, and ${shown} is told: ${parts.join("; ")}`
+    )
   }
   return found
 }

@@ -9,7 +9,7 @@ import type { TrialNode } from "./TrialNode.js"
 /** After so long without a sign of life others take a node for gone: the default of `arcp serve`. */
 const expiryMs = 6_000
 /** What everything is waited for at most, on a machine that has much else to do. */
-const patienceMs = 120_000
+const patienceMs = 240_000
 
 export interface Site {
   readonly url: string

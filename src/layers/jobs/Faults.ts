@@ -30,6 +30,12 @@ export const contained =
 export const limited = (limit: string, message: string): InternalError =>
   new InternalError({ message, details: { limit } })
 
+/** A job has been left to the next process, or to another node: what is wanted of it is for whoever goes on with it. */
+export const left = new InternalError({
+  message: "the runtime shuts down, and the job goes on elsewhere or after it; ask again",
+  details: { reason: "shutdown" }
+})
+
 const ours = new WeakSet<object>()
 
 /** Remembers that this very error is a fault of the runtime's: what it ends, the runtime has ended (§5.2). */

@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type { Scope } from "effect/Scope"
-import type { ClusterService } from "../../services/cluster/Cluster.js"
+import { type ClusterService, nobody } from "../../services/cluster/Cluster.js"
 import type { SeenNode } from "../../services/cluster/Nodes.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { dueAt } from "../../services/store/dueAt.js"
@@ -16,6 +16,7 @@ import { keeperOf } from "../cluster/keeper.js"
 import * as Measuring from "../cluster/measuring.js"
 import type { JobParts } from "./JobParts.js"
 import type { Recovery } from "./Recovery.js"
+import * as Terminal from "./Terminal.js"
 import { ofWish } from "./wishes/Want.js"
 
 /** Jobs that are read at once, and families that are taken by one commit. */
@@ -61,41 +62,65 @@ export const familiesOf = (records: ReadonlyArray<JobRecord>): ReadonlyArray<Rea
 }
 
 /**
- * Puts jobs to a node, or to none; returns those that nobody else has taken meanwhile, as they are stored then: cancelled, when
- * that is wished for.
+ * Moves jobs to a node, or to nobody, a family whole or not at all; with a cancel where one is given. Returns those that nobody else
+ * has taken meanwhile, as they were read. Nothing of a record but that is written: its node may be there and go on writing, this one
+ * when it leaves, or one that is back under its name between the look at its jobs and this commit.
  */
-export const put = (
+const move = (
   { store }: Pick<JobParts, "store">,
   families: ReadonlyArray<ReadonlyArray<JobRecord>>,
-  node: string | undefined,
-  cancels: Cancels = noCancels
+  node: string,
+  cancelOf: (record: JobRecord) => JobRecord["cancelRequested"] = () => undefined
 ): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> => {
   const records = families.flat()
   if (records.length === 0) return Effect.succeed([])
-  const next = records.map((record) => ({
-    ...record,
-    node,
-    epoch: epochOf(record) + 1,
-    // What has not begun, or is a row, is ended when the wish is granted.
-    ...(record.cancelRequested === undefined && record.queued === undefined && dueAt(record) === undefined
-      ? { cancelRequested: cancels.get(record.jobId) }
-      : {})
-  }))
   return store
     .commit({
-      ops: next.map((job) => Op.PutJob({ job })),
+      ops: records.map((record) =>
+        Op.MoveJob({
+          ...{ jobId: record.jobId, node, epoch: epochOf(record) + 1 },
+          cancelRequested: cancelOf(record)
+        })
+      ),
       owners: records.map((record) => ({ job: record.jobId, epoch: epochOf(record) }))
     })
     .pipe(
-      Effect.as(next),
+      Effect.as(records),
       Effect.catchTag("Fenced", ({ owners }) => {
         const gone = new Set(owners.flatMap((owner) => ("job" in owner ? [owner.job] : [])))
         const left = families.filter((family) => !family.some(({ jobId }) => gone.has(jobId)))
         // What is not its own fault is tried at the next look.
-        return left.length === families.length ? Effect.succeed([]) : put({ store }, left, node, cancels)
+        return left.length === families.length ? Effect.succeed([]) : move({ store }, left, node, cancelOf)
       })
     )
 }
+
+/**
+ * Takes jobs for a node; returns those that it has, as they are stored then: cancelled, when that is wished for. What has ended
+ * meanwhile is nobody's to go on with.
+ */
+export const take = (
+  parts: Pick<JobParts, "store">,
+  families: ReadonlyArray<ReadonlyArray<JobRecord>>,
+  node: string,
+  cancels: Cancels = noCancels
+): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> =>
+  Effect.gen(function* () {
+    const moved = yield* move(parts, families, node, (record) =>
+      // What has not begun, or is a row, is ended when the wish is granted.
+      record.cancelRequested === undefined && record.queued === undefined && dueAt(record) === undefined
+        ? cancels.get(record.jobId)
+        : undefined
+    )
+    // They are this node's by now, and nobody else looks at them.
+    const stored = yield* Effect.retry(
+      Effect.forEach(moved, ({ jobId }) => parts.store.job(jobId), { concurrency: 8 }),
+      Terminal.pauses
+    )
+    return stored.flatMap((record) =>
+      record === undefined || record.endedAt !== undefined || record.node !== node ? [] : [record]
+    )
+  })
 
 /** Which jobs are to end, and why. */
 type Cancels = ReadonlyMap<string, JobRecord["cancelRequested"]>
@@ -133,7 +158,7 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
       const settleAll = Effect.sync(() => {
         for (const { jobId } of wanted.flat()) unsettled.settle(jobId)
       })
-      const taken = yield* Effect.onError(put(parts, wanted, node, cancels), () => settleAll)
+      const taken = yield* Effect.onError(take(parts, wanted, node, cancels), () => settleAll)
       const isTaken = new Set(taken.map(({ jobId }) => jobId))
       for (const { jobId } of wanted.flat()) if (!isTaken.has(jobId)) unsettled.settle(jobId)
       log.took(taken)
@@ -142,7 +167,7 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
       // What cannot be gone on with here is nobody's again: as this node's own nobody would look at it before its next start.
       if (taken.length > 0)
         yield* Effect.tapErrorCause(recovery.recover(taken), () =>
-          Effect.zipRight(Effect.ignoreLogged(put(parts, familiesOf(taken), undefined)), settleAll)
+          Effect.zipRight(Effect.ignoreLogged(move(parts, familiesOf(taken), nobody)), settleAll)
         )
       yield* turn.next
     }
@@ -212,14 +237,24 @@ export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, 
  */
 export const handOver = (parts: JobParts): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
-    const { cluster, running } = parts
+    const { cluster, log, running } = parts
     if (cluster === undefined) return
+    const { queue } = running
+    // What was emitted until then is stored first, or it is not known to whoever goes on.
+    yield* Effect.ignore(log.commit([]))
     const families = familiesOf(yield* openJobs(parts, cluster.node)).filter((family) =>
-      family.every(({ jobId }) => running.get(jobId) === undefined)
+      family.every(({ jobId }) => running.get(jobId) === undefined && queue.get(jobId)?.ending === undefined)
     )
+    // From here on it is for whoever takes them to end what waits here.
+    for (const { jobId } of families.flat()) {
+      const queued = queue.get(jobId)
+      if (queued === undefined) continue
+      queue.withdraw(queued)
+      queue.remove(queued)
+    }
     let count = 0
     for (let from = 0; from < families.length; from += familiesAtOnce)
-      count += (yield* put(parts, families.slice(from, from + familiesAtOnce), undefined)).length
+      count += (yield* move(parts, families.slice(from, from + familiesAtOnce), nobody)).length
     if (count === 0) return
     for (const { isAlive, name } of yield* cluster.nodes.list)
       if (isAlive && name !== cluster.node) cluster.wake.tell(name)

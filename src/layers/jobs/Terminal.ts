@@ -20,6 +20,7 @@ import { exceeds } from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import { takenAway } from "../../services/log/taken.js"
 import { type Errand, exitOf } from "../../services/runtime/Pending.js"
 import type { JobRecord, StoredEnd } from "../../services/store/Store.js"
 import { bounded, envelopeBytes } from "./fitting.js"
@@ -35,10 +36,11 @@ const firstPause = Duration.millis(20)
 export const pauses = Schedule.union(Schedule.exponential(firstPause), Schedule.spaced("5 seconds"))
 
 /**
- * Tries again until it is stored, or until a runtime that shuts down has abandoned what its store does not take.
+ * Tries again until it is stored, or another process has taken what it is of, or until a runtime that shuts down has abandoned
+ * what its store does not take.
  */
 export const untilStored = <A, E>(effect: Effect.Effect<A, E>, running: RunningJobs): Effect.Effect<A, E> =>
-  Effect.retry(effect, { schedule: pauses, while: () => !running.abandoned })
+  Effect.retry(effect, { schedule: pauses, while: (error) => !running.abandoned && error !== takenAway })
 
 /**
  * Writes the terminal message, as often as it takes; tells the owner when it does not get through. Which one it is, is asked

@@ -155,9 +155,18 @@ export const make = (parts: LogParts) => {
     )
 
   const amend = (job: JobState, record: JobRecord, onCommit: () => void) =>
-    committer.change((tx) => {
-      tx.onApply(onCommit)
-      if (!job.closed && !job.taken) return tx.putRecord(job, record)
+    Effect.suspend(() => {
+      let isTaken = false
+      const amending = committer.change((tx) => {
+        isTaken = job.taken
+        if (isTaken) return
+        tx.onApply(onCommit)
+        if (!job.closed) return tx.putRecord(job, record)
+      })
+      return Effect.zipRight(
+        amending,
+        Effect.suspend(() => (isTaken ? takenAway : Effect.void))
+      )
     })
 
   const unobserve = (view: ViewState, jobId: string) =>

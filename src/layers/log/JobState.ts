@@ -33,7 +33,7 @@ export class JobState implements JobLog {
   epoch: number
   /** Another process has taken it: nothing of it is written here any more. */
   taken = false
-  /** The node whose job it is, when that is another one: here it is read, and nothing is appended. */
+  /** The node whose job it is, when that is another one, or none: here it is read, and nothing is appended. */
   foreignTo: string | undefined
   /** It runs in this process. The log of one that does not is kept for whoever observes it, or works on it. */
   loaded = false

@@ -6,6 +6,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import { InternalError } from "../../protocol/Errors.js"
+import { nobody } from "../../services/cluster/Cluster.js"
 import type { Slow } from "../../services/log/EventLog.js"
 import {
   epochOf,
@@ -388,7 +389,7 @@ export class LiveLogs {
       const ended = record.endedAt !== undefined
       const bounds = (ended ? yield* this.store.boundsOf([jobId]) : before).get(jobId)
       if (record.node !== this.node && job.foreignTo !== undefined) {
-        job.foreignTo = record.node
+        job.foreignTo = record.node ?? nobody
         job.owner = record.sessionId
       }
       if (bounds === undefined) return
@@ -419,7 +420,7 @@ export class LiveLogs {
     job.selective = true
     if (job.ended) return Effect.succeed(job)
     if (this.isForeign(record)) {
-      job.foreignTo = record.node
+      job.foreignTo = record.node ?? nobody
       return Effect.sync(() => {
         const live = this.jobs.get(record.jobId)
         if (live === undefined) this.jobs.set(record.jobId, job)

@@ -179,7 +179,7 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         if (view.isKnown) return
         view.know(observed, lost, (jobId) => live.jobs.has(jobId) || appended.has(jobId))
         for (const { cursor, ended, jobId, node } of observed) {
-          if (ended || node === "" || live.isOwn({ node })) continue
+          if (ended || live.isOwn({ node })) continue
           view.watch(jobId, view.behind.get(jobId) ?? cursor)
           tell(node)
         }

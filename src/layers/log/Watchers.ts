@@ -6,7 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type ClusterService, matter } from "../../services/cluster/Cluster.js"
+import { type ClusterService, matter, nobody } from "../../services/cluster/Cluster.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import type { StoreError, StoreService } from "../../services/store/Store.js"
 import type { JobState } from "./JobState.js"
@@ -101,6 +101,8 @@ export const make = (parts: Parts): Effect.Effect<Watchers, never, Scope.Scope> 
         const nodes = parentJobId === undefined ? undefined : watched.get(parentJobId)
         if (nodes !== undefined) watched.set(jobId, nodes)
       },
-      begun: (node) => cluster.wake.tell(matter(node, "watchers"))
+      begun: (node) => {
+        if (node !== nobody) cluster.wake.tell(matter(node, "watchers"))
+      }
     }
   })

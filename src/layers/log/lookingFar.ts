@@ -76,7 +76,7 @@ export const make = ({ live, store, tail }: Parts) => {
         if (cursor >= last || followed.has(jobId)) continue
         if (!view.behind.has(jobId)) {
           // Of this node's own it is told as they append.
-          if (node === "" || live.isOwn({ node })) continue
+          if (live.isOwn({ node })) continue
           view.watch(jobId, cursor)
           found.isMore = true
         }

@@ -9,6 +9,7 @@ import { byteLength } from "../../protocol/Utf8.js"
 import { dueAt } from "../../services/store/dueAt.js"
 import { absent, epochOf } from "../../services/store/epoch.js"
 import { eventOverhead } from "../../services/store/eventOverhead.js"
+import { movedOf } from "../../services/store/moved.js"
 import type {
   FreeKey,
   JobRecord,
@@ -207,6 +208,12 @@ class Planner {
         this.write()
         this.statements.push(statements.takeSession(op))
         this.epochs.set(op.sessionId, op.epoch)
+        return
+      case "MoveJob":
+        this.write()
+        this.statements.push(statements.moveJob(op.jobId, op.epoch, movedOf(op)))
+        // Whether it has ended is not known here.
+        this.changed.set(op.jobId, undefined)
         return
       case "Lose":
         this.write()

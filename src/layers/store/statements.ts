@@ -181,6 +181,12 @@ export const takeSession = ({
   [epoch, epoch, JSON.stringify(node), sessionId]
 ]
 
+/** Changes members of the record of a job that has not ended. */
+export const moveJob = (jobId: string, epoch: number, members: object): Statement => [
+  "UPDATE {jobs} SET epoch = ?, record = json_patch(record, ?) WHERE job_id = ? AND ended_at IS NULL",
+  [epoch, JSON.stringify(members), jobId]
+]
+
 /** Notes that a session has lost events that it had not numbered. */
 export const lose = (sessionId: string): Statement => [
   "UPDATE {sessions} SET lost = 1 WHERE session_id = ?",

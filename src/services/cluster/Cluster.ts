@@ -13,6 +13,9 @@ export interface ClusterService {
   readonly wake: WakeService
 }
 
+/** The node of what no node has: it was left to whoever takes it. */
+export const nobody = ""
+
 /** A runtime that finds it in its context is a node of it; one without it has its store for itself. */
 export class Cluster extends Context.Tag("arcp/services/Cluster")<Cluster, ClusterService>() {}
 

@@ -222,6 +222,16 @@ export type Op = Data.TaggedEnum<{
   /** Inserts or replaces. */
   PutJob: { readonly job: JobRecord }
   /**
+   * Gives a stored job to a node, or to nobody, under another epoch, with a cancel when one is given, and leaves the rest of its
+   * record as it is: what was written of it since it was read is not written over. Does nothing when it has ended meanwhile.
+   */
+  MoveJob: {
+    readonly jobId: string
+    readonly node: string
+    readonly epoch: number
+    readonly cancelRequested?: JobRecord["cancelRequested"]
+  }
+  /**
    * Removes the job, its events, its input, its journal, its observers, and what its owner has numbered of it. Sessions that
    * observed it and had not come to its end have lost events (`Lose`).
    */

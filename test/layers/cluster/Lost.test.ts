@@ -5,6 +5,7 @@ import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as TestClock from "effect/TestClock"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import { nobody } from "../../../src/services/cluster/Cluster.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { Op, type StoreService } from "../../../src/services/store/Store.js"
@@ -29,7 +30,7 @@ it.scoped(
       yield* settle
       for (const jobId of ["job_a", "job_b"]) {
         const record = yield* disk.store.job(jobId)
-        assert.isUndefined(record?.node)
+        assert.strictEqual(record?.node, nobody)
         // Taken, and put back.
         assert.isAtLeast(record?.epoch ?? 0, 3)
       }

@@ -3,7 +3,7 @@ import { assert, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { sweep } from "../../../src/layers/jobs/Sweeping.js"
-import { familiesOf, put } from "../../../src/layers/jobs/Takeover.js"
+import { familiesOf, take } from "../../../src/layers/jobs/Takeover.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import type { SeenNode } from "../../../src/services/cluster/Nodes.js"
 import { Turn } from "../../../src/services/runtime/Turn.js"
@@ -36,20 +36,45 @@ it.effect("of two that take the same family one has all of it, the other what is
     yield* store.commit({ ops: tree.slice(0, 5).map((job) => Op.PutJob({ job })), owners: [] })
     const families = familiesOf(yield* store.jobs({ principals: "everyone", node: "a", limit: 9 }))
     const family = families.filter((jobs) => jobs.length === 3)
-    const first = yield* put({ store }, family, "b")
+    const first = yield* take({ store }, family, "b")
     assert.deepStrictEqual(idsOf(first), ["job_child", "job_grandchild", "job_root"])
     assert.isTrue(first.every(({ epoch, node }) => epoch === 2 && node === "b"))
-    assert.deepStrictEqual(idsOf(yield* put({ store }, families, "c")), ["job_alone", "job_orphan"])
+    assert.deepStrictEqual(idsOf(yield* take({ store }, families, "c")), ["job_alone", "job_orphan"])
     assert.deepStrictEqual(yield* store.jobNodes, ["b", "c"])
-    assert.deepStrictEqual(yield* put({ store }, families, "c"), [])
+    assert.deepStrictEqual(yield* take({ store }, families, "c"), [])
     // Whoever had it writes to it no more; whoever has it does.
     const record = { ...aJob("job_root"), node: "a" }
     const late = store.commit({ ops: [Op.PutJob({ job: record })], owners: [{ job: "job_root", epoch: 1 }] })
     assert.strictEqual((yield* Effect.flip(late))._tag, "Fenced")
-    // Left to whoever comes.
-    yield* put({ store }, [first], undefined)
-    assert.deepStrictEqual(yield* store.jobNodes, ["", "c"])
   }).pipe(Effect.provide(StoreMemory.layer()))
+)
+
+it.effect(
+  "what its node has written of a job since it was looked at stays, and what has ended is not taken",
+  () =>
+    Effect.gen(function* () {
+      const store = yield* Store
+      const [open, over] = [aJob("job_open"), aJob("job_over")].map((job) => ({
+        ...job,
+        node: "a",
+        epoch: 1
+      }))
+      assert.isDefined(open)
+      assert.isDefined(over)
+      const commit = (...jobs: ReadonlyArray<JobRecord>) =>
+        store.commit({ ops: jobs.map((job) => Op.PutJob({ job })), owners: [] })
+      yield* commit(open, over)
+      const families = familiesOf(yield* store.jobs({ principals: "everyone", node: "a", limit: 9 }))
+      // It was taken for gone, and is back under its name.
+      const spent = { ...open, budget: { USD: "4.48" } }
+      const ended = { ...over, status: "success", endedAt: 9 } as const
+      yield* commit(spent, ended)
+      const cancelRequested = { reason: "enough", at: 5 }
+      const taken = yield* take({ store }, families, "b", new Map([["job_open", cancelRequested]]))
+      assert.deepStrictEqual(taken, [{ ...spent, node: "b", epoch: 2, cancelRequested }])
+      assert.deepStrictEqual(yield* store.job("job_open"), taken[0])
+      assert.deepStrictEqual(yield* store.job("job_over"), ended)
+    }).pipe(Effect.provide(StoreMemory.layer()))
 )
 
 it.effect(

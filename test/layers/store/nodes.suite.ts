@@ -71,6 +71,36 @@ export const nodesSuite = (name: string, layer: Layer.Layer<Store, StoreError>):
         assert.deepStrictEqual(yield* store.jobNodes, ["", "b\0", "e"])
       }))
 
+    test("a job that is moved keeps what was written of it before; one that has ended stays as it is", (store) =>
+      Effect.gen(function* () {
+        const open = { ...aJob("job_open"), node: "a", epoch: 1 }
+        const over = { ...aJob("job_over"), node: "a", epoch: 1 }
+        const at = (epoch: number) => [open, over].map(({ jobId }) => ({ job: jobId, epoch }))
+        yield* store.commit({ ops: [put(open), put(over)], owners: [] })
+        // Between who reads them and who leaves them.
+        const wanted = { ...open, cancelRequested: { reason: "enough", at: 5 } }
+        const ended = { ...over, status: "success", endedAt: 9 } as const
+        yield* store.commit({ ops: [put(wanted), put(ended)], owners: at(1) })
+        const leave = [open, over].map(({ jobId }) => Op.MoveJob({ jobId, node: "", epoch: 2 }))
+        yield* store.commit({ ops: leave, owners: at(1) })
+        assert.deepStrictEqual(yield* store.job("job_open"), { ...wanted, node: "", epoch: 2 })
+        assert.deepStrictEqual(yield* store.job("job_over"), ended)
+        assert.deepStrictEqual(yield* store.jobNodes, [""])
+        const late = { ops: [put(wanted)], owners: [{ job: "job_open", epoch: 1 }] }
+        assert.strictEqual((yield* Effect.flip(store.commit(late)))._tag, "Fenced")
+        const cancelRequested = { reason: 'it\'s "over"', at: 6 }
+        const take = Op.MoveJob({ jobId: "job_open", node: "b\0", epoch: 3, cancelRequested })
+        const taken = { ...wanted, node: "b\0", epoch: 3, cancelRequested }
+        yield* store.commit({ ops: [take], owners: [{ job: "job_open", epoch: 2 }] })
+        assert.deepStrictEqual(yield* store.jobNodes, ["b\0"])
+        yield* store.commit({
+          ops: [Op.DropJob({ jobId: "job_over" })],
+          owners: [{ job: "job_over", epoch: 1 }]
+        })
+        assert.deepStrictEqual(yield* store.job("job_open"), taken)
+        assert.isUndefined(yield* store.job("job_over"))
+      }))
+
     test("a session that is taken keeps what was written of it before, and is written of by the new epoch only", (store) =>
       Effect.gen(function* () {
         const session = { ...aSession("sess_a", { epoch: 1 }), node: "a" }

@@ -180,8 +180,10 @@ const decideUnloaded = (parts: JobParts, answer: Reply): Effect.Effect<boolean, 
       const live = running.get(jobId)?.live
       if (live !== undefined && live.rests === undefined) return false
       const record = live?.record ?? (yield* Faults.storage(store.job(jobId)))
-      if (record === undefined || dueAt(record) === undefined)
+      if (record === undefined || dueAt(record) === undefined) {
+        if (record?.endedAt === undefined && running.stopping) return yield* Faults.left
         return yield* Effect.as(decideEnded(parts, answer), true)
+      }
       const holder = live ?? { record }
       holder.record = Unloading.dueNow(record)
       const journal = yield* Faults.storage(Journal.load(jobId, store, turn, options))

@@ -133,7 +133,7 @@ export const place = (
 
 /**
  * Returns a job of which nothing runs with a place among the running ones, for whoever ends it right then; `undefined` when
- * there is no such job. A job that runs is returned as it is.
+ * there is no such job. A job that runs is returned as it is. Fails when it has been left to the next process, or to another node.
  */
 const rouse = (parts: JobParts, jobId: string): Effect.Effect<RunningJob | undefined, InternalError> =>
   Effect.gen(function* () {
@@ -143,11 +143,15 @@ const rouse = (parts: JobParts, jobId: string): Effect.Effect<RunningJob | undef
     yield* waits.lock(jobId)
     const unlock = Effect.sync(() => waits.unlock(jobId))
     const found = running.get(jobId)
-    const record =
-      found === undefined
-        ? survivor(yield* Effect.onError(Faults.storage(store.job(jobId)), () => unlock))
-        : undefined
-    if (record === undefined || dueAt(record) === undefined) return yield* Effect.as(unlock, found)
+    const stored =
+      found === undefined ? yield* Effect.onError(Faults.storage(store.job(jobId)), () => unlock) : undefined
+    const record = survivor(stored)
+    if (record === undefined || dueAt(record) === undefined) {
+      yield* unlock
+      return stored !== undefined && stored.endedAt === undefined && running.stopping
+        ? yield* Faults.left
+        : found
+    }
     const placed = Deferred.unsafeMake<RunningJob, InternalError>(FiberId.none)
     const ended = Deferred.unsafeMake<void>(FiberId.none)
     const held = log.holding(record, (job) =>

@@ -54,7 +54,7 @@ const granted = (
   ).pipe(
     Faults.contained("another node's wish was granted"),
     Effect.matchEffect({
-      onFailure: (error) => answered(parts, cluster, wish, error),
+      onFailure: (error) => (error === Faults.left ? Effect.void : answered(parts, cluster, wish, error)),
       onSuccess: () => answered(parts, cluster, wish, undefined)
     })
   )

@@ -1,4 +1,5 @@
 /** What a store in memory holds, and what each operation changes in it. */
+import { movedOf } from "../../../services/store/moved.js"
 import {
   absent,
   epochOf,
@@ -116,6 +117,11 @@ export class Tables {
         return this.dropSession(op.sessionId)
       case "PutJob":
         return this.putJob(op.job)
+      case "MoveJob": {
+        const record = this.jobs.get(op.jobId)?.record
+        if (record !== undefined && record.endedAt === undefined) this.putJob({ ...record, ...movedOf(op) })
+        return
+      }
       case "DropJob":
         return this.dropJob(op.jobId)
       case "Observe":

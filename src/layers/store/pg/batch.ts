@@ -8,6 +8,7 @@
 import * as Arr from "effect/Array"
 import { dueAt } from "../../../services/store/dueAt.js"
 import { absent, epochOf, first as firstEpoch } from "../../../services/store/epoch.js"
+import { movedOf } from "../../../services/store/moved.js"
 import type {
   Batch,
   JobRecord,
@@ -85,6 +86,7 @@ class Gathered {
   readonly jobs = new Map<string, readonly [id: number, job: JobRecord]>()
   readonly sessions = new Map<string, SessionRecord>()
   readonly taken = new Map<string, ReadonlyArray<unknown>>()
+  readonly moved = new Map<string, ReadonlyArray<unknown>>()
   readonly needs = new Map<string, number>()
   readonly events: Array<readonly [job: number, events: ReadonlyArray<StoredEvent>]> = []
   readonly runs = new Map<string, readonly [sessionId: string, run: Run]>()
@@ -125,6 +127,7 @@ class Gathered {
     if (known.length > 0) values.sessions = valuesOf.sessions(known)
     if (opened.length > 0) values.opened = valuesOf.sessions(opened)
     if (this.taken.size > 0) values.taken = valuesOf.rows(4, this.taken.values())
+    if (this.moved.size > 0) values.moved = valuesOf.rows(4, this.moved.values())
     const needs = [...this.needs].filter(([sessionId]) => !this.sessions.has(sessionId))
     if (needs.length > 0) values.needs = valuesOf.rows(2, needs)
     if (this.events.length > 0) values.events = valuesOf.events(this.events)
@@ -148,6 +151,9 @@ class Gathered {
     return values
   }
 }
+
+/** Returns members as they are added to the text of a record. */
+const added = (members: object): string => `,${JSON.stringify(members).slice(1, -1)}`
 
 const pair = (a: string, b: string | number) => `${a}\n${b}`
 
@@ -214,18 +220,31 @@ class StatementPlanner {
         ])
         return
       case "PutJob": {
+        if (this.collected.moved.has(op.job.jobId)) this.write()
         const log = this.keyOf(op.job.jobId)
         this.putting(op.job.jobId).jobs.set(op.job.jobId, [log.id, op.job])
         const epoch = epochOf(op.job)
         if (log.epoch !== epoch) this.changed.set(op.job.jobId, { ...log, epoch })
         return
       }
+      case "MoveJob": {
+        const { epoch, jobId, node } = op
+        if (this.collected.put.has(jobId)) this.write()
+        this.putting(jobId).moved.set(jobId, [jobId, epoch, toStored(node), added(movedOf(op))])
+        // Whether it has ended is not known here.
+        this.changed.set(jobId, undefined)
+        return
+      }
       case "TakeSession": {
         const { epoch, node, sessionId } = op
         // No row is written twice by one statement.
         if (this.collected.put.has(sessionId) || this.collected.loses) this.write()
-        const members = `,"node":${JSON.stringify(node)},"epoch":${epoch}`
-        this.putting(sessionId).taken.set(sessionId, [sessionId, epoch, toStored(node), members])
+        this.putting(sessionId).taken.set(sessionId, [
+          sessionId,
+          epoch,
+          toStored(node),
+          added({ node, epoch })
+        ])
         return
       }
       case "PutSession":

@@ -92,6 +92,17 @@ export const parts = {
     ],
     parameters: 4
   },
+  moved: {
+    texts: [
+      [
+        "move_jobs",
+        `UPDATE {jobs} j SET epoch = m.epoch, node = m.node, record = left(j.record, -1) || m.members || '}'
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) AS m (job_id, epoch, node, members)
+         WHERE j.job_id = m.job_id AND j.ended_at IS NULL AND {guard}`
+      ]
+    ],
+    parameters: 4
+  },
   needs: {
     texts: [
       [
