@@ -56,3 +56,16 @@ it("an application that is bundled takes its thread along, or says that it has n
     rmSync(apart, { recursive: true })
   }
 })
+
+it("the package is required from CommonJS, and is the same package", () => {
+  const asks = `
+    const names = ["effect-arcp", "effect-arcp/promise", "effect-arcp/node"]
+    const same = (name) => import(name).then((imported) => Object.keys(require(name)).every((key) => require(name)[key] === imported[key]))
+    Promise.all(names.map(same)).then((all) => console.log(all.join(" ")))`
+  const said = execFileSync(process.execPath, ["--input-type=commonjs", "-e", asks], {
+    cwd: root,
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"]
+  })
+  expect(said.trim()).toBe("true true true")
+})
