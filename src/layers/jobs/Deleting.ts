@@ -150,7 +150,6 @@ export const make =
       yield* Effect.logInfo("jobs are deleted").pipe(
         Effect.annotateLogs({ by: identity.principal, jobs: jobIds.length })
       )
-      yield* Effect.uninterruptible(parts.log.forget(jobs))
-      parts.hooks.forget(jobIds)
+      yield* Effect.uninterruptible(Effect.map(parts.log.forget(jobs), () => parts.hooks.forget(jobIds)))
       return jobIds
     })
