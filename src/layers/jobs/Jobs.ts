@@ -87,7 +87,15 @@ const resolveParts = Effect.gen(function* () {
     asking: yield* Asking.make({ cluster, ids, now, store, unsettled }),
     clock,
     now,
-    hooks: yield* HookCalls.make({ hooks: yield* Hooks, log, store, node, options, now }),
+    hooks: yield* HookCalls.make({
+      hooks: yield* Hooks,
+      log,
+      store,
+      node,
+      options,
+      now,
+      elapsed: monotonic(clock)
+    }),
     turn: yield* Turn,
     share: yield* TurnShare,
     running: new RunningJobs(options),
