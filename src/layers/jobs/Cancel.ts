@@ -17,7 +17,6 @@ import type { JobParts } from "./JobParts.js"
 import type { Lookup } from "./Lookup.js"
 import type { Ownership } from "./Ownership.js"
 import type { RunningJob } from "./RunningJobs.js"
-import type { QueuedJob } from "./scheduling/Queue.js"
 import * as Scheduler from "./scheduling/Scheduler.js"
 import * as Terminal from "./Terminal.js"
 import type { CancelWant } from "./wishes/Want.js"
@@ -73,25 +72,25 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       live.cancel(reason)
     }).pipe(Effect.uninterruptible)
 
-  /** Of one that has not begun the end is stored at once, and acknowledges the cancel. */
-  const cancelQueued = (job: QueuedJob, reason: string | undefined, answer: (record: JobRecord) => void) =>
-    Effect.gen(function* () {
-      if ((job.ending?.length ?? 0) >= maxWaiting) return yield* Checks.atLimit("cancels_waiting", maxWaiting)
-      const stored = () => answer(job.record)
-      yield* underway.fork(Scheduler.end(parts, job, { _tag: "Cancel", reason }, [stored]))
-    }).pipe(Effect.uninterruptible)
-
-  /** Cancels a job of this node; `answer` is called when that is stored, or at once when it has ended. */
+  /**
+   * Cancels a job of this node; `answer` is called when that is stored, or at once when it has ended. Of one that has not begun
+   * the end is stored at once, and acknowledges the cancel.
+   */
   const cancelHere = (
     record: JobRecord,
     reason: string | undefined,
     answer: (record: JobRecord) => void
   ): Effect.Effect<void, InternalError> =>
     Effect.suspend(() => {
-      const queued = running.queue.get(record.jobId)
-      if (queued !== undefined) return cancelQueued(queued, reason, answer)
-      return Resting.ending(parts, record.jobId, (job) =>
-        job === undefined ? Effect.sync(() => answer(record)) : cancelRunning(job, reason, answer)
+      const { jobId } = record
+      if ((running.queue.get(jobId)?.ending?.length ?? 0) >= maxWaiting)
+        return Checks.atLimit("cancels_waiting", maxWaiting)
+      return Effect.flatMap(Scheduler.end(parts, jobId, { _tag: "Cancel", reason }, answer), (waited) =>
+        waited
+          ? Effect.void
+          : Resting.ending(parts, jobId, (job) =>
+              job === undefined ? Effect.sync(() => answer(record)) : cancelRunning(job, reason, answer)
+            )
       )
     })
 
@@ -167,9 +166,11 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       Effect.suspend(() => {
         const ending = { _tag: "Cancel", reason } as const
         const isMeant = (record: JobRecord) => record.sessionId === sessionId
-        for (const { live } of running.all) if (live.owner.sessionId === sessionId) live.end(ending)
+        // What waits first: it is to take no place of those that end.
         return Effect.zipRight(
-          underway.fork(Scheduler.endAll(parts, ending, ({ record }) => isMeant(record))),
+          Effect.map(Scheduler.endAll(parts, ending, isMeant), () => {
+            for (const { live } of running.all) if (live.owner.sessionId === sessionId) live.end(ending)
+          }),
           Effect.ignoreLogged(
             Effect.zipRight(Resting.endRows(parts, isMeant, ending), cancelElsewhere(sessionId, reason))
           )

@@ -68,10 +68,9 @@ const end = (parts: JobParts, principal: string, record: JobRecord): Effect.Effe
     (outcome): Effect.Effect<void, InternalError> => {
       if (outcome === "done") return Effect.void
       const { jobId } = record
-      const queued = parts.running.queue.get(jobId)
-      return queued === undefined
-        ? Resting.ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(ending)))
-        : Scheduler.end(parts, queued, ending)
+      return Effect.flatMap(Scheduler.end(parts, jobId, ending), (waited) =>
+        waited ? Effect.void : Resting.ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(ending)))
+      )
     }
   )
 
@@ -151,7 +150,6 @@ export const make =
       yield* Effect.logInfo("jobs are deleted").pipe(
         Effect.annotateLogs({ by: identity.principal, jobs: jobIds.length })
       )
-      yield* Effect.uninterruptible(parts.log.forget(jobs))
-      parts.hooks.forget(jobIds)
+      yield* Effect.uninterruptible(Effect.map(parts.log.forget(jobs), () => parts.hooks.forget(jobIds)))
       return jobIds
     })

@@ -2,11 +2,17 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
-import { type StoreError, toInternalError } from "../../services/store/Store.js"
+import { StoreError, toInternalError } from "../../services/store/Store.js"
 
 /** Turns a failure to read the store into an answer. */
 export const storage = <A>(effect: Effect.Effect<A, StoreError>): Effect.Effect<A, InternalError> =>
   Effect.mapError(effect, toInternalError("the store could not be read"))
+
+/** Tells whether what was read is damaged, and will be however often it is read again. */
+export const isDamage = (error: unknown): boolean =>
+  error instanceof StoreError
+    ? error.damaged !== undefined
+    : error instanceof InternalError && error.details?.["reason"] === "damaged"
 
 /**
  * Turns a defect (a policy, a registry, an input schema or a provisioner that throws) into `InternalError`, and logs it

@@ -87,7 +87,15 @@ const resolveParts = Effect.gen(function* () {
     asking: yield* Asking.make({ cluster, ids, now, store, unsettled }),
     clock,
     now,
-    hooks: yield* HookCalls.make({ hooks: yield* Hooks, log, store, node, options, now }),
+    hooks: yield* HookCalls.make({
+      hooks: yield* Hooks,
+      log,
+      store,
+      node,
+      options,
+      now,
+      elapsed: monotonic(clock)
+    }),
     turn: yield* Turn,
     share: yield* TurnShare,
     running: new RunningJobs(options),
@@ -148,7 +156,17 @@ const shutdownOf = (parts: JobParts) =>
     running.abandoned = true
     yield* Effect.logError("the store does not take the ends of jobs; the next start will end them")
     yield* within(none, storing)
-  })
+  }).pipe(
+    // Whoever asked has waited as long as it may. Nobody does the rest later: jobs are ended, and the store is given up, now.
+    Effect.onInterrupt(() =>
+      Effect.sync(() => {
+        const { running } = parts
+        running.graceOver = true
+        Survival.endAll(parts)
+        running.abandoned = true
+      })
+    )
+  )
 
 /** Fails with `InternalError` only: whatever else a submit fails with has been stored as its refusal. */
 const toInternal = (error: ArcpError): InternalError =>

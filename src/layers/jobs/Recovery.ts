@@ -185,18 +185,39 @@ const end = (parts: JobParts, { byId }: Left, record: JobRecord, job: JobLog) =>
     )
   }).pipe(counted(parts, "ended"))
 
+/** Loads logs together; where one is damaged, each by itself, and that one stays as it is until the next start. */
+const loadAll = (parts: JobParts, records: ReadonlyArray<JobRecord>) => {
+  const { log, running, unsettled } = parts
+  type Loaded = ReadonlyArray<readonly [JobRecord, JobLog]>
+  const loadOne = (record: JobRecord) =>
+    Effect.map(Terminal.untilStored(log.loadJob(record), running), (job): Loaded => [[record, job]]).pipe(
+      Effect.catchIf(Faults.isDamage, ({ message }) =>
+        Effect.map(Effect.logError(`${record.jobId} could not be ended: ${message}`), (): Loaded => {
+          unsettled.settle(record.jobId)
+          return []
+        })
+      )
+    )
+  return Effect.map(
+    Terminal.untilStored(log.loadJobs(records), running),
+    (jobs): Loaded => Arr.zip(records, jobs)
+  ).pipe(
+    Effect.catchIf(Faults.isDamage, () =>
+      Effect.map(Effect.forEach(records, loadOne), (loaded): Loaded => loaded.flat())
+    )
+  )
+}
+
 /** Ends jobs in batches. The logs of one are loaded first, so that its ends are queued together and in order: one commit. */
 const endInTurns = (parts: JobParts, left: Left, ordered: ReadonlyArray<JobRecord>) =>
   Effect.gen(function* () {
     for (let from = 0; from < ordered.length; from += endsAtOnce) {
       const records = ordered.slice(from, from + endsAtOnce)
-      const endAll = Effect.flatMap(parts.log.loadJobs(records), (logs) =>
-        Effect.forEach(Arr.zip(records, logs), ([record, job]) => end(parts, left, record, job), {
-          concurrency: "unbounded",
-          discard: true
-        })
-      )
-      yield* Terminal.untilStored(endAll, parts.running)
+      const loaded = yield* loadAll(parts, records)
+      yield* Effect.forEach(loaded, ([record, job]) => end(parts, left, record, job), {
+        concurrency: "unbounded",
+        discard: true
+      })
     }
   })
 
@@ -264,7 +285,10 @@ const runAllAgain = (parts: JobParts, reopen: Reopen, left: Left, settling: Sett
     const ordered = newestFirst(left.records, new Set([...left.survivors, ...settling.keys()]))
     for (let from = 0; from < ordered.length; from += rerunsAtOnce) {
       const records = ordered.slice(from, from + rerunsAtOnce)
-      yield* Terminal.untilStored(parts.log.loadJobs(records), parts.running)
+      // A damaged one is named when its turn comes.
+      yield* Terminal.untilStored(parts.log.loadJobs(records), parts.running).pipe(
+        Effect.catchIf(Faults.isDamage, () => Effect.void)
+      )
       for (const record of records) yield* runAgain(parts, reopen, left, record, settling.get(record.jobId))
       yield* parts.turn.next
     }

@@ -23,6 +23,7 @@ import type { JobLog } from "../../services/log/EventLog.js"
 import { takenAway } from "../../services/log/taken.js"
 import { type Errand, exitOf } from "../../services/runtime/Pending.js"
 import type { JobRecord, StoredEnd } from "../../services/store/Store.js"
+import * as Faults from "./Faults.js"
 import { bounded, envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ending, TerminalMessage } from "./LiveJob.js"
@@ -36,11 +37,15 @@ const firstPause = Duration.millis(20)
 export const pauses = Schedule.union(Schedule.exponential(firstPause), Schedule.spaced("5 seconds"))
 
 /**
+/**
  * Tries again until it is stored, or another process has taken what it is of, or until a runtime that shuts down has abandoned
- * what its store does not take.
+ * what its store does not take. What is damaged is so at every try, and fails at once: whoever waits behind it goes on.
  */
 export const untilStored = <A, E>(effect: Effect.Effect<A, E>, running: RunningJobs): Effect.Effect<A, E> =>
-  Effect.retry(effect, { schedule: pauses, while: (error) => !running.abandoned && error !== takenAway })
+  Effect.retry(effect, {
+    schedule: pauses,
+    while: (error) => !running.abandoned && error !== takenAway && !Faults.isDamage(error)
+  })
 
 /**
  * Writes the terminal message, as often as it takes; tells the owner when it does not get through. Which one it is, is asked

@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
@@ -132,6 +133,29 @@ describe("deleting jobs that have not ended", () => {
         const jobId = yield* idOf(one, "alone")
         assert.sameMembers([...(yield* remove(ops, { jobId, cancel: true }))], [jobId])
       }
+    })
+  )
+
+  it.scoped("ends what waits also when whoever asked has gone before that is stored", () =>
+    Effect.gen(function* () {
+      const test = yield* makeStore
+      const { run } = yield* start(test, [])
+      const session = yield* run(open())
+      yield* idOf(session, "alone")
+      const jobId = yield* idOf(session, "alone")
+      const { delete: remove } = yield* run(Jobs)
+      yield* test.gate.close
+      const asking = yield* Effect.fork(remove(ops, { jobId, cancel: true }))
+      yield* until(Effect.sync(() => test.waiting > 0))
+      yield* Fiber.interruptFork(asking)
+      for (let i = 0; i < 20; i++) yield* Effect.yieldNow()
+      // The store fails once, and takes it when it is tried again.
+      test.failing = true
+      yield* test.gate.open
+      yield* until(Effect.sync(() => test.failed > 0))
+      test.failing = false
+      yield* TestClock.adjust("1 minute")
+      yield* until(Effect.map(test.store.job(jobId), (job) => job?.status === "cancelled"))
     })
   )
 

@@ -1,16 +1,19 @@
 /** Hooks: who is told, in which order, how often, and that nobody waits for it. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/TestClock"
 import * as Hooks from "../../../src/layers/jobs/Hooks.js"
-import { pauseAfter } from "../../../src/layers/jobs/hooks/HookCalls.js"
+import * as HookCalls from "../../../src/layers/jobs/hooks/HookCalls.js"
 import { HookQueue, type OwedCall, type StoredCall } from "../../../src/layers/jobs/hooks/HookQueue.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
-import { Op } from "../../../src/services/store/Store.js"
+import { monotonic } from "../../../src/services/runtime/monotonic.js"
+import { type JobRecord, Op } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
 import { agents, echo, makeStore, pong, restarted, resume, type Session, serve, submit } from "./support.js"
 
@@ -47,6 +50,37 @@ const busy = Agent.handle(Agent.make("busy", { version: "1.0.0", durable: true }
 
 const answer = (session: Session, jobId: string | undefined, input_id: string, value: unknown) =>
   session.request("x-vendor.effect-arcp.job.input", { input_id, value }, { job_id: jobId })
+
+/** What calls a hook of ended jobs, over a store of its own and a wall clock that is set by hand. */
+const alone = (onEnded: NonNullable<Hooks.Hooks["Type"]["onEnded"]>) =>
+  Effect.gen(function* () {
+    const { store } = yield* makeStore
+    const set = { wall: 0 }
+    const calls = yield* HookCalls.make({
+      hooks: { onEnded },
+      log: { commit: () => Effect.void },
+      store,
+      node: undefined,
+      options: { hookPatience: Duration.days(3), maxHookEvents: 100 },
+      now: () => set.wall,
+      elapsed: monotonic(yield* Effect.clock)
+    })
+    const add = (jobId: string) => {
+      const record: JobRecord = {
+        ...({
+          jobId,
+          sessionId: "sess_a",
+          submitId: "s",
+          principal: "p",
+          agent: "a@1.0.0",
+          status: "success"
+        } as const),
+        ...{ rejected: false, lease: {}, traceId: "a".repeat(32), createdAt: 0, lastEventSeq: 1 }
+      }
+      calls.ended(() => record, set.wall, { status: "success", outcome: Exit.void })?.committed(1)
+    }
+    return Object.assign(set, { add })
+  })
 
 describe("hooks", () => {
   it.scopedLive("tell of what waits and has ended, once and in order, and not of what was delegated", () =>
@@ -179,8 +213,8 @@ describe("hooks", () => {
         const pauses = at.slice(1).map((each, i) => each - (at[i] as number))
         assert.isAtLeast(pauses.length, 5)
         for (const [i, pause] of pauses.entries()) {
-          assert.isAtLeast(pause, pauseAfter(i + 1, 0) - 1)
-          assert.isAtMost(pause, pauseAfter(i + 1, 1) + 66_000)
+          assert.isAtLeast(pause, HookCalls.pauseAfter(i + 1, 0) - 1)
+          assert.isAtMost(pause, HookCalls.pauseAfter(i + 1, 1) + 66_000)
         }
         assert.strictEqual((yield* store.store.hookEvents(start, 10)).length, 1)
         for (let i = 0; i < 10; i++) yield* TestClock.adjust("2 minutes")
@@ -223,6 +257,40 @@ describe("hooks", () => {
         owed.map(({ jobId }) => jobId),
         put.at(-1)
       )
+    })
+  )
+
+  it.scoped("that hang have a time, after which others are called, and they again", () =>
+    Effect.gen(function* () {
+      const called: Array<string> = []
+      const { add } = yield* alone(({ jobId }) =>
+        Effect.suspend(() => {
+          called.push(jobId)
+          return jobId === "job_9" ? Effect.void : Effect.never
+        })
+      )
+      for (let i = 1; i <= 9; i++) add(`job_${i}`)
+      yield* TestClock.adjust("59 seconds")
+      assert.lengthOf(called, 8)
+      yield* TestClock.adjust("1 hour")
+      assert.include(called, "job_9")
+      assert.isAtLeast(called.filter((jobId) => jobId === "job_1").length, 2)
+    })
+  )
+
+  it.scoped("are called again after their pause also when the clock is set back", () =>
+    Effect.gen(function* () {
+      let tries = 0
+      const clock = yield* alone(() =>
+        ++tries === 1 ? new Hooks.HookError({ message: "not now" }) : Effect.void
+      )
+      clock.wall = 90_000_000
+      clock.add("job_1")
+      yield* TestClock.adjust("100 millis")
+      assert.strictEqual(tries, 1)
+      clock.wall -= 86_400_000
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual(tries, 2)
     })
   )
 

@@ -6,6 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import { leavesFirst } from "../../../src/layers/jobs/Recovery.js"
+import * as Agent from "../../../src/services/agents/Agent.js"
 import { type JobFilter, type JobRecord, Op, StoreError } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
 import { agents, makeStore, pong, restarted, resume, serve, submit, type TestStore } from "./support.js"
@@ -148,6 +149,58 @@ describe("jobs that the last process left", () => {
         jobs.map(({ keyFreed }) => keyFreed),
         [undefined, undefined, true]
       )
+    })
+  )
+
+  it.scoped("are each ended or run again, but for those of which something is damaged", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const survival = {
+        restart: "steps",
+        identity: {},
+        features: [],
+        attempt: 1,
+        deaths: 0,
+        progress: 0
+      } as const
+      const agent = "quick@1.0.0"
+      const quick = Agent.handle(Agent.make("quick", { version: "1.0.0", durable: true }), () => Effect.void)
+      yield* store.store.commit({
+        ops: [
+          Op.PutJob({ job: record(1) }),
+          Op.PutJob({ job: record(2) }),
+          ...[3, 4].flatMap((n) => [
+            Op.PutJob({ job: record(n, { agent, survival }) }),
+            Op.PutInput({ jobId: id(n), input: "null" })
+          ]),
+          Op.PutJob({ job: record(5, { agent, survival, cancelRequested: { at: 1 } }) })
+        ],
+        owners: []
+      })
+      const damaged = (jobId: string) =>
+        Effect.fail(new StoreError({ message: "damaged", damaged: { jobId } }))
+      const { boundsOf, journal } = store.store
+      const service: typeof store.store = {
+        ...store.store,
+        boundsOf: (jobIds) => (jobIds.includes(id(1)) ? damaged(id(1)) : boundsOf(jobIds)),
+        journal: (jobId, ...args) =>
+          jobId === id(4) || jobId === id(5) ? damaged(jobId) : journal(jobId, ...args)
+      }
+      const statuses = Effect.map(store.store.jobs({ principals: "everyone", limit: 10 }), (jobs) =>
+        jobs.map(({ status }) => status)
+      )
+      const expected = ["running", "error", "success", "running", "cancelled"]
+      yield* Effect.gen(function* () {
+        for (let i = 0; i < 50; i++) {
+          yield* TestClock.adjust("1 second")
+          if (String(yield* statuses) === String(expected)) break
+        }
+        assert.deepStrictEqual(yield* statuses, expected)
+        // Nobody waits for what is not known.
+        const session = yield* open()
+        yield* session.request("job.cancel", {}, { job_id: id(4) })
+        assert.isDefined(yield* session.next(({ type }) => /^job.cancelled|error$/.test(type)))
+      }).pipe(Effect.provide(serve({ store: service }, [...agents, quick])))
     })
   )
 

@@ -34,6 +34,21 @@ const whole = [
 const upTo = (count: number) => Array.from({ length: count }, (_, i) => i + 1)
 
 describe("a job that only waits", () => {
+  it.scoped("is loaded when it is due also after a look at those that are due has died", () =>
+    Effect.gen(function* () {
+      const { session, store } = yield* asleep(sleeper([]))
+      const { due } = store.store
+      let died = 0
+      Object.assign(store.store, {
+        due: (...args: Parameters<typeof due>) => (died++ === 0 ? Effect.die("a fault") : due(...args))
+      })
+      yield* TestClock.adjust("60 minutes")
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual((yield* session.next(isEnd)).payload.result, "rested")
+      assert.isAbove(died, 1)
+    })
+  )
+
   it.scoped(
     "is unloaded after a while, and loaded when it is due: one stream, each step once, no attempt",
     () =>

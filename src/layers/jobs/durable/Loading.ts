@@ -212,8 +212,9 @@ export const start = (parts: JobParts, reopen: Reopen): Effect.Effect<void, neve
       if (isThorough) thoroughAt = at + thorough
       waits.found(yield* look(parts, reopen, isThorough))
     }).pipe(
-      Effect.catchAll((error) =>
-        Effect.logWarning("jobs that are due could not be found; looking again", error).pipe(
+      // A defect too: without this nothing that waits would be loaded any more.
+      Effect.catchAllCause((cause) =>
+        Effect.logWarning("jobs that are due could not be found; looking again", cause).pipe(
           Effect.zipRight(Effect.sync(() => waits.found(parts.now() + again)))
         )
       )

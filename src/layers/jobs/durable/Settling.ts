@@ -49,6 +49,18 @@ const terminalOf = ({ now, options }: JobParts, record: JobRecord, ending: Endin
     : Terminal.ofStored(ended)
 }
 
+/** Returns whether a job has something to undo. Where that is damaged it ends without: the others go on. */
+const isDue = (parts: JobParts, record: JobRecord): Effect.Effect<boolean, InternalError> =>
+  compensationsOf(parts, record).pipe(
+    Effect.map(({ isDue }) => isDue),
+    Effect.catchIf(Faults.isDamage, (error) =>
+      Effect.as(
+        Effect.logError(`what ${record.jobId} has to undo could not be read: ${error.message}`),
+        false
+      )
+    )
+  )
+
 /** Returns those of these jobs that have something to undo. */
 export const of = (
   parts: JobParts,
@@ -58,7 +70,7 @@ export const of = (
   Effect.gen(function* () {
     const settling = new Map<string, Settling>()
     for (const record of records)
-      if (record.survival?.ended !== undefined || (yield* compensationsOf(parts, record)).isDue)
+      if (record.survival?.ended !== undefined || (yield* isDue(parts, record)))
         settling.set(record.jobId, {
           terminal: terminalOf(parts, record, endingOf(record)),
           over: Deferred.unsafeMake(FiberId.none)

@@ -112,6 +112,9 @@ export const finish = (
 /** How many jobs begin to be unloaded between two turns of the event loop. */
 const atOnce = 64
 
+/** Milliseconds to wait after a fault. */
+const again = 1_000
+
 /** Unloads jobs that have only waited for long enough, for as long as the scope is open: one timer for all. */
 export const start = (parts: JobParts): Effect.Effect<void, never, Scope> => {
   const { options, turn, waits } = parts
@@ -127,5 +130,13 @@ export const start = (parts: JobParts): Effect.Effect<void, never, Scope> => {
     return turn.next
   })
   // A turn later: what has just ended a wait has been seen by then.
-  return Effect.asVoid(Effect.forkScoped(Effect.forever(Effect.zipRight(turn.next, next))))
+  const turnOf = Effect.zipRight(turn.next, next).pipe(
+    Effect.catchAllCause((cause) =>
+      Effect.zipRight(
+        Effect.logError("jobs that only wait could not be unloaded; going on", cause),
+        Limits.sleepFor(again)
+      )
+    )
+  )
+  return Effect.asVoid(Effect.forkScoped(Effect.forever(turnOf)))
 }

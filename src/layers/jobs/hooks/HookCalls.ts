@@ -66,6 +66,8 @@ interface HookParts {
   readonly node: string | undefined
   readonly options: Pick<Options, "hookPatience" | "maxHookEvents">
   readonly now: () => number
+  /** Milliseconds since an arbitrary start, for pauses: a wall clock that is set back makes none longer. */
+  readonly elapsed: () => number
 }
 
 /** Calls that run at once. */
@@ -77,6 +79,8 @@ const page = 500
 const longestPause = Duration.toMillis("5 minutes")
 /** After failures in a row. */
 const longestRest = Duration.toMillis("1 minute")
+/** How long one call may take: those that hang must not keep the places of all. */
+const longestCall = Duration.seconds(60)
 const lastDrop = Duration.seconds(2)
 
 /** Milliseconds before a call is tried again that has failed so often. */
@@ -190,7 +194,10 @@ class Caller {
   /** Calls one, and decides what becomes of it. */
   private attempt(call: OwedCall): Effect.Effect<void> {
     return Effect.gen(this, function* () {
-      const exit = yield* Effect.exit(Effect.suspend(() => calling(this.parts, call)))
+      const exit = yield* Effect.suspend(() => calling(this.parts, call)).pipe(
+        Effect.timeoutFail({ duration: longestCall, onTimeout: () => tooLong }),
+        Effect.exit
+      )
       call.tries++
       if (Exit.isFailure(exit)) return yield* this.failed(call, exit.cause)
       this.streak = this.restUntil = 0
@@ -207,7 +214,7 @@ class Caller {
     )
   }
   private failed(call: OwedCall, cause: Cause.Cause<HookError>): Effect.Effect<void> {
-    const { now, options } = this.parts
+    const { elapsed, now, options } = this.parts
     return Effect.gen(this, function* () {
       const failure = Option.getOrUndefined(Cause.failureOption(cause))
       if (failure === undefined) yield* Effect.logError("a hook died", cause)
@@ -217,10 +224,10 @@ class Caller {
         return this.giveUp(call, message)
       }
       const pause = pauseAfter(call.tries, yield* Random.next)
-      this.queue.again(call, now() + Math.max(pause, Math.min(retryAfter, longestPause)))
+      this.queue.again(call, elapsed() + Math.max(pause, Math.min(retryAfter, longestPause)))
       this.streak++
       if (this.streak >= maxStreak)
-        this.restUntil = now() + Math.min(longestRest, pauseAfter(this.streak - maxStreak + 1, 0.5))
+        this.restUntil = elapsed() + Math.min(longestRest, pauseAfter(this.streak - maxStreak + 1, 0.5))
       if (this.streak === 1) yield* Effect.logWarning(`a hook failed, and is called again: ${message}`)
     })
   }
@@ -291,7 +298,7 @@ class Caller {
   private readonly callDue = Effect.gen(this, function* () {
     const running = yield* FiberSet.make<void>()
     for (;;) {
-      const at = this.parts.now()
+      const at = this.parts.elapsed()
       const hasRoom = this.busy < (this.streak >= maxStreak ? 1 : atOnce)
       const call = hasRoom && this.restUntil <= at ? this.queue.take(at) : undefined
       if (call === undefined) yield* this.wait(at, hasRoom)
@@ -324,6 +331,7 @@ const codeOf = (outcome: Exit.Exit<unknown, ArcpError>): string | undefined =>
   Exit.isFailure(outcome) ? Option.getOrUndefined(Cause.failureOption(outcome.cause))?.code : undefined
 
 const died = new HookError({ message: "the hook died" })
+const tooLong = new HookError({ message: "the hook took longer than a minute" })
 
 /** Returns what calls hooks, for as long as the scope. */
 export const make = (parts: HookParts): Effect.Effect<HookCalls, never, Scope> =>

@@ -21,7 +21,7 @@ export interface OwedCall extends Omit<HookEvent, "text"> {
 interface JobCalls {
   readonly jobId: string
   readonly calls: Array<OwedCall>
-  /** Epoch ms from which on its oldest may be tried. */
+  /** Monotonic ms from which on its oldest may be tried. */
   dueAt: number
   busy: boolean
 }
@@ -112,7 +112,7 @@ export class HookQueue {
         this.ready.add(lane)
       } else this.nextDue = Math.min(this.nextDue, lane.dueAt)
   }
-  /** When the next pause ends, in epoch ms. */
+  /** When the next pause ends, in monotonic ms. */
   get dueAt(): number {
     return this.nextDue
   }

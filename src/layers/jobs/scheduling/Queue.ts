@@ -14,11 +14,14 @@ import { type Claim, Places, type Waiter } from "./Places.js"
 /** The record of a job that has not begun. */
 export type QueuedRecord = JobRecord & { readonly queued: Queued }
 
+/** Called with the job's record when its end is stored. */
+export type Answer = (record: QueuedRecord) => void
+
 /** A job that has not begun. */
 export class QueuedJob implements Waiter {
   gone = false
   /** Acknowledgements of cancels, given when its end is stored; `undefined` while it does not end. */
-  ending: Array<() => void> | undefined
+  ending: Array<Answer> | undefined
 
   constructor(
     /** As stored last. */

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import { Signal } from "../../../services/runtime/Signal.js"
+import type { JobRecord } from "../../../services/store/Store.js"
 import type { Reopen } from "../durable/Reopening.js"
 import { resolve } from "../durable/Rerun.js"
 import type { JobParts } from "../JobParts.js"
@@ -12,7 +13,7 @@ import { sleepUntil } from "../Limits.js"
 import type { Ending } from "../LiveJob.js"
 import * as Terminal from "../Terminal.js"
 import { begin } from "./Beginning.js"
-import { QueuedJob, type QueuedRecord } from "./Queue.js"
+import { type Answer, QueuedJob, type QueuedRecord } from "./Queue.js"
 
 /** Jobs that are begun, or ended, at once, between two turns of the event loop. */
 const atOnce = 32
@@ -24,53 +25,84 @@ export const restore = ({ now, registry, running }: JobParts, record: QueuedReco
     running.queue.add(new QueuedJob(record, undefined, concurrency), now())
   })
 
-/** Ends a job that has not begun; `acknowledge` is called when its end is stored, before that can be read. */
-export const end = (
-  parts: JobParts,
-  job: QueuedJob,
-  ending: Ending,
-  acknowledge: ReadonlyArray<() => void> = []
-): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const { log, now, options, running } = parts
-    if (job.ending !== undefined) {
-      job.ending.push(...acknowledge)
-      return Effect.void
-    }
-    const answers = [...acknowledge]
-    job.ending = answers
-    running.queue.withdraw(job)
-    const terminal = Terminal.ended(ending, job.record, now(), options.maxOutboundFrameBytes)
-    const record = () => {
-      const { queued: _, ...rest } = job.record
-      return rest
-    }
-    const stored = () => {
-      running.queue.remove(job)
-      for (const answer of answers) answer()
-    }
-    return Terminal.untilStored(
-      log.holding(job.record, (opened) =>
-        Effect.gen(() =>
-          Terminal.write(parts, opened, job.session ?? noOwner, () => terminal, now(), record, stored)
-        )
-      ),
-      running
-    ).pipe(Effect.ignoreLogged)
-  })
+/** Stores the end of a job that waits no more, and answers those who wait for that, before it can be read. */
+const storeEnd = ({ job, answers, ending }: Withdrawn, parts: JobParts): Effect.Effect<void> => {
+  const { log, now, options, running } = parts
+  const terminal = Terminal.ended(ending, job.record, now(), options.maxOutboundFrameBytes)
+  const record = () => {
+    const { queued: _, ...rest } = job.record
+    return rest
+  }
+  const stored = () => {
+    running.queue.remove(job)
+    for (const answer of answers) answer(job.record)
+  }
+  return Terminal.untilStored(
+    log.holding(job.record, (opened) =>
+      Effect.gen(() =>
+        Terminal.write(parts, opened, job.session ?? noOwner, () => terminal, now(), record, stored)
+      )
+    ),
+    running
+  ).pipe(Effect.ignoreLogged)
+}
 
 const noOwner = { send: () => {} }
 
-/** Ends those of the waiting jobs that are meant. */
+/** A job that ends before it has begun. */
+interface Withdrawn {
+  readonly job: QueuedJob
+  readonly ending: Ending
+  readonly answers: ReadonlyArray<Answer>
+}
+
+/** Takes a job out of its line: in this step it is decided that its end is written here, and not by whoever runs it. */
+const withdraw = (
+  { running }: JobParts,
+  job: QueuedJob,
+  ending: Ending,
+  answers: Array<Answer>
+): Withdrawn => {
+  job.ending = answers
+  running.queue.withdraw(job)
+  return { job, ending, answers }
+}
+
+/**
+ * Ends a job if it has not begun, in the background; `answer` is called when that is stored, before it can be read. Returns
+ * whether it waited: one that has begun ends like any other that runs.
+ */
+export const end = (
+  parts: JobParts,
+  jobId: string,
+  ending: Ending,
+  answer: Answer = () => {}
+): Effect.Effect<boolean> =>
+  Effect.suspend(() => {
+    const job = parts.running.queue.get(jobId)
+    if (job === undefined) return Effect.succeed(false)
+    if (job.ending === undefined)
+      return Effect.as(parts.underway.fork(storeEnd(withdraw(parts, job, ending, [answer]), parts)), true)
+    job.ending.push(answer)
+    return Effect.succeed(true)
+  }).pipe(Effect.uninterruptible)
+
+/** Ends those of the waiting jobs that are meant, in the background. None of them begins any more when this has returned. */
 export const endAll = (
   parts: JobParts,
   ending: Ending,
-  isMeant: (job: QueuedJob) => boolean = () => true
+  isMeant: (record: JobRecord) => boolean = () => true
 ): Effect.Effect<void> =>
-  Effect.forEach([...parts.running.queue.all].filter(isMeant), (job) => end(parts, job, ending), {
-    concurrency: atOnce,
-    discard: true
-  })
+  Effect.suspend(() => {
+    const meant = [...parts.running.queue.all].filter(
+      (job) => job.ending === undefined && isMeant(job.record)
+    )
+    // All of them at once: while some are stored, places come free that the others could take.
+    const withdrawn = meant.map((job) => withdraw(parts, job, ending, []))
+    return parts.underway.fork(
+      Effect.forEach(withdrawn, (one) => storeEnd(one, parts), { concurrency: atOnce, discard: true })
+    )
+  }).pipe(Effect.asVoid, Effect.uninterruptible)
 
 /** Begins whoever may, as many as there are places. */
 const beginAll = (parts: JobParts, reopen: Reopen) =>
@@ -103,7 +135,7 @@ const keepTime = (parts: JobParts, earlier: Signal) =>
       if (appointment === undefined || running.stopping) return
       const { job, what } = appointment
       if (what === "start") queue.places.add(job)
-      else yield* Effect.forkDaemon(end(parts, job, { _tag: "LeaseExpired" }))
+      else yield* end(parts, job.jobId, { _tag: "LeaseExpired" })
       if (done % 1_000 === 0) yield* turn.next
     }
   })

@@ -125,4 +125,42 @@ describe("a job that begins after it has waited", () => {
       )
     })
   )
+
+  it.scoped("is none of those that end with their session: however many wait, none of them begins", () =>
+    Effect.gen(function* () {
+      const { agent, begun } = gated("work", { concurrency: 1 })
+      const store = yield* makeStore
+      const process = yield* start(store, [agent], { cancelOnBye: true, cancelGrace: 0 })
+      yield* process.run(
+        Effect.gen(function* () {
+          const watcher = yield* open()
+          const session = yield* open()
+          const jobs: Array<string> = []
+          for (let i = 0; i < 60; i++) jobs.push((yield* submit(session, "work", i)).job_id as string)
+          yield* pong(watcher)
+          yield* store.gate.close
+          yield* session.request("session.bye", {})
+          // The place of the one that runs comes free before the store has taken the other ends.
+          for (let i = 0; i < 20; i++) yield* pong(watcher)
+          yield* store.gate.release
+          for (let i = 0; i < 20; i++) yield* pong(watcher)
+          yield* store.gate.open
+          const isOver = Effect.map(
+            Effect.forEach(jobs, (jobId) => store.store.job(jobId)),
+            (records) => records.every((record) => record?.endedAt !== undefined)
+          )
+          for (let i = 0; i < 500 && !(yield* isOver); i++) yield* pong(watcher)
+          assert.isTrue(yield* isOver)
+          assert.deepStrictEqual(begun, ["0"])
+          for (const jobId of jobs) {
+            const events = yield* store.store.events(jobId, 1, 100)
+            assert.deepStrictEqual(
+              events.map(({ type }) => type).filter((type) => type !== "job.event"),
+              ["job.error"]
+            )
+          }
+        })
+      )
+    })
+  )
 })

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/TestClock"
 import * as Agent from "../../../../src/services/agents/Agent.js"
+import { StoreError } from "../../../../src/services/store/Store.js"
 import { open } from "../../../support/Wire.js"
 import { makeStore, pong, restarted, resume, type Session, submit, typesOf } from "../support.js"
 import { asked, begins, endOf, gated, isEnd, later, listed, start } from "./waiting.js"
@@ -66,6 +67,32 @@ describe("a job that waits", () => {
           yield* begins(second, waits.job_id)
           yield* second.request("job.cancel", {}, { job_id: waits.job_id })
           assert.strictEqual((yield* endOf(second, waits.job_id)).payload.code, "CANCELLED")
+        })
+      )
+    })
+  )
+
+  it.scoped("is passed over when its input is damaged: whoever waits behind it begins", () =>
+    Effect.gen(function* () {
+      const { agent, began, letGo } = gated("work", { concurrency: 1 })
+      const { store, ...others } = yield* makeStore
+      let broken = ""
+      const input: typeof store.input = (jobId) =>
+        jobId === broken
+          ? Effect.fail(new StoreError({ message: "damaged", damaged: { jobId } }))
+          : store.input(jobId)
+      const process = yield* start({ ...others, store: { ...store, input } }, [agent])
+      yield* process.run(
+        Effect.gen(function* () {
+          const session = yield* open()
+          const runs = yield* submit(session, "work", "runs")
+          broken = String((yield* submit(session, "work", "damaged")).job_id)
+          const next = yield* submit(session, "work", "next")
+          yield* letGo(runs.job_id)
+          yield* begins(session, next.job_id)
+          assert.deepStrictEqual(yield* began(2), ["runs", "next"])
+          yield* session.request("job.cancel", {}, { job_id: broken })
+          assert.strictEqual((yield* endOf(session, broken)).payload.code, "CANCELLED")
         })
       )
     })
