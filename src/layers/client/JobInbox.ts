@@ -48,6 +48,9 @@ export interface About {
 
 const unread = "not read in time"
 
+/** Currencies of one budget. */
+const maxCurrencies = 100
+
 const readAsChunks = new InvalidRequest({
   message: "use result or chunks"
 })
@@ -122,7 +125,7 @@ export class JobInbox {
     if (frame.type === "malformed") return this.fail(frame.payload)
     const end: Exit.Exit<Message.JobResult, ArcpError> =
       frame.type === "job.result" ? Exit.succeed(frame.payload) : Exit.fail(fromPayload(frame.payload))
-    this.events.finish(seq, frame.type === "job.result" ? end : Exit.void)
+    this.events.finish(seq, Exit.void)
     this.#chunkLane.finish(seq, end)
     if (this.ended) return
     this.ended = true
@@ -303,10 +306,13 @@ export class JobInbox {
   /** What the job asks, each once for each reader, while it is open. */
   readonly inputs: Stream.Stream<InputRequest> = this.#asked.reader(() => {
     let at = 0
+    // It gives what is added later, too, as long as it was not asked beyond the last.
+    const values = this.#asked.current.values()
     return (asked) => {
-      for (const request of [...asked.values()].slice(at)) {
+      while (at < asked.size) {
         at++
-        if (request) return [request]
+        const { value } = values.next()
+        if (value) return [value]
       }
       return undefined
     }
@@ -316,8 +322,10 @@ export class JobInbox {
   #notice(event: JobEvent): void {
     if (event.kind === "progress") this.progress.set(event.body)
     else if (event.kind === "metric" && event.body.name === "cost.budget.remaining") {
-      if (event.body.unit !== undefined)
-        this.budget.set(new Map([...this.budget.current, [event.body.unit, event.body.value]]))
+      const { unit, value } = event.body
+      // Each change is another map: of a runtime that makes up currencies they would be ever larger.
+      if (unit !== undefined)
+        this.budget.set(new Map([...this.budget.current, [unit, value] as const].slice(-maxCurrencies)))
     } else if (event.kind === Vendor.inputRequest || event.kind === Vendor.inputClosed) {
       const asked = this.#asked.current
       const { input_id: id } = Object(event.body) as Partial<InputRequest>

@@ -98,9 +98,9 @@ export class Requests {
     }
     return oldest
   }
-  answer(id: unknown, message: Answer): void {
-    const request = this.take(id)
-    if (request?.answer === message.type) request.answered(message)
+  /** Of another kind than was asked for it answers nothing: whoever waits does so as long as an answer may take. */
+  answer(id: unknown, message: Frame): void {
+    if (this.#pending.get(id)?.answer === message.type) this.take(id)?.answered(message as Answer)
   }
   /** Was there such a request? */
   reject(id: unknown, error: ClientError): boolean {

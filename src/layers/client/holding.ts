@@ -8,6 +8,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import * as Check from "../../protocol/Check.js"
 import type { StateStore } from "./ClientState.js"
 
 /** Who saves under a key. */
@@ -85,11 +86,16 @@ const isAlive = ({ id, pid, since, started }: Owner, now: number): boolean =>
     isRunning(pid) &&
     started === startOf(pid))
 
-const parsed = (text: string): Owner | undefined =>
-  attempt(() => {
-    const value: Partial<Owner> | null = JSON.parse(text)
-    return typeof value?.id === "string" && typeof value.since === "number" ? (value as Owner) : undefined
-  })
+/** An owner as it was noted. A number that is none of a process would say of another, or of all of them, that it is there. */
+const ownerCheck = Check.object<Owner>({
+  id: Check.text,
+  since: Check.number(() => true),
+  pid: Check.optional(Check.number((pid) => Number.isInteger(pid) && pid > 0)),
+  started: Check.optional(Check.string)
+})
+
+/** What is no owner has none that is alive. */
+const parsed = (text: string): Owner | undefined => attempt(() => ownerCheck(JSON.parse(text), "owner"))
 
 /** Takes a lock of the browser; gives what releases it, or nothing when somebody else has it. */
 const lock = (locks: LockManager, name: string): Effect.Effect<(() => void) | undefined> =>

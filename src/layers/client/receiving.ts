@@ -12,7 +12,6 @@ import {
 import type { ClientSession } from "./ClientSession.js"
 import { called, first } from "./first.js"
 import type { JobFrame } from "./JobInbox.js"
-import type { Answer } from "./Requests.js"
 import { isAsked } from "./token.js"
 import { violation } from "./violation.js"
 
@@ -85,8 +84,6 @@ const handle = (session: ClientSession, frame: unknown): Problem => {
   const message = decodeRuntime(text)
   if (message.problem !== undefined) return misread(session, message)
   switch (message.type) {
-    case "session.welcome":
-      return undefined
     case "session.ping":
       if (session.line.waiting < maxWaiting)
         session.post("session.pong", {
@@ -125,7 +122,7 @@ const misread = (session: ClientSession, frame: Misread): Problem => {
 }
 
 /** The request that an answer is for, as it says or as can be told. The accept of a delegated job answers nothing. */
-const askedFor = (session: ClientSession, message: Answer | Misread): unknown =>
+const askedFor = (session: ClientSession, message: Frame | Misread): unknown =>
   message.request_id ??
   (session.guesses && (Object(message.payload) as { readonly parent_job_id?: unknown }).parent_job_id == null
     ? session.requests.like(message.type, message)
@@ -216,5 +213,5 @@ const event = (session: ClientSession, message: Happening, bytes: number): Probl
     return undefined
   }
   const problem = `event ${seq} came where ${expected} follows`
-  return place === "lost" ? violation(`${problem}, twice`) : new TransportError({ message: problem })
+  return place === "lost" ? violation(problem) : new TransportError({ message: problem })
 }

@@ -247,6 +247,11 @@ describe("an owner in another process", () => {
         "before the machine was started"
       )
       assert.isTrue(yield* resumes({ pid: process.pid, started: startOf(process.pid) }))
+      // As whoever writes it otherwise may have it: text is the number that it says, and what is none is nobody's.
+      assert.isFalse(yield* resumes({ pid: `${pid}`, started: startOf(pid) }))
+      assert.isTrue(yield* resumes({ pid: `${process.pid}`, started: startOf(process.pid) }))
+      for (const none of [0, -1, -process.pid, 1.5, "", "self", true, [pid], { pid }])
+        assert.isTrue(yield* resumes({ pid: none }), `${JSON.stringify(none)} is no process`)
       yield* kill(other)
       assert.isTrue(yield* resumes({ pid, started: startOf(pid) }))
     }).pipe(Effect.provide(runtime([steps])))

@@ -3,6 +3,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import type * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
 import { askedToWait, backoff } from "../../../src/layers/client/backoff.js"
@@ -127,6 +129,49 @@ describe("an odd frame of one job", () => {
   )
 })
 
+describe("an answer of another kind than was asked for", () => {
+  /** Answers with the id of a request, whatever it asked for. */
+  const answers = (id: string): ReadonlyArray<string> => [
+    ScriptedRuntime.accepted(id),
+    raw("job.cancelled", { request_id: id }),
+    ScriptedRuntime.subscribed(id, 0),
+    message("session.jobs", { request_id: id, jobs: [], next_cursor: null }),
+    message("session.pong", { ping_nonce: id }),
+    message("x-vendor.effect-arcp.job.input_accepted", { request_id: id, input_id: "a" }),
+    welcome([], { request_id: id })
+  ]
+  const asks: ReadonlyArray<
+    readonly [
+      type: string,
+      ask: (
+        client: ArcpClient.ArcpClientService
+      ) => Effect.Effect<unknown, ArcpClient.ClientError, Scope.Scope>
+    ]
+  > = [
+    ["job.submit", (client) => client.submit("x", 1)],
+    ["job.cancel", (client) => client.cancel("job_1")],
+    ["job.subscribe", (client) => client.subscribe("job_1")],
+    ["session.list_jobs", (client) => Stream.runDrain(client.list())],
+    ["session.ping", (client) => client.ping],
+    ["x-vendor.effect-arcp.job.input", (client) => client.answer("job_1", "a", 1)]
+  ]
+  for (const [i, [type, ask]] of asks.entries())
+    it.scoped(`answers no ${type}, which still has its limit`, () =>
+      Effect.gen(function* () {
+        const { open } = yield* scripted
+        const { client, server } = yield* open(welcome(["subscribe", "x-vendor.effect-arcp.requests"]))
+        const asking = yield* Effect.fork(code(ask(client)))
+        const { id, payload } = yield* server.expect(type)
+        const key = type === "session.ping" ? String(payload["nonce"]) : id
+        yield* server.send(...answers(key).filter((_, j) => j !== i))
+        yield* TestClock.adjust("29 seconds")
+        assert.isNull(asking.unsafePoll())
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* Fiber.join(asking), "REQUEST_TIMEOUT")
+      })
+    )
+})
+
 describe("a keyed submit where nothing can be subscribed to", () => {
   it.scoped("gives a job that is silent up, after what an answer may take", () =>
     Effect.gen(function* () {
@@ -180,6 +225,39 @@ describe("a runtime that floods", () => {
         yield* Fiber.join(pinging)
         assert.strictEqual(yield* dialled, 1)
       })
+  )
+})
+
+describe("a job that makes up currencies and questions", () => {
+  it.scoped("has the newest of the one kept, and every one of the other given to who reads", () =>
+    Effect.gen(function* () {
+      const { client, jobs, server } = yield* two
+      const questions = yield* Effect.fork(collect(jobs[0].inputs))
+      let seq = 0
+      for (let i = 0; i < 500; i++)
+        yield* server.send(
+          event(++seq, { name: "cost.budget.remaining", value: i, unit: `U${i}` }, "metric"),
+          event(++seq, { input_id: `i${i}`, prompt: "?" }, "x-vendor.effect-arcp.input_request"),
+          // Nobody has to answer every second one any more; who reads may have seen it or not.
+          ...(i % 2 === 0
+            ? []
+            : [event(++seq, { input_id: `i${i}`, reason: "expired" }, "x-vendor.effect-arcp.input_closed")])
+        )
+      yield* server.send(result(++seq))
+      assert.strictEqual(yield* jobs[0].result, 7)
+      const budget = yield* jobs[0].budget.get
+      assert.strictEqual(budget.size, 100)
+      assert.deepStrictEqual([budget.get("U499"), budget.get("U400"), budget.has("U399")], [499, 400, false])
+      const asked = new Set((yield* Fiber.join(questions)).map(({ input_id }) => input_id))
+      for (let i = 0; i < 500; i += 2) assert.isTrue(asked.has(`i${i}`))
+      // Who begins now sees what is open, once.
+      const open = yield* collect(jobs[0].inputs)
+      assert.deepStrictEqual(
+        open.map(({ input_id }) => input_id),
+        Array.from({ length: 250 }, (_, i) => `i${2 * i}`)
+      )
+      yield* client.close
+    })
   )
 })
 
