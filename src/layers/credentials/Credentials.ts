@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import type { ParseError } from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { type BudgetExhausted, InternalError, type InvalidRequest } from "../../protocol/Errors.js"
-import { CredentialProvisioner } from "../../services/credentials/CredentialProvisioner.js"
+import { CredentialProvisioner, type ProvisionError } from "../../services/credentials/CredentialProvisioner.js"
 import { CredentialStore, type CredentialStoreService } from "../../services/credentials/CredentialStore.js"
 import {
   type Credential,
@@ -59,6 +59,13 @@ const steady = (store: CredentialStoreService): CredentialStoreService => {
   }
 }
 
+/** What a client is told when there is no new value. */
+const told = {
+  ProvisionError: (error: ProvisionError) =>
+    Effect.fail(error.budgetExhausted === true ? exhausted(error) : unprovisioned(error)),
+  StoreError: (error: StoreError) => Effect.zipRight(logged(error), storage(error))
+}
+
 type MintOne = ReturnType<typeof makeMint>
 
 const minting =
@@ -76,11 +83,7 @@ const minting =
             mintOne({ entry, profile, ask: (id) => provisioner.mint({ id, profile, job }) })
           )
         ).pipe(
-          Effect.catchTags({
-            ProvisionError: (error) =>
-              Effect.fail(error.budgetExhausted === true ? exhausted(error) : unprovisioned(error)),
-            StoreError: (error) => Effect.zipRight(logged(error), storage(error))
-          }),
+          Effect.catchTags(told),
           Effect.onError(() => Effect.sync(() => holdings.release(entry)))
         )
       })
@@ -92,7 +95,10 @@ const minting =
 
 const rotating =
   ({ holdings, provisioner }: MintingDependencies, mintOne: MintOne) =>
-  (jobId: string, credentialId: string): Effect.Effect<Credential, InternalError | InvalidRequest> =>
+  (
+    jobId: string,
+    credentialId: string
+  ): Effect.Effect<Credential, InternalError | InvalidRequest | BudgetExhausted> =>
     Effect.suspend((): Effect.Effect<Credential, MintError | InvalidRequest> => {
       const entry = holdings.of(jobId)
       if (entry === undefined) return Effect.fail(notHeld())
@@ -105,10 +111,7 @@ const rotating =
         return mintOne({ entry, credentialId, profile, ask })
       }).pipe(entry.rotating.withPermits(1))
     }).pipe(
-      Effect.catchTags({
-        ProvisionError: (error) => Effect.fail(unprovisioned(error)),
-        StoreError: (error) => Effect.zipRight(logged(error), storage(error))
-      }),
+      Effect.catchTags(told),
       Effect.withSpan("arcp.credentials.rotate", { attributes: { "arcp.job_id": jobId } })
     )
 
