@@ -4,7 +4,7 @@
  * 1. a record is durable before upstream is asked, and upstream knows the credential by the record's id;
  * 2. it is marked as minted before the credential is returned, so before anybody is shown it;
  * 3. it goes only after upstream has confirmed the revocation, by that id;
- * 4. jobs do not outlive the process, so whatever a start finds recorded is revoked.
+ * 4. no value outlives the process: what a start finds recorded is revoked, and a job that goes on is minted new ones.
  *
  * A mint whose answer is lost may take effect later, also after a revocation that found nothing. Such an id is
  * never minted again: the next try has a fresh one, and this one is revoked again and again until it has settled.
