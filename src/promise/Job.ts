@@ -133,8 +133,8 @@ export class Job<Output = unknown, Events extends AnyVendorEvent = AnyVendorEven
   }
 
   /**
-   * Writes the result to a file in constant memory, whatever its size: to `PATH.partial` first, moved to `path` when
-   * it is whole. In place of `result`. In Node, Deno and Bun, with `@effect/platform-node`; rejects with
+   * Writes the result to a file in constant memory, whatever its size: to a file of a random name beside it first, moved
+   * to `path` when it is whole. In place of `result`. In Node, Deno and Bun, with `@effect/platform-node`; rejects with
    * `InvalidRequest` where there is no file system.
    */
   saveResult(path: string): Promise<ResultFile> {

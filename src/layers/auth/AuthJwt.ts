@@ -11,6 +11,7 @@ import type * as jose from "jose"
 import * as Argument from "../../protocol/Argument.js"
 import { InternalError } from "../../protocol/Errors.js"
 import { invalidLease, type Lease } from "../../protocol/Lease.js"
+import { isLoopback } from "../../protocol/Loopback.js"
 import { Auth, type Identity } from "../../services/auth/Auth.js"
 import { fileProblem } from "../../services/runtime/fileProblem.js"
 import { needs } from "../../services/runtime/needs.js"
@@ -167,15 +168,13 @@ const single = (
     return { algorithms, key: (header) => keys.get(header.alg) as jose.CryptoKey }
   })
 
-const loopback = new Set(["localhost", "127.0.0.1", "[::1]"])
-
 const remote = (library: Jose, options: Options, uri: string): Effect.Effect<Verifier, AuthJwtError> =>
   Effect.gen(function* () {
     const url = yield* Effect.try({
       try: () => new URL(uri),
       catch: () => new AuthJwtError({ message: "the JWKS address is not a URL" })
     })
-    if (url.protocol !== "https:" && !(url.protocol === "http:" && loopback.has(url.hostname)))
+    if (url.protocol !== "https:" && !(url.protocol === "http:" && isLoopback(url.hostname)))
       return yield* new AuthJwtError({ message: "the JWKS address must be https, or http on loopback" })
     const run = Runtime.runFork(yield* Effect.runtime())
     return {

@@ -83,12 +83,13 @@ export const remoteKeys = (
     const askedAt = now()
     if (keySet.jwks() === undefined) await needed()
     else if (askedAt > fetchedAt + maxAge && askedAt > triedAt + patience) await reload().catch(stale)
-    try {
-      return await keySet(header, token)
-    } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey) || fetchedAt >= askedAt) throw error
-      await needed()
-      return await keySet(header, token)
-    }
+    for (;;)
+      try {
+        return await keySet(header, token)
+      } catch (error) {
+        if (!(error instanceof errors.JWKSNoMatchingKey) || fetchedAt >= askedAt) throw error
+        // One that had begun before this token came may not have its key yet: then there is another.
+        await needed()
+      }
   }
 }

@@ -105,7 +105,7 @@ const lock = (locks: LockManager, name: string): Effect.Effect<(() => void) | un
     const held = () =>
       new Promise<void>((release) => {
         clearTimeout(timer)
-        resume(Effect.succeed(() => release()))
+        resume(Effect.succeed(release))
       })
     locks.request(name, { signal: waiting.signal }, held).catch(() => resume(Effect.succeed(undefined)))
   })
@@ -120,7 +120,7 @@ const holder = () => {
       if (heldHere.has(name)) return Effect.succeed(false)
       heldHere.add(name)
       return Effect.map(locks === undefined ? Effect.succeed(() => {}) : lock(locks, name), (unlock) => {
-        if (unlock === undefined) {
+        if (!unlock) {
           heldHere.delete(name)
           return false
         }
@@ -132,7 +132,11 @@ const holder = () => {
         return true
       })
     })
-  return { hold, release: Effect.sync(() => release()) }
+  // A lock that is given after whoever asked has gone would be held for the life of the page; it is waited for a second at most.
+  return {
+    hold: (sessionId: string) => Effect.uninterruptible(hold(sessionId)),
+    release: Effect.sync(() => release())
+  }
 }
 
 /**

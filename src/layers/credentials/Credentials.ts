@@ -4,7 +4,7 @@
  * 1. a record is durable before upstream is asked, and upstream knows the credential by the record's id;
  * 2. it is marked as minted before the credential is returned, so before anybody is shown it;
  * 3. it goes only after upstream has confirmed the revocation, by that id;
- * 4. jobs do not outlive the process, so whatever a start finds recorded is revoked.
+ * 4. no value outlives the process: what a start finds recorded is revoked, and a job that goes on is minted new ones.
  *
  * A mint whose answer is lost may take effect later, also after a revocation that found nothing. Such an id is
  * never minted again: the next try has a fresh one, and this one is revoked again and again until it has settled.
@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import type { ParseError } from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { type BudgetExhausted, InternalError, type InvalidRequest } from "../../protocol/Errors.js"
-import { CredentialProvisioner } from "../../services/credentials/CredentialProvisioner.js"
+import { CredentialProvisioner, type ProvisionError } from "../../services/credentials/CredentialProvisioner.js"
 import { CredentialStore, type CredentialStoreService } from "../../services/credentials/CredentialStore.js"
 import {
   type Credential,
@@ -59,6 +59,13 @@ const steady = (store: CredentialStoreService): CredentialStoreService => {
   }
 }
 
+/** What a client is told when there is no new value. */
+const told = {
+  ProvisionError: (error: ProvisionError) =>
+    Effect.fail(error.budgetExhausted === true ? exhausted(error) : unprovisioned(error)),
+  StoreError: (error: StoreError) => Effect.zipRight(logged(error), storage(error))
+}
+
 type MintOne = ReturnType<typeof makeMint>
 
 const minting =
@@ -76,11 +83,7 @@ const minting =
             mintOne({ entry, profile, ask: (id) => provisioner.mint({ id, profile, job }) })
           )
         ).pipe(
-          Effect.catchTags({
-            ProvisionError: (error) =>
-              Effect.fail(error.budgetExhausted === true ? exhausted(error) : unprovisioned(error)),
-            StoreError: (error) => Effect.zipRight(logged(error), storage(error))
-          }),
+          Effect.catchTags(told),
           Effect.onError(() => Effect.sync(() => holdings.release(entry)))
         )
       })
@@ -92,7 +95,10 @@ const minting =
 
 const rotating =
   ({ holdings, provisioner }: MintingDependencies, mintOne: MintOne) =>
-  (jobId: string, credentialId: string): Effect.Effect<Credential, InternalError | InvalidRequest> =>
+  (
+    jobId: string,
+    credentialId: string
+  ): Effect.Effect<Credential, InternalError | InvalidRequest | BudgetExhausted> =>
     Effect.suspend((): Effect.Effect<Credential, MintError | InvalidRequest> => {
       const entry = holdings.of(jobId)
       if (entry === undefined) return Effect.fail(notHeld())
@@ -105,10 +111,7 @@ const rotating =
         return mintOne({ entry, credentialId, profile, ask })
       }).pipe(entry.rotating.withPermits(1))
     }).pipe(
-      Effect.catchTags({
-        ProvisionError: (error) => Effect.fail(unprovisioned(error)),
-        StoreError: (error) => Effect.zipRight(logged(error), storage(error))
-      }),
+      Effect.catchTags(told),
       Effect.withSpan("arcp.credentials.rotate", { attributes: { "arcp.job_id": jobId } })
     )
 

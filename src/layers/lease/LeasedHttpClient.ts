@@ -17,7 +17,6 @@ import { type HttpClientError, RequestError } from "@effect/platform/HttpClientE
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as UrlParams from "@effect/platform/UrlParams"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -28,6 +27,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { LeaseService } from "../../services/lease/Lease.js"
 import { type Leased, type Lessee, make } from "../../services/lease/Leased.js"
+import { monotonic } from "../../services/runtime/monotonic.js"
 import { bounded } from "./LeasedResponse.js"
 import { onlySpan } from "./onlySpan.js"
 
@@ -121,7 +121,7 @@ const next = (
     : Either.left(refused(request, "redirected to what is not a URL"))
 }
 
-/** Requests what is wanted, and follows redirects from there. `deadline`: of the whole, in epoch ms. */
+/** Requests what is wanted, and follows redirects from there. `deadline`: of the whole, in `monotonic` ms. */
 const follow = (
   open: HttpClient.HttpClient,
   lease: LeaseService,
@@ -154,8 +154,8 @@ const follow = (
 const clientOf = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.HttpClient =>
   HttpClient.makeWith<never, never, HttpClientError, never>(
     Effect.flatMap((request) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) =>
-        Effect.timeoutFail(follow(open, lease, request, 0, now + Duration.toMillis(lease.fetching.timeout)), {
+      Effect.clockWith((clock) =>
+        Effect.timeoutFail(follow(open, lease, request, 0, monotonic(clock)() + Duration.toMillis(lease.fetching.timeout)), {
           duration: lease.fetching.timeout,
           onTimeout: () => refused(request, "no response within fetchTimeout")
         })

@@ -10,18 +10,18 @@ import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
 import * as UrlParams from "@effect/platform/UrlParams"
 import * as Chunk from "effect/Chunk"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Inspectable from "effect/Inspectable"
 import type * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { parseJson } from "../../protocol/Json.js"
+import { monotonic } from "../../services/runtime/monotonic.js"
 
 /** What the body of a response is held to. */
 export interface BodyBounds {
   readonly maxBytes: number
-  /** The point in time at which it must have been read. */
+  /** The point in `monotonic` time at which it must have been read. */
   readonly deadline: number
   /** Why nothing more of it may be read, if so. */
   readonly refusal: () => Error | undefined
@@ -64,9 +64,9 @@ class BoundedResponse extends Inspectable.Class implements HttpClientResponse.Ht
   get stream(): Stream.Stream<Uint8Array, ResponseError> {
     const { deadline, maxBytes, refusal } = this.bounds
     return Stream.unwrap(
-      Effect.map(Clock.currentTimeMillis, (now) => {
+      Effect.map(Effect.clock, (clock) => {
         let bytes = 0
-        const late = Effect.sleep(Duration.millis(Math.max(0, deadline - now))).pipe(
+        const late = Effect.sleep(Duration.millis(Math.max(0, deadline - monotonic(clock)()))).pipe(
           Effect.zipRight(this.failed("the response took longer than fetchTimeout"))
         )
         return this.source.stream.pipe(

@@ -8,6 +8,7 @@ import type { Scope } from "effect/Scope"
 import * as Argument from "../../protocol/Argument.js"
 import { type Fenced, Store, StoreError, type StoreService } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
+import { emptied, emptyLog } from "./emptying.js"
 import { kept } from "./lending.js"
 import { naming } from "./naming.js"
 import { noted } from "./noted.js"
@@ -46,7 +47,11 @@ const optionsRule = Argument.fields({
 const readOnlyRule = Argument.fields({ filename: Argument.text })
 
 /** Has pages that are freed overwritten, too, while somebody wants that: from the start, since an earlier process may have wanted it. */
-const erasingOn = (thread: SqliteThread, write: <A>(work: Effect.Effect<A, StoreError>) => typeof work) => {
+const erasingOn = (
+  thread: SqliteThread,
+  write: <A>(work: Effect.Effect<A, StoreError>) => typeof work,
+  name: string
+) => {
   let isOn = false
   let isWanted = true
   let works = 0
@@ -61,9 +66,14 @@ const erasingOn = (thread: SqliteThread, write: <A>(work: Effect.Effect<A, Store
   const end = Effect.suspend(() => {
     if (!isWanted || works > 0) return Effect.void
     isWanted = false
-    return Effect.zipRight(
-      write(thread.run("PRAGMA wal_checkpoint(TRUNCATE)", [])),
-      Effect.suspend(() => (isWanted ? Effect.void : Effect.asVoid(set(false))))
+    return write(Effect.flatMap(thread.run(emptyLog, []), (rows) => emptied(rows, name))).pipe(
+      Effect.zipRight(Effect.suspend(() => (isWanted ? Effect.void : Effect.asVoid(set(false))))),
+      // It is still there, for whoever tries again.
+      Effect.onError(() =>
+        Effect.sync(() => {
+          isWanted = true
+        })
+      )
     )
   })
   return {
@@ -104,7 +114,7 @@ const makeBeside = (
       kind: "durable",
       ...(yield* readsOver(name, (work) => reading(whileBusy(mapError(lend(work)))))),
       commit: (batch) => (batch.ops.length === 0 ? Effect.void : write(thread.commit(batch))),
-      ...erasingOn(thread, write),
+      ...erasingOn(thread, write, name),
       died: thread.died,
       held: () => 0
     }

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Argument from "../../protocol/Argument.js"
 import { readJson } from "../../protocol/Json.js"
 import { JobStatus } from "../../protocol/Message.js"
+import type { StoredCall } from "../../services/jobs/StoredCall.js"
 import type {
   JobRecord,
   JournalIndexEntry,
@@ -16,7 +17,6 @@ import type {
   StoreError,
   ViewEvent
 } from "../../services/store/Store.js"
-import type { StoredCall } from "../jobs/hooks/HookQueue.js"
 import { damage } from "./damage.js"
 import { eventProblem } from "./intactEvent.js"
 import type { RecordRow } from "./query.js"

@@ -5,7 +5,9 @@
 
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
+import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -35,9 +37,28 @@ const file = (jobId: string) =>
     return path.join(base, "arcp", "jobs", `${jobId.replace(/[^\w]/g, "_")}.json`)
   }).pipe(Effect.orDie)
 
+/** How long it is kept: no runtime keeps a session longer for whom nobody comes. */
+const kept = Duration.days(30)
+
+/** Removes what nobody has come back for. */
+const removeOld = (folder: string) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const before = (yield* Clock.currentTimeMillis) - Duration.toMillis(kept)
+    for (const name of yield* fs.readDirectory(folder)) {
+      const old = path.join(folder, name)
+      const { mtime } = yield* fs.stat(old)
+      if (Option.exists(mtime, (at) => at.getTime() < before)) yield* fs.remove(old)
+    }
+  }).pipe(Effect.ignore)
+
 export const save = (jobId: string, state: State) =>
   Effect.gen(function* () {
-    yield* writePrivately(yield* file(jobId), yield* Schema.encode(State)(state))
+    const path = yield* Path.Path
+    const name = yield* file(jobId)
+    yield* writePrivately(name, yield* Schema.encode(State)(state))
+    yield* removeOld(path.dirname(name))
   })
 
 export const load = (jobId: string) =>

@@ -5,7 +5,7 @@ import type * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
-import type { ArcpError, InternalError, Timeout } from "../../protocol/Errors.js"
+import type { ArcpError, BudgetExhausted, InternalError, Timeout } from "../../protocol/Errors.js"
 import type { Body, Event, LogLevel } from "../../protocol/Event.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { Contract } from "../agents/Contract.js"
@@ -250,8 +250,8 @@ export interface JobService {
   readonly delegate: Delegate
   /** Returns the credentials provisioned for this job; none without a provisioner. */
   readonly credentials: Effect.Effect<ReadonlyArray<Credential>>
-  /** Replaces a credential's value; the submitter is told. */
-  readonly rotateCredential: (id: string) => Effect.Effect<Credential, EmitError>
+  /** Replaces a credential's value; the submitter is told. `BudgetExhausted`: the budget upstream allows no other. */
+  readonly rotateCredential: (id: string) => Effect.Effect<Credential, EmitError | BudgetExhausted>
 }
 
 /** Starts another agent's job under this job's lease (§10). Fails as a submit does. */

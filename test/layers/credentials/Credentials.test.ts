@@ -510,7 +510,7 @@ describe("rotate", () => {
       for (const behaviour of ["refuse", "budget"] as const) {
         upstream.mints = [behaviour]
         expect(yield* Effect.flip(credentials.rotate("job_a", credential?.id ?? ""))).toBeInstanceOf(
-          InternalError
+          behaviour === "budget" ? BudgetExhausted : InternalError
         )
       }
       expect(credentials.held("job_a")).toEqual([credential])

@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import { owning } from "../../../src/layers/store/care/ours.js"
 import { naming } from "../../../src/layers/store/naming.js"
 import * as StoreSql from "../../../src/layers/store/StoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
@@ -887,6 +888,50 @@ describe("StoreSqlite", () => {
           assert.deepStrictEqual(bounds, { first: 1, last: 42 })
         )
       )
+    })
+  )
+
+  it.scoped("what is deleted leaves the log as well, as soon as no reader is in the way", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const size = Effect.sync(() => fs.statSync(`${filename}-wal`).size)
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* store.commit({ ops: everything, owners: [] })
+          const reader = yield* Scope.make()
+          const sql = yield* Scope.extend(
+            SqliteClient.make({ filename, readonly: true, disableWAL: true }),
+            reader
+          )
+          yield* sql.unsafe("BEGIN")
+          yield* sql.unsafe("SELECT count(*) FROM jobs")
+          const vacuum = yield* Effect.fork(store.vacuum)
+          yield* pass("10 seconds")
+          assert.isAbove(yield* size, 0)
+          yield* Scope.close(reader, Exit.void)
+          assert.isFalse(yield* passUntil(vacuum))
+          assert.strictEqual(yield* size, 0)
+        })
+      )
+    })
+  )
+
+  it.scoped("a file that is written anew waits for its readers", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) => store.commit({ ops: everything, owners: [] }))
+      const reader = yield* Scope.make()
+      const sql = yield* Scope.extend(
+        SqliteClient.make({ filename, readonly: true, disableWAL: true }),
+        reader
+      )
+      yield* sql.unsafe("BEGIN")
+      yield* sql.unsafe("SELECT count(*) FROM jobs")
+      const owned = yield* Effect.fork(owning({ filename, compact: true }, () => Effect.void))
+      yield* pass("10 seconds")
+      assert.isNull(owned.unsafePoll())
+      yield* Scope.close(reader, Exit.void)
+      yield* passUntil(owned)
     })
   )
 

@@ -6,6 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as TestClock from "effect/TestClock"
 import * as Detached from "../../../src/programs/cli/detached.js"
 
 const tempFolder = Effect.acquireRelease(
@@ -36,6 +37,11 @@ describe("what is left for arcp cancel", () => {
         assert.strictEqual(fs.readFileSync(victim, "utf8"), "as it was")
         assert.deepStrictEqual(fs.readdirSync(folder).sort(), ["job_a.json", "job_b.json"])
         assert.isFalse(fs.lstatSync(path.join(folder, "job_b.json")).isSymbolicLink())
+        // Nobody has come back for it in a month.
+        fs.utimesSync(file, 0, 0)
+        yield* TestClock.setTime(Date.now())
+        yield* Detached.save("job_b", state)
+        assert.deepStrictEqual(fs.readdirSync(folder), ["job_b.json"])
       }).pipe(
         Effect.provide(
           Layer.merge(

@@ -30,7 +30,8 @@ import {
 } from "../../../services/store/Store.js"
 import { storedCall } from "../../store/intact.js"
 import * as Faults from "../Faults.js"
-import { HookQueue, type OwedCall, type StoredCall } from "./HookQueue.js"
+import type { StoredCall } from "../../../services/jobs/StoredCall.js"
+import { HookQueue, type OwedCall } from "./HookQueue.js"
 
 /** What calls hooks. */
 export interface HookCalls {

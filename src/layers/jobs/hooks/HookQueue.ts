@@ -2,14 +2,8 @@
  * The calls of hooks that are owed, in memory: those of the store, and whatever is committed from then on. It decides which
  * one is next: of each job the oldest, when its pause is over.
  */
-import type { EndedCall, ParkedCall, WaitingCall } from "../../../services/jobs/Hooks.js"
+import type { StoredCall } from "../../../services/jobs/StoredCall.js"
 import type { HookEvent } from "../../../services/store/Store.js"
-
-/** What is not stored of a call, since it is found by it, or read from it when the call is made. */
-type Found = "id" | "jobId" | "payload"
-
-/** A call as it is stored, without what the store finds it by. */
-export type StoredCall = Omit<WaitingCall, Found> | Omit<EndedCall, Found> | Omit<ParkedCall, Found>
 
 /** A call that is owed. */
 export interface OwedCall extends Omit<HookEvent, "text"> {

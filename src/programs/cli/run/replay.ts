@@ -8,7 +8,7 @@ import * as Stream from "effect/Stream"
 import { untilDamage } from "../../../layers/store/untilDamage.js"
 import { eventFrames } from "../../../protocol/Codec.js"
 import { eventIds } from "../../../protocol/Ids.js"
-import { type JobRecord, Store, type StoredEvent } from "../../../services/store/Store.js"
+import { type JobRecord, Store, type StoredEvent, type StoreError } from "../../../services/store/Store.js"
 import { columnsOf } from "../columns.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import type { ReplayFlags } from "../replay.js"
@@ -36,8 +36,8 @@ const eventsOf = (jobId: string, from: number) =>
 /** What was asked for is not there. */
 class NotStored extends Data.TaggedError("NotStored")<{ readonly id: string; readonly why: string }> {}
 
-const jobOf = (jobId: string): Effect.Effect<JobRecord, NotStored, Store> =>
-  Effect.flatMap(Store, (store) => Effect.orDie(store.job(jobId))).pipe(
+const jobOf = (jobId: string): Effect.Effect<JobRecord, NotStored | StoreError, Store> =>
+  Effect.flatMap(Store, (store) => store.job(jobId)).pipe(
     Effect.filterOrFail(
       (job): job is JobRecord => job !== undefined,
       () => new NotStored({ id: jobId, why: "it may no longer be retained" })

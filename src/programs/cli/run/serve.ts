@@ -199,13 +199,11 @@ const served = (flags: ServeFlags, host: Host, onAddress: OnAddress, leavesSoon:
             routes: routes(flags, { login, loads, readers })
           })
     // A port is served until a signal comes, stdin and stdout until the parent closes them; either ends with the log.
+    const stopped = Effect.flatMap(EventLog, (log) => Effect.tapError(log.stopped, () => leavesSoon))
     const serving =
       flags.transport === "stdio"
-        ? Runtime.serveAll
-        : Effect.zipRight(
-            Layer.build(Runtime.serve()),
-            Effect.flatMap(EventLog, (log) => Effect.tapError(log.stopped, () => leavesSoon))
-          )
+        ? Effect.zipRight(Effect.forkScoped(Effect.ignore(stopped)), Runtime.serveAll)
+        : Effect.zipRight(Layer.build(Runtime.serve()), stopped)
     yield* announce(flags, auth.token, login, onAddress).pipe(
       Effect.zipRight(unless(crashed, serving)),
       Effect.scoped,

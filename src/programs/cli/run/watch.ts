@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import { whileAsked } from "../asking.js"
 import { connect } from "../client.js"
 import type { WatchFlags } from "../commands.js"
+import * as Detached from "../detached.js"
 import { attended, whileThere } from "../lost.js"
 import { inLine } from "../text.js"
 import { show } from "../view.js"
@@ -22,4 +23,6 @@ export const run = (flags: WatchFlags, jobId: string) =>
         left: flags.noHistory ? job.subscribed.budget : undefined
       }).pipe(whileThere(client, flags))
     )
+    // Its end was seen: there is nothing left to cancel.
+    yield* Detached.forget(jobId)
   }).pipe(Effect.scoped)
