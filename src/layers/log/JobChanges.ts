@@ -43,8 +43,9 @@ const storing =
     const job = jobStateOf(log)
     const { accepted, event, freeKey, onCommit, ops = [] } = opening
     const ended = record.endedAt !== undefined
-    // Another process has the session; whoever submits hears from that, and submits it there.
-    if (view.taken && record.parentJobId === undefined) {
+    // Another process has the session; whoever submits hears from that, and submits it there. That stands when the batch is tried again
+    // and the session is back: who submits is told so by then, and the job would be stored and run by nobody.
+    if (opened.isRefused || (view.taken && record.parentJobId === undefined)) {
       opened.isRefused = true
       return undefined
     }

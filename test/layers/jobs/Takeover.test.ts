@@ -54,13 +54,8 @@ it.effect(
   () =>
     Effect.gen(function* () {
       const store = yield* Store
-      const [open, over] = [aJob("job_open"), aJob("job_over")].map((job) => ({
-        ...job,
-        node: "a",
-        epoch: 1
-      }))
-      assert.isDefined(open)
-      assert.isDefined(over)
+      const open = { ...aJob("job_open"), node: "a", epoch: 1 }
+      const over = { ...aJob("job_over"), node: "a", epoch: 1 }
       const commit = (...jobs: ReadonlyArray<JobRecord>) =>
         store.commit({ ops: jobs.map((job) => Op.PutJob({ job })), owners: [] })
       yield* commit(open, over)
