@@ -23,6 +23,9 @@ import { ofWish } from "./wishes/Want.js"
 const page = 500
 const familiesAtOnce = 32
 
+/** Looks of a node, one a second, between two at who is there while nobody else has jobs. */
+const looksBetween = 10
+
 /** The jobs of one node that have not ended. */
 const openJobs = ({ store, turn }: JobParts, node: string) =>
   Effect.gen(function* () {
@@ -184,13 +187,17 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
 /** Has one node make the calls of hooks that others have left: each time that it is another list of nodes which are there. */
 const inheriting = ({ hooks }: JobParts, { node }: ClusterService) => {
   let known = ""
-  return (nodes: ReadonlyArray<SeenNode>, alive: ReadonlySet<string>): Effect.Effect<void> =>
+  let looks = 0
+  /** Whether it is time for a look at who is there, also when there is no job to take. */
+  const isDue = () => ++looks % looksBetween === 0
+  const inherit = (nodes: ReadonlyArray<SeenNode>, alive: ReadonlySet<string>): Effect.Effect<void> =>
     Effect.suspend(() => {
       const now = JSON.stringify([...alive])
       if (now === known) return Effect.void
       known = now
       return keeperOf(nodes) === node ? hooks.inherit(alive) : Effect.void
     })
+  return { inherit, isDue }
 }
 
 /** Looks for jobs whose node is gone. */
@@ -198,12 +205,13 @@ const look = (
   parts: JobParts,
   cluster: ClusterService,
   recovery: Recovery,
-  inherit: ReturnType<typeof inheriting>
+  { inherit, isDue }: ReturnType<typeof inheriting>
 ) =>
   Effect.gen(function* () {
     // In this order: whoever has jobs was there before them.
     const names = yield* parts.store.jobNodes
     const others = names.filter((name) => name !== cluster.node)
+    if (!isDue() && others.length === 0) return
     const nodes = yield* cluster.nodes.list
     const alive = new Set(nodes.filter(({ isAlive }) => isAlive).map(({ name }) => name))
     yield* inherit(nodes, alive)

@@ -14,9 +14,6 @@ export interface NodesServices {
   readonly policy: Policy["Type"]
 }
 
-/** Jobs that are counted: each is read. */
-const mostJobs = 10_000
-
 /** How long an answer holds: however many look, the store is asked as often as for one. */
 const holds = "3 seconds"
 
@@ -24,32 +21,16 @@ const unread = toInternalError("the nodes could not be read")
 
 const alone: ListedNodes = { nodes: [], hasMore: false }
 
-/** Adds one to what is counted under a name. */
-const add = (counts: Map<string, number>, name: string | undefined): void => {
-  if (name !== undefined) counts.set(name, (counts.get(name) ?? 0) + 1)
-}
-
 const look = ({ node, nodes }: ClusterService, store: StoreService) =>
-  Effect.gen(function* () {
-    const [jobs, sessions] = [new Map<string, number>(), new Map<string, number>()]
-    const open = yield* store.jobs({
-      principals: "everyone",
-      status: ["pending", "running"],
-      limit: mostJobs + 1
-    })
-    for (const job of open.slice(0, mostJobs)) add(jobs, job.node)
-    for (const session of yield* store.sessions) if (session.attached) add(sessions, session.node)
-    const seen = yield* nodes.list
-    return {
-      nodes: seen.map((each) => ({
-        ...each,
-        isSelf: each.name === node,
-        jobs: jobs.get(each.name) ?? 0,
-        sessions: sessions.get(each.name) ?? 0
-      })),
-      hasMore: open.length > mostJobs
-    }
-  })
+  Effect.map(Effect.all([store.nodeCounts, nodes.list]), ([counts, seen]) => ({
+    nodes: seen.map((each) => ({
+      ...each,
+      isSelf: each.name === node,
+      jobs: counts.jobs.get(each.name) ?? 0,
+      sessions: counts.sessions.get(each.name) ?? 0
+    })),
+    hasMore: false
+  }))
 
 /** Makes what lists nodes. */
 export const make = ({ cluster, policy, store }: NodesServices): Effect.Effect<Sessions["Type"]["nodes"]> =>

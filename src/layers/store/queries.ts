@@ -24,6 +24,8 @@ export const sqlite = {
   journalValue: query.journalValue,
   jobPlaces: query.jobPlaces,
   sessionPlaces: query.sessionPlaces,
+  openCounts: query.openCounts,
+  attachedCounts: query.attachedCounts,
   wishes: query.wishes,
   hookEvents: query.hookEvents,
   input: query.input,

@@ -36,6 +36,9 @@ export interface IdRow {
 /** Returns the ids of rows. */
 export const ids = (rows: ReadonlyArray<IdRow>): ReadonlyArray<string> => rows.map((row) => row.id)
 
+/** The node that has a job, as JSON: it may have what text cannot. */
+export const nodeOfRow = `coalesce(record -> '$.node', '""')`
+
 /** Highest row of `events` and highest surrogate key of a job, dropped jobs included. */
 export const writerStart: Query<{ readonly row: number; readonly job: number }> = [
   `SELECT coalesce((SELECT max(id) FROM {events}), 0) AS row,
@@ -264,6 +267,31 @@ export const jobPlaces = (jobIds: ReadonlyArray<string>): Query<PlaceRow> => [
   [JSON.stringify(jobIds)]
 ]
 
+/** How many of something a node has, as a row; the name is JSON. */
+export interface CountRow {
+  readonly node: string
+  readonly count: number
+}
+
+/** Counts the jobs of each node that have not ended. */
+export const openCounts: Query<CountRow> = [
+  `SELECT ${nodeOfRow} AS node, count(*) AS count FROM {jobs} WHERE ended_at IS NULL AND NOT rejected GROUP BY 1`,
+  []
+]
+
+/** Counts the sessions of each node that are attached. */
+export const attachedCounts: Query<CountRow> = [
+  `SELECT ${nodeOfRow} AS node, count(*) AS count FROM {sessions} WHERE record ->> '$.attached' GROUP BY 1`,
+  []
+]
+
+/** Returns the counts of rows; `named` gives the name that a column holds. */
+export const toCounts = (
+  rows: ReadonlyArray<CountRow>,
+  named: (stored: string) => string
+): ReadonlyMap<string, number> =>
+  new Map(rows.map(({ count, node }) => [named(JSON.parse(node) as string), count]))
+
 /** Selects where sessions are. */
 export const sessionPlaces = (sessionIds: ReadonlyArray<string>): Query<PlaceRow> => [
   `SELECT session_id AS id, epoch, ${nodeOfRow} AS node
@@ -366,9 +394,6 @@ export const keyUsed = ({ key, principal, since }: FreeKey): Query<object> => [
   `SELECT 1 FROM {jobs} WHERE principal = ? AND idempotency_key = ? AND rejected = 0 AND created_at > ? LIMIT 1`,
   [principal, key, since]
 ]
-
-/** The node that has a job, as JSON: it may have what text cannot. */
-export const nodeOfRow = `coalesce(record -> '$.node', '""')`
 
 const places = (values: ReadonlyArray<unknown>): string => values.map(() => "?").join(", ")
 

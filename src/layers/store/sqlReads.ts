@@ -155,6 +155,13 @@ export const readsOver = <E>(
         Effect.map(select(asked.jobPlaces(jobIds)), (rows) => query.toPlaces(rows, nameOf)),
       sessionPlaces: (sessionIds) =>
         Effect.map(select(asked.sessionPlaces(sessionIds)), (rows) => query.toPlaces(rows, nameOf)),
+      nodeCounts: Effect.map(
+        Effect.all([select(asked.openCounts), select(asked.attachedCounts)]),
+        ([jobs, sessions]) => ({
+          jobs: query.toCounts(jobs, nameOf),
+          sessions: query.toCounts(sessions, nameOf)
+        })
+      ),
       wishes: (node, limit) =>
         Effect.map(select(asked.wishes(node, limit)), (rows) => query.toWishes(rows, nameOf)),
       hookEvents: (after, limit) => select(asked.hookEvents(after, limit)),

@@ -464,6 +464,11 @@ export interface StoreService {
   ) => Effect.Effect<ReadonlyMap<string, Place>, StoreError>
   /** Returns the names of the nodes that have jobs which have not ended; the empty name is that of a runtime which is alone. */
   readonly jobNodes: Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** Returns how many jobs that have not ended, and how many attached sessions, each node has; the empty name is as in {@link jobNodes}. */
+  readonly nodeCounts: Effect.Effect<
+    { readonly jobs: ReadonlyMap<string, number>; readonly sessions: ReadonlyMap<string, number> },
+    StoreError
+  >
   /**
    * Returns wishes, oldest first, at most `limit`: those that a node wants, and those without an answer of jobs that it has and
    * that have not ended; without a node all.

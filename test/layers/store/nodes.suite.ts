@@ -44,6 +44,29 @@ export const nodesSuite = (name: string, layer: Layer.Layer<Store, StoreError>):
           owners: []
         })
         assert.deepStrictEqual(yield* store.jobNodes, ["", "a", "b\0"])
+        const session = (sessionId: string, node: string | undefined, attached = true) =>
+          Op.PutSession({
+            session: { ...aSession(sessionId, { attached, principal: '"attached":true\0' }), node }
+          })
+        yield* store.commit({
+          ops: [
+            ...[session("sess_1", "a"), session("sess_2", "a"), session("sess_3", "a", false)],
+            ...[session("sess_4", "b\0"), session("sess_5", undefined)]
+          ],
+          owners: []
+        })
+        const counts = yield* store.nodeCounts
+        const sorted = (of: ReadonlyMap<string, number>) => [...of].sort(([a], [b]) => (a < b ? -1 : 1))
+        assert.deepStrictEqual(sorted(counts.jobs), [
+          ["", 1],
+          ["a", 2],
+          ["b\0", 1]
+        ])
+        assert.deepStrictEqual(sorted(counts.sessions), [
+          ["", 1],
+          ["a", 2],
+          ["b\0", 1]
+        ])
         const open = (node: string) =>
           Effect.map(
             store.jobs({ principals: "everyone", status: ["pending", "running"], node, limit: 9 }),

@@ -275,3 +275,22 @@ export const hookEvents = (
     .filter((event) => byPlace(event, after) > 0)
     .sort(byPlace)
     .slice(0, limit)
+
+/** Returns how much each node has, as `StoreService.nodeCounts` says. */
+export const nodeCounts = ({ jobs, sessions }: Tables) => {
+  const count = (nodes: ReadonlyArray<string>): ReadonlyMap<string, number> => {
+    const counts = new Map<string, number>()
+    for (const node of nodes) counts.set(node, (counts.get(node) ?? 0) + 1)
+    return counts
+  }
+  return {
+    jobs: count(
+      [...jobs.values()].flatMap(({ record }) =>
+        record === undefined || record.rejected || record.endedAt !== undefined ? [] : [nodeOf(record)]
+      )
+    ),
+    sessions: count(
+      [...sessions.values()].flatMap(({ record }) => (record?.attached === true ? [record.node ?? ""] : []))
+    )
+  }
+}

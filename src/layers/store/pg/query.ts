@@ -3,7 +3,16 @@ import { never } from "../../../services/store/dueAt.js"
 import type { DueQuery, HookEvent, JobFilter, NewsQuery, Run, Viewer } from "../../../services/store/Store.js"
 import { maxBytes as markBytes, maxEvents as markEvents } from "../marks.js"
 import type { EndedRow, Queries } from "../queries.js"
-import type { IdRow, ListedRow, ObservedRow, PlaceRow, Query, RecordRow, WishRow } from "../query.js"
+import type {
+  CountRow,
+  IdRow,
+  ListedRow,
+  ObservedRow,
+  PlaceRow,
+  Query,
+  RecordRow,
+  WishRow
+} from "../query.js"
 import type { Statement } from "../statements.js"
 import { cursor, newest, withObservers } from "./cursors.js"
 import { everything } from "./parts.js"
@@ -137,6 +146,19 @@ const sessionPlaces = (sessionIds: ReadonlyArray<string>): Query<PlaceRow> => [
   `SELECT session_id AS id, epoch::float8, to_json(node)::text AS node FROM {sessions}
    WHERE session_id = ANY($1::text[])`,
   [sessionIds]
+]
+
+const openCounts: Query<CountRow> = [
+  `SELECT to_json(node)::text AS node, count(*)::float8 FROM {jobs}
+   WHERE ended_at IS NULL AND NOT rejected GROUP BY {jobs}.node`,
+  []
+]
+
+/** By the text of the record, which has it once: in names quotes are escaped, and as JSON it may have what Postgres does not read. */
+const attachedCounts: Query<CountRow> = [
+  `SELECT to_json(node)::text AS node, count(*)::float8 FROM {sessions}
+   WHERE strpos(record, '"attached":true') > 0 GROUP BY {sessions}.node`,
+  []
 ]
 
 const wishes = (node: string | undefined, limit: number): Query<WishRow> => [
@@ -447,6 +469,8 @@ export const queries: Queries = {
   waitingCounts,
   jobPlaces,
   sessionPlaces,
+  openCounts,
+  attachedCounts,
   wishes,
   jobNodes,
   aliveAt,
