@@ -477,6 +477,34 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.close()
   })
 
+  it("says of a result whose beginning is no longer retained that it is so", async () => {
+    const limits = ["maxRetainedBytes=1048576", "maxOutboundFrameBytes=65536"]
+    const other = await start(
+      "--agents",
+      agents,
+      "--memory",
+      ...limits.flatMap((limit) => ["--limit", limit])
+    )
+    try {
+      const { console: at, token } = JSON.parse(other.line) as Said
+      const headers = {
+        authorization: `Bearer ${token}`,
+        "content-type": "application/json",
+        prefer: "wait=60"
+      }
+      const body = JSON.stringify({ agent: "long", input: { size: 400_000 } })
+      const answer = await fetch(new URL("/v1/jobs", at), { method: "POST", headers, body })
+      const { job_id } = (await answer.json()) as { readonly job_id: string }
+      const page = await browser.newPage()
+      await login(page, token, at.split("#")[0])
+      await page.goto(`${at.split("#")[0]}#/job/${job_id}`)
+      await page.getByText("the beginning of the result is no longer retained").waitFor()
+      await page.close()
+    } finally {
+      other.stop()
+    }
+  })
+
   it("says what to do about a job that failed", async () => {
     const { heard, page } = await open()
     await submit(page, "breaks", {})

@@ -152,4 +152,7 @@ const many = Agent.fromPromise("many", { version: "1.0.0" }, async ({ count }, j
   return { count }
 })
 
-export const agents = [work, helper, hostile, approve, breaks, odd, vast, many]
+/** A result that is streamed where frames are small. */
+const long = Agent.fromPromise("long", { version: "1.0.0" }, async ({ size }) => "x".repeat(size))
+
+export const agents = [work, helper, hostile, approve, breaks, odd, vast, many, long]
