@@ -22,7 +22,7 @@ import * as Handlers from "./handlers.js"
 import { page } from "./page.js"
 import * as Pool from "./pool.js"
 import { answerOf, Refused } from "./problems.js"
-import { RequestPlaces } from "./requestPlaces.js"
+import { RequestPlaces, StreamPlaces } from "./requestPlaces.js"
 
 /** Bounds of a gateway. */
 export interface Bounds {
@@ -163,8 +163,7 @@ export const make = (
       sessions,
       maxBodyBytes: Math.max(envelopeBytes, options.maxFrameBytes - envelopeBytes),
       heartbeat: bounds.heartbeat,
-      maxStreams: bounds.maxStreams,
-      streams: new Map(),
+      streams: new StreamPlaces(bounds.maxStreams),
       share: yield* TurnShare,
       now: () => clock.unsafeCurrentTimeMillis()
     })

@@ -1,5 +1,7 @@
 /** How many requests there are at once: in all, and of one principal, so that nobody takes the places of all. */
 import type { ServerResponse } from "node:http"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import { InternalError } from "../../protocol/Errors.js"
 
 const tooMany = (max: number, whose = "") =>
@@ -42,3 +44,35 @@ export class RequestPlaces {
     return undefined
   }
 }
+
+/** The places of streams, of events and results, and of waits for the end of a job. */
+export class StreamPlaces {
+  private readonly openOf = new Map<string, number>()
+
+  /** `most`: of one principal. */
+  constructor(private readonly most: number) {}
+
+  /** Takes a place of a principal for the scope. */
+  take(principal: string): Effect.Effect<void, InternalError, Scope.Scope> {
+    return Effect.acquireRelease(
+      Effect.suspend(() => {
+        const open = this.openOf.get(principal) ?? 0
+        if (open >= this.most) return tooManyStreams(this.most)
+        this.openOf.set(principal, open + 1)
+        return Effect.void
+      }),
+      () =>
+        Effect.sync(() => {
+          const open = (this.openOf.get(principal) ?? 1) - 1
+          if (open === 0) this.openOf.delete(principal)
+          else this.openOf.set(principal, open)
+        })
+    )
+  }
+}
+
+const tooManyStreams = (most: number) =>
+  new InternalError({
+    message: `limit reached: at most ${most} streams and waits of one principal; end some`,
+    details: { limit: "http_streams" }
+  })

@@ -1,5 +1,5 @@
 /** The HTTP routes of a listener: who may ask, which mount answers, and how its answers reach pages of other origins. */
-import type { IncomingMessage, ServerResponse } from "node:http"
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -12,6 +12,7 @@ import { within } from "../../services/runtime/within.js"
 import { HttpRoutes, type RouteApp, Visitor, type VisitorShape } from "../../services/transport/HttpRoutes.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import { addressGroup, clientAddress, type TrustedProxies } from "./clientAddress.js"
+import type { RequestLine } from "./requestLine.js"
 import { trimmed } from "./requestPath.js"
 import { isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
 import { evidenceOf } from "./upgradeEvidence.js"
@@ -129,7 +130,10 @@ const handlerOf = (
 export class Mounts {
   private readonly byPath = new Map<string, Answer>()
 
-  constructor(private readonly visitorOf: (request: IncomingMessage) => VisitorShape) {}
+  constructor(
+    private readonly visitorOf: (request: IncomingMessage) => VisitorShape,
+    private readonly line: RequestLine
+  ) {}
 
   readonly service: HttpRoutes["Type"] = {
     mount: (path, load) => {
@@ -139,12 +143,18 @@ export class Mounts {
         const fork = Runtime.runFork(
           yield* Effect.runtime<Effect.Effect.Context<typeof load> | Scope.Scope>()
         )
+        let loaded: Answer | undefined
         const handler = yield* Effect.cached(
           Effect.flatMap(load, (app) => handlerOf(app, this.visitorOf)).pipe(
+            Effect.tap((made) => {
+              loaded = made
+            }),
             Effect.tapErrorCause((cause) => Effect.logError(`the routes at ${at} cannot be served`, cause))
           )
         )
-        const answer: Answer = (request, response) => {
+        const begin: Answer = (request, response) => {
+          if (request.socket.destroyed) return
+          if (loaded !== undefined) return loaded(request, response)
           fork(
             Effect.match(handler, {
               onFailure: () => refused(response, 500, "this part of the server does not work"),
@@ -152,6 +162,11 @@ export class Mounts {
             }),
             { scope }
           )
+        }
+        const answer: Answer = (request, response) => {
+          const { client } = this.visitorOf(request)
+          if (!this.line.add(client ?? "", request, () => begin(request, response)))
+            refused(response, 503, "too many requests wait; try again later", { "retry-after": "1" })
         }
         yield* Effect.acquireRelease(
           this.byPath.has(at)
@@ -173,8 +188,13 @@ export class Mounts {
   }
 }
 
-const refused = (response: ServerResponse, status: number, message: string): void => {
-  response.writeHead(status, { "content-type": "text/plain; charset=utf-8", connection: "close" })
+const refused = (
+  response: ServerResponse,
+  status: number,
+  message: string,
+  headers: OutgoingHttpHeaders = {}
+): void => {
+  response.writeHead(status, { "content-type": "text/plain; charset=utf-8", connection: "close", ...headers })
   response.end(`${message}\n`)
 }
 

@@ -11,7 +11,7 @@ import type * as Stream from "effect/Stream"
 import { type WebSocket, WebSocketServer } from "ws"
 import * as Argument from "../../protocol/Argument.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
-import { TurnShare } from "../../services/runtime/TurnShare.js"
+import { connected, TurnShare } from "../../services/runtime/TurnShare.js"
 import { type Connection, closeCode, type Evidence } from "../../services/transport/Transport.js"
 import { addressGroup, clientAddress, plainAddress, trustedProxies } from "./clientAddress.js"
 import * as Door from "./Door.js"
@@ -52,6 +52,7 @@ export const protect = <S extends Server>(server: S): S => {
   // A connection may come here again, with a request that is read again.
   const guard = (socket: Socket) => socket.off("error", noop).on("error", noop)
   server.on("connection", guard)
+  server.on("connection", connected)
   server.on("secureConnection", guard)
   return server
 }

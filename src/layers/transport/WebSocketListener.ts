@@ -17,6 +17,7 @@ import { TransportError, TransportServer } from "../../services/transport/Transp
 import { trustedProxies } from "./clientAddress.js"
 import * as HttpRoutes from "./HttpRoutes.js"
 import * as OtherUpgrade from "./otherUpgrade.js"
+import * as RequestLine from "./requestLine.js"
 import { pathOf, trimmed } from "./requestPath.js"
 import { pathRule, policyRules, type UpgradePolicy } from "./UpgradePolicy.js"
 import * as Acceptor from "./WebSocketAcceptor.js"
@@ -194,7 +195,10 @@ export function layer<E, R>(
         tls === undefined ? Http.createServer(httpOptions) : yield* makeTls(tls)
       )
       const proxies = trustedProxies(options.trustedProxies ?? [])
-      const mounts = new HttpRoutes.Mounts((request) => HttpRoutes.visitorOf(request, options, proxies))
+      const mounts = new HttpRoutes.Mounts(
+        (request) => HttpRoutes.visitorOf(request, options, proxies),
+        yield* RequestLine.make
+      )
       const unmount = options.routes === undefined ? Effect.void : yield* mounted(mounts, options.routes)
       // Finalizers run backwards: no new connections, then the open ones are closed, then every socket.
       const address = yield* listen(server, host, port)

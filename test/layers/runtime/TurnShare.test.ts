@@ -9,7 +9,12 @@ import * as TurnShare from "../../../src/services/runtime/TurnShare.js"
 const scripted = () => {
   let callbacks: Array<() => void> = []
   let at = 0
+  let connections = 0
   return {
+    /** A connection was accepted. */
+    accept: () => {
+      connections++
+    },
     share: TurnShare.make(
       Turn.make((callback) => {
         callbacks.push(callback)
@@ -17,7 +22,8 @@ const scripted = () => {
           callbacks = callbacks.filter((other) => other !== callback)
         }
       }),
-      () => at
+      () => at,
+      () => connections
     ),
     work: (ms: number) =>
       Effect.sync(() => {
@@ -65,6 +71,29 @@ describe("a share of a turn", () => {
       yield* share
       yield* work(1)
       yield* share
+    })
+  )
+
+  it.effect("rests for three times as long as it took, while each turn accepts a connection", () =>
+    Effect.gen(function* () {
+      const { accept, run, share, work } = scripted()
+      let done = 0
+      const worker = yield* Effect.fork(
+        Effect.forever(share.pipe(Effect.zipRight(work(5)), Effect.zipRight(Effect.sync(() => done++))))
+      )
+      yield* Turn.eventLoop.next
+      /** A turn that accepts a connection, and takes a millisecond for it. */
+      const accepting = Effect.zipRight(Effect.zipRight(Effect.sync(accept), work(1)), run)
+      const before = done
+      yield* Effect.repeatN(accepting, 79)
+      assert.isAtMost(done - before, 6)
+      assert.isAtLeast(done - before, 3)
+      // Nobody comes any more: each turn is shared again.
+      yield* run
+      const after = done
+      yield* Effect.repeatN(run, 9)
+      assert.strictEqual(done - after, 10)
+      yield* Fiber.interrupt(worker)
     })
   )
 

@@ -1,4 +1,5 @@
 import { request as httpRequest, type IncomingMessage } from "node:http"
+import { connect } from "node:net"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect, it } from "@effect/vitest"
@@ -208,6 +209,33 @@ describe("who may ask", () => {
       const other = yield* asked(url, { ...preflight, origin: "https://evil.example.com" }, "OPTIONS")
       expect(other.status).toBe(403)
       expect(other.headers["access-control-allow-origin"]).toBeUndefined()
+    })
+  )
+
+  it.scoped("many requests of one peer do not all come before that of another", () =>
+    Effect.gen(function* () {
+      const flood = 400
+      const first = yield* Deferred.make<void>()
+      let begun = 0
+      const busy = Effect.gen(function* () {
+        const { headers } = yield* HttpServerRequest.HttpServerRequest
+        if (headers["authorization"] === "Bearer mine") return HttpServerResponse.text(`${begun}`)
+        for (const until = performance.now() + 1; performance.now() < until; );
+        begun++
+        yield* Deferred.succeed(first, undefined)
+        return HttpServerResponse.empty()
+      })
+      const url = yield* serving(HttpRoutes.layer("/v1", Effect.succeed(busy)))
+      const socket = yield* Effect.acquireRelease(
+        Effect.sync(() => connect(Number(url.port), url.hostname)),
+        (open) => Effect.sync(() => open.destroy())
+      )
+      const request = `GET /v1 HTTP/1.1\r\nHost: ${url.host}\r\nAuthorization: Bearer flood\r\n\r\n`
+      socket.resume().write(request.repeat(flood))
+      yield* Deferred.await(first)
+      const { body } = yield* ask(new URL("/v1", url), { headers: { authorization: "Bearer mine" } })
+      // All of them, where each is begun when it is read.
+      expect(Number(body)).toBeLessThan(flood)
     })
   )
 

@@ -1,0 +1,77 @@
+/** A submit: what the frame of it is made of, and the answer, with how the job has ended where that is waited for. */
+import * as Effect from "effect/Effect"
+import { InvalidRequest } from "../../protocol/Errors.js"
+import { isRecord } from "../../protocol/Json.js"
+import * as Trace from "../../protocol/Trace.js"
+import * as Vendor from "../../protocol/Vendor.js"
+import { body, preferences, unquoted } from "./asked.js"
+import {
+  followed,
+  type Handler,
+  type HandlerServices,
+  headers,
+  jsonOnly,
+  respond,
+  shown,
+  untilOf
+} from "./handling.js"
+import * as Results from "./results.js"
+
+/** The trace that a request belongs to, as a submit says it. */
+const tracing = (traceparent: string | undefined) => {
+  const trace = /^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$/.exec(traceparent ?? "")?.[1]
+  return trace === undefined || /^0+$/.test(trace)
+    ? {}
+    : { traceId: trace, extensions: { [Trace.extension]: { traceparent } } }
+}
+
+/** Reads what is submitted: the payload of the frame, and what is beside it. */
+const submitted = (services: HandlerServices) =>
+  Effect.gen(function* () {
+    const asked = yield* headers
+    const { extensions, ...payload } = (yield* body(services.maxBodyBytes)) ?? {}
+    if (extensions !== undefined && !isRecord(extensions))
+      return yield* new InvalidRequest({ message: "extensions: expected an object" })
+    const key = asked["idempotency-key"]
+    const trace = tracing(asked["traceparent"])
+    // Without one, what is submitted is what `null` is.
+    const input = extensions?.[Vendor.fork] === undefined ? { input: payload["input"] ?? null } : {}
+    return {
+      payload: { ...payload, ...input, ...(key === undefined ? {} : { idempotency_key: unquoted(key) }) },
+      options: { ...trace, extensions: { ...extensions, ...trace.extensions } }
+    }
+  })
+
+/** What of an accept a listing does not have. */
+const told = ({ budget, credentials }: Readonly<Record<string, unknown>>) => ({
+  ...(budget === undefined ? {} : { budget }),
+  ...(credentials === undefined ? {} : { credentials })
+})
+
+/** Submits a job. */
+export const submit =
+  (services: HandlerServices): Handler =>
+  (call) =>
+    Effect.gen(function* () {
+      yield* jsonOnly
+      const { wait } = preferences((yield* headers)["prefer"])
+      const { options, payload } = yield* submitted(services)
+      const waits = wait !== undefined && wait > 0
+      if (waits) yield* services.streams.take(call.identity.principal)
+      const line = yield* call.line
+      const before = services.now()
+      const answer = yield* line.ask("job.submit", payload, options)
+      const id = String(answer["job_id"])
+      const location = { location: `/v1/jobs/${id}` }
+      const applied = wait === undefined ? {} : { "preference-applied": `wait=${wait}` }
+      if (waits) {
+        const job = yield* followed(services, { ...call, params: { id } })
+        const end = yield* Results.ended(job, { seconds: wait, until: untilOf(call), now: services.now })
+        if (end !== undefined)
+          return respond({ job_id: id, ...JSON.parse(end.payload) }, 200, { ...location, ...applied })
+      }
+      const entry = yield* services.jobs.entry(call.identity, id)
+      // One that was there before has the key of this one.
+      const status = Date.parse(entry.created_at) < before ? 200 : wait === undefined ? 201 : 202
+      return respond({ ...shown(entry), ...told(answer) }, status, { ...location, ...applied })
+    })
