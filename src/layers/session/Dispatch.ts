@@ -163,7 +163,8 @@ const rejected = (
     frame.sessionId === session.sessionId
   ) {
     const request = { id: frame.id }
-    return proceedAfter(submits(decided(jobs, session, request, jobs.refuse(session, request, error)), bytes))
+    const refusal = decided(jobs, session, request, jobs.refuse(session, request, error))
+    return Effect.as(submits(refusal, bytes), malformed)
   }
   if (frame.sessionId === session.sessionId) refuse(services, session, error, frame)
   else answer(session, error, frame.id, frame.jobId)

@@ -12,6 +12,7 @@ import * as Agent from "../../../src/services/agents/Agent.js"
 import { Auth } from "../../../src/services/auth/Auth.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { Sessions } from "../../../src/services/session/Sessions.js"
 import { boot, Disk } from "../../support/Rig.js"
 import { connect, hello, open } from "../../support/Wire.js"
 
@@ -276,6 +277,55 @@ describe("malformed frames", () => {
           assert.strictEqual((yield* session.closed).code, 1008)
           // It stays resumable.
           yield* alive(yield* open(from(session)))
+        })
+      )
+    })
+  )
+})
+
+describe("malformed submits", () => {
+  it.scoped("count as any malformed frame; each is refused before the connection is closed", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, {
+        disk,
+        options: { maxMalformedFrames: 3, malformedWindow: "10 seconds" }
+      })
+      yield* run(
+        Effect.gen(function* () {
+          const session = yield* open()
+          for (let i = 0; i < 4; i++) yield* session.request("job.submit", { agent: 5 })
+          for (let i = 0; i < 4; i++)
+            assert.strictEqual((yield* session.expect("job.error")).payload.code, "INVALID_REQUEST")
+          assert.strictEqual((yield* session.closed).code, 1008)
+          // One that is refused for what it asks for is none.
+          const again = yield* open(from(session))
+          for (let i = 0; i < 5; i++) yield* again.request("job.submit", { agent: "nobody", input: i })
+          yield* alive(again)
+        })
+      )
+    })
+  )
+})
+
+describe("a session that is being deleted", () => {
+  it.scoped("cannot be resumed while its transport ends", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, { disk })
+      yield* run(
+        Effect.gen(function* () {
+          const sessions = yield* Sessions
+          const session = yield* open()
+          // Its transport is not over before this is decided.
+          disk.mode = "hangs"
+          yield* session.request("job.submit", { agent: "echo", input: 1 })
+          while (disk.hanging === 0) yield* eventLoop.next
+          assert.strictEqual(yield* sessions.forget("alice"), 1)
+          const resumed = yield* Effect.fork(refusal(from(session)))
+          yield* Effect.repeatN(eventLoop.next, 30)
+          yield* disk.release()
+          assert.strictEqual(yield* Fiber.join(resumed), "RESUME_WINDOW_EXPIRED")
         })
       )
     })
