@@ -1,5 +1,6 @@
 /** What of a session is stored, and when: so that the next process knows as much as this one (protocol 4.3). */
 import { assert, describe, it } from "@effect/vitest"
+import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -7,6 +8,8 @@ import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
 import * as AuthLayer from "../../../src/layers/auth/Auth.js"
 import * as PolicyLayer from "../../../src/layers/auth/Policy.js"
+import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
+import { encode } from "../../../src/protocol/Codec.js"
 import { all } from "../../../src/protocol/Features.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Auth } from "../../../src/services/auth/Auth.js"
@@ -14,7 +17,7 @@ import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { Sessions } from "../../../src/services/session/Sessions.js"
 import { boot, Disk } from "../../support/Rig.js"
-import { connect, hello, open } from "../../support/Wire.js"
+import { connect, type Frame, hello, open } from "../../support/Wire.js"
 
 const echo = Agent.handle(Agent.make("echo", { version: "1.0.0" }), (input) => Effect.succeed(input))
 const flood = Agent.handle(Agent.make("flood", { version: "1.0.0" }), () =>
@@ -316,16 +319,15 @@ describe("a session that is being deleted", () => {
       yield* run(
         Effect.gen(function* () {
           const sessions = yield* Sessions
-          const session = yield* open()
-          // Its transport is not over before this is decided.
-          disk.mode = "hangs"
-          yield* session.request("job.submit", { agent: "echo", input: 1 })
-          while (disk.hanging === 0) yield* eventLoop.next
+          const [client, server] = yield* TransportMemory.make
+          // Its end takes its time.
+          yield* Effect.forkScoped(sessions.serve({ ...server, close: () => Effect.void }))
+          yield* client.send([encode({ id: "m1", type: "session.hello", payload: hello() })])
+          const [welcome] = Chunk.toReadonlyArray(yield* client.take)
+          const { payload, session_id } = JSON.parse(String(welcome)) as Frame
           assert.strictEqual(yield* sessions.forget("alice"), 1)
-          const resumed = yield* Effect.fork(refusal(from(session)))
-          yield* Effect.repeatN(eventLoop.next, 30)
-          yield* disk.release()
-          assert.strictEqual(yield* Fiber.join(resumed), "RESUME_WINDOW_EXPIRED")
+          const resume = { session_id, resume_token: payload.resume_token, last_event_seq: 0 }
+          assert.strictEqual(yield* refusal({ resume }), "RESUME_WINDOW_EXPIRED")
         })
       )
     })
