@@ -204,6 +204,18 @@ describe("what is mounted", () => {
     })
   )
 
+  it.scoped("the system asks whether a peer of which nothing comes is still there", () =>
+    Effect.gen(function* () {
+      const alive = Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
+        const { socket } = NodeHttpServerRequest.toIncomingMessage(request)
+        const { keepAlive } = (socket as Socket & { readonly server: { readonly keepAlive: boolean } }).server
+        return HttpServerResponse.text(`${keepAlive}`)
+      })
+      const url = yield* serving(HttpRoutes.layer("/alive", Effect.succeed(alive)))
+      expect((yield* ask(new URL("/alive", url))).body).toBe("true")
+    })
+  )
+
   it.scoped("two at one path are a mistake", () =>
     Effect.gen(function* () {
       const twice = Layer.merge(
