@@ -87,6 +87,8 @@ class Caller {
   private seen = 0
   private acked = 0
   private ended: ArcpError | undefined
+  /** What was said last when it was about the session: why it ends, if nothing comes after it. */
+  private last: ArcpError | undefined
   private sessionId: string | undefined
   private frameBytes = 64 * 1024
 
@@ -109,6 +111,7 @@ class Caller {
   }
 
   private receive(frame: string): void {
+    this.last = undefined
     if (event.test(frame)) {
       this.seen++
       return
@@ -127,8 +130,11 @@ class Caller {
       case "job.error":
         return this.settle(details["request_id"], Effect.fail(errorOf(payload)))
       case "session.error":
-        if (this.sessionId === undefined || details["request_id"] === undefined)
-          return this.end(errorOf(payload))
+        if (this.sessionId === undefined) return this.end(errorOf(payload))
+        if (details["request_id"] === undefined) {
+          this.last = errorOf(payload)
+          return
+        }
         return this.settle(details["request_id"], Effect.fail(errorOf(payload)))
       default:
         return this.settle(payload["request_id"], Effect.succeed(payload))
@@ -145,7 +151,7 @@ class Caller {
     }),
     Effect.forever,
     Effect.catchAll(() => Effect.void),
-    Effect.ensuring(Effect.sync(() => this.end(over())))
+    Effect.ensuring(Effect.sync(() => this.end(this.last ?? over())))
   )
 
   private message(type: string, payload: Fields, options: AskOptions = {}) {

@@ -3,13 +3,14 @@
  * when nobody has asked for a while.
  */
 import * as Deferred from "effect/Deferred"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as CanonicalJson from "../../protocol/CanonicalJson.js"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Identity } from "../../services/auth/Auth.js"
+import { monotonic } from "../../services/runtime/monotonic.js"
 import type { Sessions } from "../../services/session/Sessions.js"
 import { type Guest, type Line, open } from "./line.js"
 
@@ -38,8 +39,10 @@ interface Pooled {
   readonly expiresAt: number
   opened: Line | undefined
   users: number
-  /** Counts the times that it was let go of: the newest one decides whether it is closed. */
-  released: number
+  /** When it was let go of, in milliseconds that only go forward. */
+  releasedAt: number
+  /** Whether there is a fiber that closes it when nobody has used it for long. */
+  isWatched: boolean
 }
 
 /** Gives sessions to whoever asks, for a scope each. */
@@ -84,6 +87,8 @@ class Pooling {
       readonly scope: Scope.Scope
       /** Epoch ms. */
       readonly now: () => number
+      /** Milliseconds that only go forward. */
+      readonly elapsed: () => number
     }
   ) {}
 
@@ -106,23 +111,28 @@ class Pooling {
 
   release(pooled: Pooled): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const released = ++pooled.released
       if (--pooled.users > 0) return Effect.void
       if (this.byKey.get(pooled.key) !== pooled) return this.close(pooled)
+      pooled.releasedAt = this.parts.elapsed()
       this.everyone.delete(pooled)
       this.everyone.add(pooled)
       const surplus = this.unused.add(pooled)
       const closing = surplus === undefined ? Effect.void : this.close(surplus)
-      return Effect.sleep(this.parts.idle).pipe(
-        Effect.zipRight(
-          Effect.suspend(() =>
-            pooled.users === 0 && pooled.released === released ? this.close(pooled) : Effect.void
-          )
-        ),
-        Effect.interruptible,
-        Effect.forkIn(this.parts.scope),
-        Effect.zipRight(closing)
-      )
+      if (pooled.isWatched) return closing
+      pooled.isWatched = true
+      return Effect.zipRight(Effect.forkIn(this.watch(pooled), pooled.scope), closing)
+    })
+  }
+
+  /** Closes one when nobody has used it for long. It is one fiber for however many who ask one after the other. */
+  private watch(pooled: Pooled): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const left = pooled.releasedAt + Duration.toMillis(this.parts.idle) - this.parts.elapsed()
+      if (left > 0)
+        return Effect.zipRight(Effect.interruptible(Effect.sleep(Math.ceil(left))), this.watch(pooled))
+      // Whoever has it now lets go of it some time, and has it watched again.
+      pooled.isWatched = false
+      return pooled.users === 0 ? this.close(pooled) : Effect.void
     })
   }
 
@@ -164,7 +174,8 @@ class Pooling {
         expiresAt: identity.expiresAt ?? Number.POSITIVE_INFINITY,
         opened: undefined,
         users: 0,
-        released: 0
+        releasedAt: 0,
+        isWatched: false
       }
       this.byKey.set(key, pooled)
       this.everyone.add(pooled)
@@ -199,7 +210,8 @@ export const make = (
       idle,
       maxSessions,
       scope: yield* Effect.scope,
-      now: () => clock.unsafeCurrentTimeMillis()
+      now: () => clock.unsafeCurrentTimeMillis(),
+      elapsed: monotonic(clock)
     })
     yield* Effect.addFinalizer(() =>
       Effect.forEach([...pooling.everyone], (pooled) => pooling.close(pooled), { discard: true })

@@ -1,6 +1,7 @@
 /** Where a fault of the runtime's own, or of what it was given, becomes an answer (§10). */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import { StoreError, toInternalError } from "../../services/store/Store.js"
 
@@ -15,21 +16,38 @@ export const isDamage = (error: unknown): boolean =>
     : error instanceof InternalError && error.details?.["reason"] === "damaged"
 
 /**
- * Turns a defect (a policy, a registry, an input schema or a provisioner that throws) into `InternalError`, and logs it
- * whole. The client is told what was done when it happened and nothing of the cause, which may hold anything.
+ * Runs `recover` in place of a fault of what was run, which is logged whole as `said`: a defect, or an interruption that
+ * was not meant for this fiber. Code that joins a fiber which somebody else has interrupted gives one, and it would end
+ * whoever runs this without a word. Failures, and interruptions of this fiber, pass.
+ */
+export const onFault = <A, E, R, B, F, S>(
+  effect: Effect.Effect<A, E, R>,
+  said: string,
+  recover: Effect.Effect<B, F, S>
+): Effect.Effect<A | B, E | F, R | S> =>
+  Effect.catchAllCause(effect, (cause) =>
+    Effect.flatMap(
+      FiberRef.get(FiberRef.interruptedCause),
+      (own): Effect.Effect<B, E | F, S> =>
+        Cause.isDie(cause) || (Cause.isInterruptedOnly(cause) && Cause.isEmpty(own))
+          ? Effect.zipRight(Effect.logError(said, cause), recover)
+          : Effect.failCause(cause)
+    )
+  )
+
+/**
+ * Turns a fault (of a policy, a registry, an input schema or a provisioner) into `InternalError`, and logs it whole. The
+ * client is told what was done when it happened and nothing of the cause, which may hold anything.
  */
 export const contained =
   (doing: string) =>
   <A, E extends ArcpError, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | InternalError, R> =>
-    Effect.catchAllCause(
+    onFault(
       effect,
-      (cause): Effect.Effect<never, E | InternalError> =>
-        Cause.defects(cause).length === 0
-          ? Effect.failCause(cause)
-          : Effect.zipRight(
-              Effect.logError(`a fault while ${doing}`, cause),
-              new InternalError({ message: `the runtime met a fault of its own while ${doing}` })
-            )
+      `a fault while ${doing}`,
+      Effect.suspend(
+        () => new InternalError({ message: `the runtime met a fault of its own while ${doing}` })
+      )
     )
 
 /** Makes the error of a limit that is reached, by its name. */

@@ -12,7 +12,7 @@ import type { Jobs, SubmitHead } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
 import { envelopeBytes } from "../jobs/fitting.js"
-import { onDefect, sound } from "./boundary.js"
+import { onFault, sound } from "./boundary.js"
 import type { Session } from "./Session.js"
 
 /** What a frame does to the connection. */
@@ -97,7 +97,7 @@ const decided = (
 ) =>
   // Around what mostly succeeds there is as little as can be.
   Effect.catchAllCause(submit, (cause) =>
-    onDefect(Effect.failCause(cause), "job.submit", (error) =>
+    onFault(Effect.failCause(cause), "job.submit", (error) =>
       sound(jobs.refuse(session, request, error), "the refusal of a submit")
     ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
   )
@@ -163,7 +163,8 @@ const rejected = (
     frame.sessionId === session.sessionId
   ) {
     const request = { id: frame.id }
-    return proceedAfter(submits(decided(jobs, session, request, jobs.refuse(session, request, error)), bytes))
+    const refusal = decided(jobs, session, request, jobs.refuse(session, request, error))
+    return Effect.as(submits(refusal, bytes), malformed)
   }
   if (frame.sessionId === session.sessionId) refuse(services, session, error, frame)
   else answer(session, error, frame.id, frame.jobId)
@@ -318,7 +319,7 @@ const dispatch = (
 
 /** Answers a defect while a frame was handled, and goes on. */
 const failed = (session: Session, defect: unknown) =>
-  onDefect(Effect.die(defect), "a frame", (error) =>
+  onFault(Effect.die(defect), "a frame", (error) =>
     Effect.sync(() => {
       answer(session, error)
       return ok

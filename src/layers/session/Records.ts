@@ -46,12 +46,21 @@ export const make = (services: {
     return Op.PutSession({ session: entry.record })
   }
 
+  /** Stores one record of several, unless a resume has claimed the session meanwhile, which stores a newer one. */
+  const putLater = (entry: SessionEntry): Effect.Effect<void, InternalError> =>
+    Effect.suspend(() => {
+      if (!table.holds(entry)) return Effect.void
+      if (entry.state._tag !== "Opening") return put([entry])
+      table.touch(entry)
+      return Effect.void
+    })
+
   /** Stores that the process is alive, and these records; without those of sessions that another process has taken. */
   const put = (entries: ReadonlyArray<SessionEntry>): Effect.Effect<void, InternalError> => {
     const [entry] = entries
     return Effect.catchIf(log.commit([Op.Alive({ at: now() }), ...entries.map(current)]), isTaken, () =>
       entries.length > 1 || entry === undefined
-        ? Effect.forEach(entries, (one) => put([one]), { discard: true })
+        ? Effect.forEach(entries, putLater, { discard: true })
         : Effect.sync(() => services.letGo(entry))
     )
   }

@@ -231,6 +231,7 @@ const admit = ({ elapsed, secrets, table }: ResumeServices, identity: Identity, 
       entry.record.principal !== identity.principal ||
       !holdsToken ||
       !table.holds(entry) ||
+      entry.isLast ||
       entry.state._tag === "Opening" ||
       (entry.state._tag === "Detached" && entry.state.until <= elapsed())
     )

@@ -1,30 +1,25 @@
 /**
- * Where a defect stops: whatever throws while one request is decided (a schema, a policy, a verifier, a registry) is
- * `INTERNAL_ERROR` to that request and logged whole, and the session goes on.
+ * Where a fault stops: whatever throws while one request is decided (a schema, a policy, a verifier, a registry), or is
+ * interrupted by others, is `INTERNAL_ERROR` to that request and logged whole, and the session goes on.
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { InternalError } from "../../protocol/Errors.js"
+import * as Faults from "../jobs/Faults.js"
 
 const failed = () => new InternalError({ message: "the runtime failed at this request; its log says why" })
 
-/** Runs `recover` in place of a defect, which is logged with its whole cause. Failures and interruptions pass. */
-export const onDefect = <A, E, R, B, F, S>(
+/** Runs `recover` in place of a fault, which is logged with its whole cause. Failures, and interruptions of this fiber, pass. */
+export const onFault = <A, E, R, B, F, S>(
   effect: Effect.Effect<A, E, R>,
   what: string,
   recover: (error: InternalError) => Effect.Effect<B, F, S>
 ): Effect.Effect<A | B, E | F, R | S> =>
-  Effect.catchAllCause(
+  Faults.onFault(
     effect,
-    (cause): Effect.Effect<B, E | F, S> =>
-      Cause.isDie(cause)
-        ? Effect.zipRight(
-            Effect.logError(`${what} failed`, cause),
-            Effect.suspend(() => recover(failed()))
-          )
-        : Effect.failCause(cause)
+    `${what} failed`,
+    Effect.suspend(() => recover(failed()))
   )
 
-/** Turns a defect into `InternalError`. */
+/** Turns a fault into `InternalError`. */
 export const sound = <A, E, R>(effect: Effect.Effect<A, E, R>, what: string) =>
-  onDefect(effect, what, (error) => Effect.fail(error))
+  onFault(effect, what, (error) => Effect.fail(error))

@@ -40,7 +40,8 @@ export const make =
     Effect.suspend(() => {
       if (stopping()) return stopped
       if (failedLogins.crowded(client)) return failedTooOften
-      return sound(auth.authenticate({ peer, token }), "a login").pipe(
+      // A verifier that cannot be interrupted keeps nobody waiting.
+      return Effect.disconnect(sound(auth.authenticate({ peer, token }), "a login")).pipe(
         Effect.timeoutFail({ duration: options.helloTimeout, onTimeout: () => undecided }),
         Effect.tapError((error) => {
           if (error._tag !== "Unauthenticated") return Effect.void

@@ -1,11 +1,16 @@
 /** The HTTP routes of a listener: who may ask, which mount answers, and how its answers reach pages of other origins. */
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
+import type { Socket } from "node:net"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { needs } from "../../services/runtime/needs.js"
 import { within } from "../../services/runtime/within.js"
@@ -126,6 +131,61 @@ const handlerOf = (
     )
   })
 
+/** How long a mount that could not be loaded is not tried again: whoever asks meanwhile is told at once. */
+const untilNextLoad = Duration.seconds(1)
+
+/** Returns what loads a handler once, however many wait for it; and again for who asks a while after that has failed. */
+const loadedOnce = <R>(
+  load: Effect.Effect<Answer, unknown, R | Scope.Scope>,
+  scope: Scope.Scope
+): Effect.Effect<Answer, unknown, Exclude<R, Scope.Scope>> => {
+  let loading: Deferred.Deferred<Answer, unknown> | undefined
+  const forget = Effect.zipRight(
+    Effect.sleep(untilNextLoad),
+    Effect.sync(() => {
+      loading = undefined
+    })
+  )
+  // What an attempt has acquired goes with it.
+  const attempt = Effect.flatMap(Scope.fork(scope, ExecutionStrategy.sequential), (own) =>
+    Effect.onExit(Scope.extend(load, own), (exit) =>
+      Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void
+    )
+  )
+  return Effect.suspend(() => {
+    if (loading !== undefined) return Deferred.await(loading)
+    const made = Deferred.unsafeMake<Answer, unknown>(FiberId.none)
+    loading = made
+    return Effect.onExit(attempt, (exit) =>
+      Effect.zipRight(
+        Deferred.done(made, exit),
+        Exit.isFailure(exit) ? Effect.forkIn(Effect.interruptible(forget), scope) : Effect.void
+      )
+    )
+  })
+}
+
+/** Responses that are not over, by connection. */
+const underway = new WeakMap<Socket, Set<ServerResponse>>()
+
+/**
+ * Has a response end with its connection. Of several on one connection Node tells only the first that it has ended: those
+ * that wait behind it would keep what they hold for ever.
+ */
+const endWithConnection = ({ socket }: IncomingMessage, response: ServerResponse): void => {
+  let all = underway.get(socket)
+  if (all === undefined) {
+    const responses = new Set<ServerResponse>()
+    all = responses
+    underway.set(socket, responses)
+    socket.once("close", () => {
+      for (const each of responses) if (each.socket === null && !each.closed) each.emit("close")
+    })
+  }
+  all.add(response)
+  response.once("close", () => underway.get(socket)?.delete(response))
+}
+
 /** What is mounted where, and what answers it once it was asked for. */
 export class Mounts {
   private readonly byPath = new Map<string, Answer>()
@@ -144,21 +204,30 @@ export class Mounts {
           yield* Effect.runtime<Effect.Effect.Context<typeof load> | Scope.Scope>()
         )
         let loaded: Answer | undefined
-        const handler = yield* Effect.cached(
+        const handler = loadedOnce(
           Effect.flatMap(load, (app) => handlerOf(app, this.visitorOf)).pipe(
             Effect.tap((made) => {
               loaded = made
             }),
             Effect.tapErrorCause((cause) => Effect.logError(`the routes at ${at} cannot be served`, cause))
-          )
+          ),
+          scope
         )
         const begin: Answer = (request, response) => {
-          if (request.socket.destroyed) return
+          const isGone = () => request.socket.destroyed
+          if (isGone()) return
+          endWithConnection(request, response)
           if (loaded !== undefined) return loaded(request, response)
+          // Whoever has gone while it was loaded is not handled any more: nothing would tell when that is over.
           fork(
-            Effect.match(handler, {
-              onFailure: () => refused(response, 500, "this part of the server does not work"),
-              onSuccess: (handle) => handle(request, response)
+            Effect.matchCause(handler, {
+              onFailure: () => {
+                if (!isGone())
+                  refused(response, 500, "this part of the server does not work; try again later")
+              },
+              onSuccess: (handle) => {
+                if (!isGone()) handle(request, response)
+              }
             }),
             { scope }
           )

@@ -54,8 +54,17 @@ export const usage = "this is an ARCP endpoint: connect with a WebSocket client\
 /** Returns a host as URLs have it: IPv6 addresses in brackets. */
 export const bracketed = (host: string) => (host.includes(":") ? `[${host}]` : host)
 
-/** Unfinished requests do not hold a socket longer than a hello may take. */
-const httpOptions = { headersTimeout: 10_000, requestTimeout: 10_000, connectionsCheckingInterval: 5_000 }
+/**
+ * Unfinished requests do not hold a socket longer than a hello may take. The system asks whether a peer is still there of
+ * which nothing comes: a stream of JSON lines has nothing to send while nothing happens.
+ */
+const httpOptions = {
+  headersTimeout: 10_000,
+  requestTimeout: 10_000,
+  connectionsCheckingInterval: 5_000,
+  keepAlive: true,
+  keepAliveInitialDelay: 30_000
+}
 
 /** Connections that the kernel keeps until they are accepted: when a server comes back, thousands come at once. */
 const backlog = 4096

@@ -1,6 +1,7 @@
 /** A defect at the session's boundary: answered, logged whole, and nothing else is hurt (style rule 13, protocol 4.1). */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
@@ -31,6 +32,11 @@ const policy = Layer.succeed(Policy, {
   mayAnswer: () => Effect.die("the policy is broken"),
   mayUseAgent: (_identity, agent) => (agent === "secret" ? broken() : Effect.succeed(true))
 })
+
+/** What code gives that joins a fiber which somebody else has interrupted. */
+const cutOff = Effect.flatMap(Effect.fork(Effect.never), (fiber) =>
+  Effect.zipRight(Fiber.interrupt(fiber), Fiber.join(fiber))
+)
 
 /** Runs with what is logged at error level kept. */
 const logged = () => {
@@ -110,6 +116,73 @@ describe("a defect while a request is decided", () => {
         })
       )
       assert.isTrue(causes.some((cause) => cause.includes("the key set is upside down")))
+    }).pipe(Effect.provide(layer))
+  })
+})
+
+describe("an interruption that was not meant for whoever decides", () => {
+  it.scoped(
+    "is the refusal of a submit or a cancel; what is asked after it is decided, to the end of its connection",
+    () => {
+      const { causes, layer } = logged()
+      const cutting = Layer.succeed(Policy, {
+        listable: () => Effect.succeed(["alice"]),
+        maySubscribe: () => Effect.succeed(true),
+        mayCancel: () => cutOff,
+        mayAnswer: () => cutOff,
+        mayUseAgent: (_identity, agent) => (agent === "echo" || atHello ? Effect.succeed(true) : cutOff)
+      })
+      let atHello = true
+      return Effect.gen(function* () {
+        const disk = yield* Disk.make
+        const { run } = yield* boot(agents, { disk, policy: cutting })
+        yield* run(
+          Effect.gen(function* () {
+            const session = yield* open()
+            const other = yield* open()
+            atHello = false
+            const submitted = yield* session.request("job.submit", {
+              agent: "throwing",
+              input: "http://a.example"
+            })
+            const refused = yield* session.expect("job.error")
+            assert.strictEqual(refused.payload.code, "INTERNAL_ERROR")
+            assert.strictEqual(refused.payload.details.request_id, submitted)
+            yield* session.request("job.submit", { agent: "echo", input: 2 })
+            const { job_id } = yield* session.expect("job.accepted")
+            assert.strictEqual((yield* session.expect("job.result")).payload.result, 2)
+            const id = yield* other.request("job.cancel", { job_id })
+            const error = yield* other.expect("session.error")
+            assert.strictEqual(error.payload.code, "INTERNAL_ERROR")
+            assert.strictEqual(error.payload.details.request_id, id)
+            for (const one of [session, other]) {
+              yield* one.request("session.close", {})
+              assert.strictEqual((yield* one.closed).code, 1000)
+            }
+          })
+        )
+        assert.isAtLeast(causes.length, 2)
+      }).pipe(Effect.provide(layer))
+    }
+  )
+
+  it.scoped("at hello it is INTERNAL_ERROR, retryable", () => {
+    const { causes, layer } = logged()
+    const auth = Layer.succeed(Auth, { authenticate: () => cutOff })
+    return Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, { disk, auth })
+      yield* run(
+        Effect.gen(function* () {
+          const wire = yield* connect
+          yield* wire.send("session.hello", hello())
+          const { payload } = yield* wire.expect("session.error")
+          assert.strictEqual(payload.code, "INTERNAL_ERROR")
+          assert.isTrue(payload.retryable)
+          assert.strictEqual((yield* wire.closed).code, 1013)
+        })
+      )
+      assert.strictEqual(causes.length, 1)
     }).pipe(Effect.provide(layer))
   })
 })

@@ -1,8 +1,10 @@
 /** Failed logins are slowed down, each peer's by themselves (protocol 4.1): over sockets, under a clock of the test's. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
@@ -11,9 +13,11 @@ import * as Registry from "../../../src/layers/agents/Registry.js"
 import * as Auth from "../../../src/layers/auth/Auth.js"
 import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import { FailedLogins } from "../../../src/layers/session/FailedLogins.js"
+import * as Identifying from "../../../src/layers/session/identifying.js"
 import { addressGroup, trustedProxies } from "../../../src/layers/transport/clientAddress.js"
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
 import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { TransportServer } from "../../../src/services/transport/Transport.js"
 import { hello } from "../../support/Wire.js"
 
@@ -162,4 +166,39 @@ describe("addresses", () => {
     for (const wrong of ["localhost", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/8/8", "::/129", "", "10.0.0/8"])
       assert.throws(() => trustedProxies([wrong]), /neither an IP address/)
   })
+})
+
+describe("who asks without a hello", () => {
+  it.scoped("is told in time that a verifier which cannot be interrupted has not decided", () =>
+    Effect.gen(function* () {
+      const options = RuntimeOptions.make({ helloTimeout: "10 seconds" })
+      const begun = yield* Deferred.make<void>()
+      const release = yield* Deferred.make<void>()
+      const authenticate = Identifying.make({
+        auth: {
+          authenticate: () =>
+            Deferred.succeed(begun, undefined).pipe(
+              Effect.zipRight(Deferred.await(release)),
+              Effect.as({ principal: "alice" }),
+              Effect.uninterruptible
+            )
+        },
+        options,
+        failedLogins: new FailedLogins(options, () => 0),
+        stopping: () => false,
+        halted: Effect.never
+      })
+      const asking = yield* Effect.fork(
+        Effect.flip(authenticate({ kind: "http", remote: "here" }, undefined))
+      )
+      yield* Deferred.await(begun)
+      yield* TestClock.adjust("10 seconds")
+      yield* Effect.repeatN(eventLoop.next, 5)
+      const told = asking.unsafePoll()
+      yield* Deferred.succeed(release, undefined)
+      const error = yield* Fiber.join(asking)
+      assert.isNotNull(told)
+      assert.strictEqual(error._tag, "InternalError")
+    })
+  )
 })

@@ -6,7 +6,7 @@ import * as TestClock from "effect/TestClock"
 import { Outbox } from "../../../src/layers/session/Outbox.js"
 import * as Records from "../../../src/layers/session/Records.js"
 import { Accepts, type Attachment } from "../../../src/layers/session/Session.js"
-import { SessionTable, unsettled } from "../../../src/layers/session/SessionTable.js"
+import { type SessionEntry, SessionTable, unsettled } from "../../../src/layers/session/SessionTable.js"
 import * as Sweeper from "../../../src/layers/session/Sweeper.js"
 import { InternalError } from "../../../src/protocol/Errors.js"
 import type { EventLog } from "../../../src/services/log/EventLog.js"
@@ -35,12 +35,15 @@ const resumeWindow = Duration.minutes(10)
 /** A log that notes what is committed, and fails while the test says so. */
 const makeLog = () => {
   const committed: Array<Op> = []
-  const control: { fails: boolean; taken?: string } = { fails: false }
+  const control: { fails: boolean; taken?: string; onTaken?: (() => void) | undefined } = { fails: false }
   const commit: EventLog["Type"]["commit"] = (ops) =>
     Effect.suspend(() => {
       if (control.fails) return new InternalError({ message: "the disk is full" })
-      if (ops.some((op) => op._tag === "PutSession" && op.session.sessionId === control.taken))
+      if (ops.some((op) => op._tag === "PutSession" && op.session.sessionId === control.taken)) {
+        control.onTaken?.()
+        control.onTaken = undefined
         return takenAway
+      }
       // More than any of these tests asks for: whoever writes does not stop.
       if (committed.length > 10_000) return Effect.dieMessage("the same is committed for ever")
       committed.push(...ops)
@@ -136,6 +139,29 @@ describe("records of sessions", () => {
         ["sess_0", "sess_2"]
       )
       assert.deepStrictEqual([table.size, table.hasChanged], [2, false])
+    })
+  )
+
+  it.effect("one that a resume has claimed since is left to the resume, which stores a newer one", () =>
+    Effect.gen(function* () {
+      const table = new SessionTable()
+      const [, , claimed] = yield* detached(table, 3)
+      const { control, log, stored } = makeLog()
+      control.taken = "sess_0"
+      control.onTaken = () => {
+        if (claimed !== undefined && claimed.state._tag === "Detached") table.claim(claimed, claimed.state)
+      }
+      const letGo = (entry: SessionEntry) => {
+        table.supersede(entry)
+      }
+      const { write } = Records.make({ table, log, now: () => 0, resumeWindow, outlived: true, letGo })
+      yield* write
+      assert.strictEqual(claimed?.state._tag, "Opening")
+      assert.deepStrictEqual(
+        stored().map(({ sessionId }) => sessionId),
+        ["sess_1"]
+      )
+      assert.isTrue(table.hasChanged)
     })
   )
 

@@ -1,5 +1,6 @@
 /** What of a session is stored, and when: so that the next process knows as much as this one (protocol 4.3). */
 import { assert, describe, it } from "@effect/vitest"
+import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -7,13 +8,16 @@ import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
 import * as AuthLayer from "../../../src/layers/auth/Auth.js"
 import * as PolicyLayer from "../../../src/layers/auth/Policy.js"
+import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
+import { encode } from "../../../src/protocol/Codec.js"
 import { all } from "../../../src/protocol/Features.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Auth } from "../../../src/services/auth/Auth.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { Sessions } from "../../../src/services/session/Sessions.js"
 import { boot, Disk } from "../../support/Rig.js"
-import { connect, hello, open } from "../../support/Wire.js"
+import { connect, type Frame, hello, open } from "../../support/Wire.js"
 
 const echo = Agent.handle(Agent.make("echo", { version: "1.0.0" }), (input) => Effect.succeed(input))
 const flood = Agent.handle(Agent.make("flood", { version: "1.0.0" }), () =>
@@ -276,6 +280,54 @@ describe("malformed frames", () => {
           assert.strictEqual((yield* session.closed).code, 1008)
           // It stays resumable.
           yield* alive(yield* open(from(session)))
+        })
+      )
+    })
+  )
+})
+
+describe("malformed submits", () => {
+  it.scoped("count as any malformed frame; each is refused before the connection is closed", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, {
+        disk,
+        options: { maxMalformedFrames: 3, malformedWindow: "10 seconds" }
+      })
+      yield* run(
+        Effect.gen(function* () {
+          const session = yield* open()
+          for (let i = 0; i < 4; i++) yield* session.request("job.submit", { agent: 5 })
+          for (let i = 0; i < 4; i++)
+            assert.strictEqual((yield* session.expect("job.error")).payload.code, "INVALID_REQUEST")
+          assert.strictEqual((yield* session.closed).code, 1008)
+          // One that is refused for what it asks for is none.
+          const again = yield* open(from(session))
+          for (let i = 0; i < 5; i++) yield* again.request("job.submit", { agent: "nobody", input: i })
+          yield* alive(again)
+        })
+      )
+    })
+  )
+})
+
+describe("a session that is being deleted", () => {
+  it.scoped("cannot be resumed while its transport ends", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, { disk })
+      yield* run(
+        Effect.gen(function* () {
+          const sessions = yield* Sessions
+          const [client, server] = yield* TransportMemory.make
+          // Its end takes its time.
+          yield* Effect.forkScoped(sessions.serve({ ...server, close: () => Effect.void }))
+          yield* client.send([encode({ id: "m1", type: "session.hello", payload: hello() })])
+          const [welcome] = Chunk.toReadonlyArray(yield* client.take)
+          const { payload, session_id } = JSON.parse(String(welcome)) as Frame
+          assert.strictEqual(yield* sessions.forget("alice"), 1)
+          const resume = { session_id, resume_token: payload.resume_token, last_event_seq: 0 }
+          assert.strictEqual(yield* refusal({ resume }), "RESUME_WINDOW_EXPIRED")
         })
       )
     })

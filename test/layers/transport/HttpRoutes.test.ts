@@ -1,16 +1,20 @@
 import { request as httpRequest, type IncomingMessage } from "node:http"
-import { connect } from "node:net"
+import { connect, type Socket } from "node:net"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { describe, expect, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Mailbox from "effect/Mailbox"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
 import * as HttpRoutes from "../../../src/layers/transport/HttpRoutes.js"
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
 import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
@@ -53,6 +57,16 @@ const ask = (url: URL, init: { readonly method?: string; readonly headers?: Reco
     request.end()
     return Effect.sync(() => request.destroy())
   })
+
+/** A connection to a server, for what no client sends. */
+const connected = (url: URL) =>
+  Effect.acquireRelease(
+    Effect.async<Socket>((resume) => {
+      const socket = connect(Number(url.port), url.hostname, () => resume(Effect.succeed(socket)))
+    }),
+    (socket) => Effect.sync(() => socket.destroy())
+  )
+const requestTo = (path: string) => `GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n`
 
 /** Says which mount has answered, and who was told to have asked. */
 const named = (name: string) =>
@@ -121,6 +135,84 @@ describe("what is mounted", () => {
       )
       expect((yield* ask(new URL("/broken", url))).status).toBe(500)
       expect((yield* ask(new URL("/whole", url))).status).toBe(200)
+    })
+  )
+
+  it.scoped("one whose load dies is an error for whoever asks, and is tried again a while later", () =>
+    Effect.gen(function* () {
+      let loads = 0
+      const load = Effect.suspend(() =>
+        ++loads === 1 ? Effect.die(new Error("upside down")) : named("late")
+      )
+      const url = new URL("/late", yield* serving(HttpRoutes.layer("/late", load)))
+      for (const _ of [1, 2]) {
+        const { body, status } = yield* ask(url)
+        expect([status, body]).toEqual([500, expect.stringContaining("does not work")])
+      }
+      expect(loads).toBe(1)
+      yield* TestClock.adjust("1 second")
+      expect((yield* ask(url)).status).toBe(200)
+      expect(loads).toBe(2)
+    })
+  )
+
+  it.scoped("whoever has gone while it was loaded is not handled", () =>
+    Effect.gen(function* () {
+      const begun = yield* Deferred.make<void>()
+      const goOn = yield* Deferred.make<void>()
+      const handled: Array<string> = []
+      const app = Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) => {
+        handled.push(url)
+        return HttpServerResponse.empty()
+      })
+      const load = Effect.zipRight(Deferred.succeed(begun, undefined), Deferred.await(goOn)).pipe(
+        Effect.as(app)
+      )
+      const url = yield* serving(
+        Layer.merge(HttpRoutes.layer("/late", load), HttpRoutes.layer("/other", named("other")))
+      )
+      const gone = yield* connected(url)
+      gone.write(requestTo("/late/gone"))
+      yield* Deferred.await(begun)
+      const patient = yield* Effect.fork(ask(new URL("/late/patient", url)))
+      gone.resetAndDestroy()
+      // The server has read of the end of the one before it answers the next.
+      for (const _ of [1, 2, 3]) yield* ask(new URL("/other", url))
+      yield* Deferred.succeed(goOn, undefined)
+      yield* Fiber.join(patient)
+      expect(handled).toEqual(["/late/patient"])
+    })
+  )
+
+  it.scoped("requests that wait behind another on their connection end with it", () =>
+    Effect.gen(function* () {
+      const begun = yield* Mailbox.make<void>()
+      const closed = yield* Mailbox.make<string>()
+      const endless = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+        NodeHttpServerRequest.toServerResponse(request).once("close", () => closed.unsafeOffer(request.url))
+        begun.unsafeOffer(undefined)
+        return Effect.onInterrupt(Effect.never, () => Effect.sync(() => closed.unsafeOffer("interrupted")))
+      })
+      const url = yield* serving(HttpRoutes.layer("/endless", Effect.succeed(endless)))
+      const socket = yield* connected(url)
+      const paths = ["/endless/1", "/endless/2", "/endless/3"]
+      socket.write(paths.map(requestTo).join(""))
+      yield* begun.takeN(paths.length)
+      socket.resetAndDestroy()
+      const [ends] = yield* closed.takeN(2 * paths.length)
+      expect([...ends].sort()).toEqual([...paths, ...paths.map(() => "interrupted")])
+    })
+  )
+
+  it.scoped("the system asks whether a peer of which nothing comes is still there", () =>
+    Effect.gen(function* () {
+      const alive = Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
+        const { socket } = NodeHttpServerRequest.toIncomingMessage(request)
+        const { keepAlive } = (socket as Socket & { readonly server: { readonly keepAlive: boolean } }).server
+        return HttpServerResponse.text(`${keepAlive}`)
+      })
+      const url = yield* serving(HttpRoutes.layer("/alive", Effect.succeed(alive)))
+      expect((yield* ask(new URL("/alive", url))).body).toBe("true")
     })
   )
 

@@ -1,0 +1,91 @@
+/** The sessions behind HTTP requests: what one of them takes while nobody asks, and what ends it. */
+import { describe, expect, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as TestClock from "effect/TestClock"
+import { open } from "../../../src/layers/http/line.js"
+import * as Pool from "../../../src/layers/http/pool.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import type { Sessions } from "../../../src/services/session/Sessions.js"
+import type { Connection } from "../../../src/services/transport/Transport.js"
+
+const frame = (type: string, payload: unknown) =>
+  JSON.stringify({ arcp: "1.1", id: "m", type, session_id: "sess_1", payload })
+
+/** Sessions that welcome everybody, and then do this. */
+const welcoming = (then: (connection: Connection) => Effect.Effect<void>) =>
+  ({
+    serve: (connection) =>
+      connection.take.pipe(
+        Effect.zipRight(
+          connection.send([frame("session.welcome", { session_id: "sess_1", capabilities: {} })])
+        ),
+        Effect.zipRight(then(connection)),
+        Effect.ignore
+      )
+  }) as Pick<Sessions["Type"], "serve"> as Sessions["Type"]
+
+const guest = { visitor: { remote: "here", client: "here", evidence: {} }, token: undefined }
+
+describe("a session that nobody uses", () => {
+  it.scoped("is watched by one fiber, however many have used it, and goes when its time is up", () =>
+    Effect.gen(function* () {
+      const pool = yield* Pool.make(
+        welcoming(() => Effect.never),
+        { maxSessions: 10, idle: Duration.seconds(60) }
+      )
+      const use = Effect.scoped(pool.lineFor({ principal: "alice" }, guest))
+      for (let i = 0; i < 50; i++) yield* use
+      yield* eventLoop.next
+      // Those of timeouts that are over are among them.
+      expect([...(yield* TestClock.sleeps())].filter((until) => until === 60_000)).toHaveLength(1)
+      yield* TestClock.adjust("40 seconds")
+      yield* use
+      yield* TestClock.adjust("59 seconds")
+      expect(pool.size()).toBe(1)
+      yield* TestClock.adjust("1 second")
+      yield* eventLoop.next
+      expect(pool.size()).toBe(0)
+    })
+  )
+})
+
+describe("an error that is about the session", () => {
+  const error = frame("session.error", {
+    code: "UNAUTHENTICATED",
+    message: "the token has ended",
+    retryable: false
+  })
+
+  it.scoped("ends nothing while the transport is there", () =>
+    Effect.gen(function* () {
+      const sessions = welcoming((connection) =>
+        Effect.gen(function* () {
+          yield* connection.take
+          yield* connection.send([error, frame("session.jobs", { request_id: "http_2", jobs: [] })])
+          yield* Effect.never
+        }).pipe(Effect.ignore)
+      )
+      const line = yield* open(sessions, guest)
+      expect(yield* line.ask("session.list_jobs", {})).toMatchObject({ jobs: [] })
+      expect(line.isOver()).toBe(false)
+    })
+  )
+
+  it.scoped("is why it has ended when the transport closes behind it", () =>
+    Effect.gen(function* () {
+      const sessions = welcoming((connection) =>
+        Effect.gen(function* () {
+          yield* connection.take
+          yield* connection.send([error])
+          yield* connection.close(4003, "UNAUTHENTICATED")
+        }).pipe(Effect.ignore)
+      )
+      const line = yield* open(sessions, guest)
+      const asking = yield* Effect.fork(Effect.flip(line.ask("session.list_jobs", {})))
+      expect(yield* Fiber.join(asking)).toMatchObject({ _tag: "Unauthenticated" })
+      expect(line.isOver()).toBe(true)
+    })
+  )
+})
