@@ -22,6 +22,7 @@ import type { Policy } from "../../src/services/auth/Policy.js"
 import { Cluster } from "../../src/services/cluster/Cluster.js"
 import type { NodesService } from "../../src/services/cluster/Nodes.js"
 import type { WakeService } from "../../src/services/cluster/Wake.js"
+import { Hooks } from "../../src/services/jobs/Hooks.js"
 import type * as RuntimeOptions from "../../src/services/runtime/RuntimeOptions.js"
 import {
   type Batch,
@@ -43,6 +44,12 @@ export class Disk {
   commits = 0
   /** How often somebody has freed what was dropped. */
   vacuums = 0
+  /** How often each read was asked for. */
+  readonly reads = new Map<string, number>()
+  /** How long each read and each commit takes. */
+  latency: Duration.DurationInput = 0
+  private readonly taking = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    this.latency === 0 ? effect : Effect.delay(effect, this.latency)
   /** Asked before a commit that works: it may fail one, or have it wait. */
   onCommit: (batch: Batch) => Effect.Effect<void, StoreError> = () => Effect.void
   private held: Array<Deferred.Deferred<void>> = []
@@ -93,9 +100,9 @@ export class Disk {
       })
     return {
       service: {
-        ...this.base,
+        ...counted(this.base, this.reads, this.taking),
         kind: "durable",
-        commit,
+        commit: (batch) => this.taking(commit(batch)),
         vacuum: Effect.suspend(() => {
           this.vacuums++
           return this.base.vacuum
@@ -107,6 +114,26 @@ export class Disk {
     }
   }
 }
+
+/** The same store, which counts how often each read with an argument is asked for; each takes a while. */
+const counted = (
+  base: StoreService,
+  reads: Map<string, number>,
+  taking: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
+): StoreService =>
+  Object.fromEntries(
+    Object.entries(base).map(([name, read]) => [
+      name,
+      typeof read !== "function"
+        ? read
+        : (...args: ReadonlyArray<unknown>) => {
+            const found = read(...args)
+            if (!Effect.isEffect(found)) return found
+            reads.set(name, (reads.get(name) ?? 0) + 1)
+            return taking(found as Effect.Effect<unknown, unknown>)
+          }
+    ])
+  ) as unknown as StoreService
 
 /** What a node of a cluster has in common with the others. */
 export interface RigCluster {
@@ -121,6 +148,7 @@ export interface RigOptions {
   readonly auth?: Layer.Layer<Auth>
   readonly disk?: Disk
   readonly cluster?: RigCluster
+  readonly hooks?: Hooks["Type"]
 }
 
 /** Tokens are the principals' own names. */
@@ -136,7 +164,8 @@ export const rig = (
     Layer.provideMerge(
       Runtime.layer({
         options: { shutdownGrace: "0 millis", heartbeatInterval: "1 hour", ...given.options },
-        policy: given.policy
+        policy: given.policy,
+        hooks: given.hooks === undefined ? undefined : Layer.succeed(Hooks, given.hooks)
       })
     ),
     Layer.provide(Registry.layer(agents)),

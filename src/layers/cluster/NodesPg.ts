@@ -10,7 +10,7 @@ import { naming, prefixProblem } from "../store/naming.js"
 import { nameOf, pooled } from "../store/pg/connections.js"
 import { toStoreError } from "../store/pg/failures.js"
 import { slotOfNode } from "../store/pg/holding.js"
-import { migrate, transaction, versionOf } from "../store/pg/migrate.js"
+import { lockWriters, migrate, transaction, versionOf } from "../store/pg/migrate.js"
 import { schemaVersion } from "../store/pg/schema.js"
 import type { PgFailure, PgStatements } from "../store/pg/statement.js"
 import { fromStored, toStored } from "../store/pg/text.js"
@@ -45,7 +45,7 @@ const renew = `UPDATE {nodes} SET alive = clock_timestamp(), expires = ${expires
   WHERE name = $1 AND incarnation = $2 RETURNING 1`
 
 /** Whoever takes the name, or its place among the writers, comes before this or after it. */
-const alone = "SELECT pg_advisory_xact_lock(hashtextextended('{writers}', 0))"
+const alone = lockWriters
 
 const alive = "SELECT 1 FROM {nodes} WHERE name = $1 AND expires >= clock_timestamp()"
 

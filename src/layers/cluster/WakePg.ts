@@ -71,20 +71,26 @@ export const layer = ({ look, prefix = "arcp", url }: Options): Layer.Layer<Wake
       const changed = new Signal()
       /** All who are told at once take one statement, and what is told meanwhile waits for it. */
       const telling = ({ query }: PgConnection) =>
-        Effect.forever(
-          Effect.suspend(() => {
-            if (told.size === 0) return changed.wait
-            const channels = [...told]
-            told.clear()
-            return query("select pg_notify(channel, '') from unnest($1::text[]) as channel", [channels]).pipe(
-              Effect.tap(() => Effect.sync(() => Measuring.told(channels.length))),
-              Effect.onError(() =>
-                Effect.sync(() => {
-                  for (const channel of channels) told.add(channel)
-                })
+        // Nothing rests on a wake, so none waits until it is on the disk, or on that of a replica.
+        Effect.zipRight(
+          query("set synchronous_commit = off"),
+          Effect.forever(
+            Effect.suspend(() => {
+              if (told.size === 0) return changed.wait
+              const channels = [...told]
+              told.clear()
+              return query("select pg_notify(channel, '') from unnest($1::text[]) as channel", [
+                channels
+              ]).pipe(
+                Effect.tap(() => Effect.sync(() => Measuring.told(channels.length))),
+                Effect.onError(() =>
+                  Effect.sync(() => {
+                    for (const channel of channels) told.add(channel)
+                  })
+                )
               )
-            )
-          })
+            })
+          )
         )
       yield* Effect.forkScoped(keep("telling other nodes", url, telling))
       const listeners: Listeners = new Map()

@@ -8,9 +8,11 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type { Scope } from "effect/Scope"
 import type { ClusterService } from "../../services/cluster/Cluster.js"
+import type { SeenNode } from "../../services/cluster/Nodes.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { dueAt } from "../../services/store/dueAt.js"
 import { epochOf, type JobFilter, type JobRecord, Op, type StoreError } from "../../services/store/Store.js"
+import { keeperOf } from "../cluster/keeper.js"
 import * as Measuring from "../cluster/measuring.js"
 import type { JobParts } from "./JobParts.js"
 import type { Recovery } from "./Recovery.js"
@@ -123,7 +125,7 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
     // In an order of its own, so that nodes seldom try for the same.
     const families = [...(yield* Random.shuffle(familiesOf(yield* openJobs(parts, name))))]
     const cancels = yield* cancelsOf(parts, name)
-    let count = 0
+    const all = new Set<string>()
     while (families.length > 0 && !running.stopping) {
       const wanted = families.splice(0, familiesAtOnce)
       // Whoever wants something of one waits from before it is this node's until it is known what becomes of it.
@@ -135,7 +137,7 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
       const isTaken = new Set(taken.map(({ jobId }) => jobId))
       for (const { jobId } of wanted.flat()) if (!isTaken.has(jobId)) unsettled.settle(jobId)
       log.took(taken)
-      count += taken.length
+      for (const jobId of isTaken) all.add(jobId)
       if (metrics !== undefined) Measuring.taken(taken.length)
       // What cannot be gone on with here is nobody's again: as this node's own nobody would look at it before its next start.
       if (taken.length > 0)
@@ -144,7 +146,8 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
         )
       yield* turn.next
     }
-    if (count > 0 && name !== "") yield* hooks.adopt(name)
+    yield* hooks.took(all)
+    const count = all.size
     if (count > 0)
       yield* Effect.logInfo(
         name === ""
@@ -153,16 +156,32 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
       )
   })
 
+/** Has one node make the calls of hooks that others have left: each time that it is another list of nodes which are there. */
+const inheriting = ({ hooks }: JobParts, { node }: ClusterService) => {
+  let known = ""
+  return (nodes: ReadonlyArray<SeenNode>, alive: ReadonlySet<string>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const now = JSON.stringify([...alive])
+      if (now === known) return Effect.void
+      known = now
+      return keeperOf(nodes) === node ? hooks.inherit(alive) : Effect.void
+    })
+}
+
 /** Looks for jobs whose node is gone. */
-const look = (parts: JobParts, cluster: ClusterService, recovery: Recovery) =>
+const look = (
+  parts: JobParts,
+  cluster: ClusterService,
+  recovery: Recovery,
+  inherit: ReturnType<typeof inheriting>
+) =>
   Effect.gen(function* () {
     // In this order: whoever has jobs was there before them.
     const names = yield* parts.store.jobNodes
     const others = names.filter((name) => name !== cluster.node)
-    if (others.length === 0) return
-    const alive = new Set(
-      (yield* cluster.nodes.list).filter(({ isAlive }) => isAlive).map(({ name }) => name)
-    )
+    const nodes = yield* cluster.nodes.list
+    const alive = new Set(nodes.filter(({ isAlive }) => isAlive).map(({ name }) => name))
+    yield* inherit(nodes, alive)
     for (const name of others) {
       if (parts.running.stopping) return
       if (alive.has(name) || (name !== "" && !(yield* cluster.nodes.bury(name)))) continue
@@ -178,7 +197,7 @@ export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, 
     if (metrics !== undefined) yield* metrics.watch(Measuring.nodes(cluster))
     const woken = new Signal()
     yield* cluster.wake.listen(cluster.node, () => woken.give())
-    const looking = look(parts, cluster, recovery).pipe(
+    const looking = look(parts, cluster, recovery, inheriting(parts, cluster)).pipe(
       Effect.catchAllCause((cause) =>
         Effect.logWarning("jobs whose node is gone could not be taken; looking again", cause)
       )

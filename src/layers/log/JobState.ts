@@ -59,8 +59,9 @@ export class JobState implements JobLog {
   ledger: Ledger
   /** What it may grow to before its emitters wait for the retention; see Retention.ts. */
   allowance: Limits
-  /** The newest events, `tail[i]` being `seq` tailFirst + i. */
+  /** The newest events that were pushed, without a gap up to `seq` tailEnd: of another node's job these need not be the newest. */
   private tail: Array<StoredEvent> = []
+  private tailEnd = 0
   private head = 0
 
   readonly jobId: string
@@ -172,7 +173,7 @@ export class JobState implements JobLog {
   }
   /** Returns the event with this `seq` when it is in the tail. */
   event(seq: number): StoredEvent | undefined {
-    const i = seq - (this.last - this.tailLength + 1)
+    const i = seq - (this.tailEnd - this.tailLength + 1)
     return i < 0 ? undefined : this.tail[this.head + i]
   }
   /** Returns events `from` … of the tail, `undefined` when it does not hold all of them. */
@@ -186,6 +187,10 @@ export class JobState implements JobLog {
     return events
   }
   push(events: ReadonlyArray<StoredEvent>): void {
+    const [first] = events
+    if (first === undefined) return
+    if (first.seq !== this.tailEnd + 1) this.shift(this.tailLength)
+    this.tailEnd = first.seq + events.length - 1
     for (const event of events) this.tail.push(event)
   }
   /** Forgets the oldest `count` events of the tail. */

@@ -285,9 +285,13 @@ export class LiveLogs {
     const { granularity, store } = this
     const bounds = this.bounds
     return Effect.gen(function* () {
-      const start = yield* store.view(session.sessionId)
+      const { sessionId } = session
+      const [start, first] = yield* Effect.all(
+        [store.view(sessionId), store.runs(sessionId, 1, granularity.events)],
+        { concurrency: "unbounded" }
+      )
       const view = new ViewState(
-        session.sessionId,
+        sessionId,
         session.version,
         session.features,
         { ...start, acked: session.acked, need: 1, epoch: epochOf(session) },
@@ -295,8 +299,7 @@ export class LiveLogs {
       )
       // What it retains is counted anew, run by run, so that the limits mean the same as before.
       view.ledger.last = start.first - 1
-      for (let from = start.first; from <= start.last; ) {
-        const page = yield* store.runs(session.sessionId, from, granularity.events)
+      for (let from = start.first, page = first; from <= start.last; ) {
         for (const run of page) {
           view.ledger.cut()
           view.ledger.add(run.eventSeq + run.count - 1, run.bytes)
@@ -304,6 +307,7 @@ export class LiveLogs {
         const last = page[page.length - 1]
         if (last === undefined) break
         from = onward(from, last.eventSeq + last.count)
+        if (from <= start.last) page = yield* store.runs(sessionId, from, granularity.events)
       }
       view.ledger.last = start.last
       return view

@@ -158,7 +158,10 @@ export const make = Effect.gen(function* () {
     windowMs,
     keeps: cluster && Effect.map(cluster.nodes.list, (all) => keeperOf(all) === cluster.node)
   })
-  const sequencer = yield* Sequencer.make({ store, committer, live, tell: (node) => watchers?.begun(node) })
+  const sequencer = yield* Sequencer.make({
+    ...{ store, committer, live, tail, node: cluster?.node },
+    tell: (node) => watchers?.begun(node)
+  })
   const watchers =
     cluster === undefined ? undefined : yield* Watchers.make({ cluster, store, live, look: sequencer.look })
   const reader = Reader.make(store, (jobId) => live.jobs.get(jobId), options)

@@ -7,19 +7,24 @@
  * No job of them is followed before all are caught up with: what a job commits comes after what it delegated to has before.
  *
  * A job of another node is never followed: what that commits is looked at whenever the node is woken, and once a second, from where
- * the view has come to. What such a job delegates to begins there too, and is found in what the session observes.
+ * the view has come to: for all views at once that only have to go on (lookingTogether.ts). What such a job delegates to begins
+ * there too, and is found in what the session observes.
  *
  * If the process dies anywhere in here, each page was numbered whole or not at all, and the next resume goes on from there.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
-import type { Observed, SessionRecord, StoreError, StoreService } from "../../services/store/Store.js"
+import { Signal } from "../../services/runtime/Signal.js"
+import type { SessionRecord, StoreError, StoreService } from "../../services/store/Store.js"
 import type { Committer } from "./Committer.js"
 import type { LiveLogs } from "./Live.js"
 import { numbering, type Place, pageSize } from "./lateNumbering.js"
 import * as LookingFar from "./lookingFar.js"
+import * as LookingTogether from "./lookingTogether.js"
+import type { Tail } from "./Tail.js"
 import type { ViewState } from "./ViewState.js"
 
 /** What a sequencer works on. */
@@ -27,6 +32,9 @@ interface Parts {
   readonly store: StoreService
   readonly committer: Committer
   readonly live: LiveLogs
+  readonly tail: Tail
+  /** The name of this node, where it is one. */
+  readonly node: string | undefined
   /** A view has begun to look at jobs of a node. */
   readonly tell: (node: string) => void
 }
@@ -44,11 +52,16 @@ export interface Sequencer {
 /** Makes the sequencer of all sessions of a log; what it has begun ends with the scope. */
 export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { committer, live, store, tell } = parts
+    const { committer, live, node, store, tell } = parts
     const run = yield* FiberSet.makeRuntime<never>()
-    const { arrived, discover, loadAll } = LookingFar.make(parts)
+    const { arrived, discover, isSteady, loadAll } = LookingFar.make(parts)
     /** The logs of what views are behind in: those of jobs of other nodes from one look to the next. */
     const places = new Map<ViewState, Map<string, Place>>()
+    const placesOf = (view: ViewState): Map<string, Place> => {
+      const own = places.get(view) ?? new Map<string, Place>()
+      places.set(view, own)
+      return own
+    }
 
     const round = (
       view: ViewState,
@@ -71,7 +84,7 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         // What a job has delegated to since comes before what it has said since: again, with both.
         if (watches && page.length > 0 && (yield* discover(view)).isMore) return
         if (page.length === 0 && !view.isLate) return
-        arrived(places, page)
+        arrived((jobId) => places.get(jobId)?.job, page)
         yield* committer.change(numbering(view, live, places, page))
         if (page.length >= pageSize) view.isDue = true
         // What another node has dropped meanwhile does not come any more, and the store says so.
@@ -105,8 +118,7 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
     /** Goes on until the view is through, or nobody wants it any more. A store that fails is asked again. */
     const catchUp = (view: ViewState) =>
       Effect.suspend(() => {
-        const own = places.get(view) ?? new Map<string, Place>()
-        places.set(view, own)
+        const own = placesOf(view)
         return Effect.whileLoop({
           while: () => (view.isLate || view.isDue) && isWanted(view),
           body: () =>
@@ -120,46 +132,78 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         }).pipe(Effect.ensuring(Effect.sync(() => settle(view, own))))
       })
 
+    const due = new Signal()
+    const together =
+      node === undefined || store.news === undefined
+        ? undefined
+        : LookingTogether.make({
+            ...{ committer, live, news: store.news, node, placesOf },
+            arrived: (page) => arrived((jobId) => live.jobs.get(jobId), page)
+          })
+
+    /** Goes on once with all views that only have to; whatever comes of it, they are seen to again. */
+    const goOn = Effect.suspend(() => {
+      const views = [...live.watching].filter(
+        (view) =>
+          view.isDue && isWanted(view) && !live.catchingUp.has(view) && isSteady(view, places.get(view))
+      )
+      if (views.length === 0 || together === undefined) return Effect.void
+      for (const view of views) live.catchingUp.add(view)
+      return Effect.flatMap(
+        Effect.onExit(together(views), (exit) =>
+          Effect.sync(() => {
+            for (const view of views) {
+              if (Exit.isFailure(exit)) view.isDue = true
+              settle(view, placesOf(view))
+            }
+          })
+        ),
+        (alone) =>
+          Effect.sync(() => {
+            for (const view of views) begin(view, alone.has(view))
+          })
+      )
+    })
+
     const know = (view: ViewState): Effect.Effect<void, StoreError | InternalError> =>
       Effect.gen(function* () {
         // Jobs may be opened for it in a commit that began before the view was here: what that stores is read.
         if (!committer.isIdle()) yield* committer.change(() => undefined)
         const appended = new Set<string>()
         live.learning.add(appended)
-        const [observed, lost, foreign] = yield* Effect.gen(function* () {
-          const observed = yield* store.observed(view.sessionId)
-          return [observed, yield* store.hasLost(view.sessionId), yield* foreignOf(observed)] as const
-        }).pipe(Effect.ensuring(Effect.sync(() => live.learning.delete(appended))))
+        const [observed, lost] = yield* Effect.all(
+          [store.observed(view.sessionId), store.hasLost(view.sessionId)],
+          { concurrency: "unbounded" }
+        ).pipe(Effect.ensuring(Effect.sync(() => live.learning.delete(appended))))
         // Somebody else may have asked meanwhile; from here on nothing waits.
         if (view.isKnown) return
         view.know(observed, lost, (jobId) => live.jobs.has(jobId) || appended.has(jobId))
-        for (const { cursor, jobId, node } of foreign) {
+        for (const { cursor, ended, jobId, node } of observed) {
+          if (ended || node === "" || live.isOwn({ node })) continue
           view.watch(jobId, view.behind.get(jobId) ?? cursor)
           tell(node)
         }
       })
 
-    /** Returns which of what a session observes is other nodes'. */
-    const foreignOf = (observed: ReadonlyArray<Observed>) =>
-      live.isAlone
-        ? Effect.succeed([])
-        : Effect.gen(function* () {
-            const foreign: Array<Observed & { readonly node: string }> = []
-            for (const each of observed) {
-              const record = yield* store.job(each.jobId)
-              if (record?.node !== undefined && live.isForeign(record))
-                foreign.push({ ...each, node: record.node })
-            }
-            return foreign
-          })
-
-    const begin = (view: ViewState): void => {
+    const begin = (view: ViewState, alone = together === undefined): void => {
       if (!view.isLate && !view.isDue) return
       if (view.watched.size > 0) live.watching.add(view)
       if (live.catchingUp.has(view)) return
+      if (!alone && isSteady(view, places.get(view))) return due.give()
       live.catchingUp.add(view)
       run(catchUp(view))
     }
+
+    const looking = Effect.zipRight(
+      due.wait,
+      Effect.catchAllCause(goOn, (cause) =>
+        Effect.logWarning("events of other nodes could not be numbered; it will be tried again", cause).pipe(
+          Effect.zipRight(Effect.sleep("1 second")),
+          Effect.zipRight(Effect.sync(() => due.give()))
+        )
+      )
+    )
+    if (together !== undefined) yield* Effect.forkScoped(Effect.forever(looking))
 
     return {
       hold: (session) =>

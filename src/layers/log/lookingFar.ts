@@ -3,13 +3,28 @@
  * for as long as they run there.
  */
 import * as Effect from "effect/Effect"
-import type { LateEvent, StoreService } from "../../services/store/Store.js"
+import type { News, StoreService } from "../../services/store/Store.js"
+import type { JobState } from "./JobState.js"
 import type { LiveLogs } from "./Live.js"
 import type { Place } from "./lateNumbering.js"
+import type { Tail } from "./Tail.js"
 import type { ViewState } from "./ViewState.js"
 
+/** What it works on. */
+interface Parts {
+  readonly live: LiveLogs
+  readonly store: StoreService
+  readonly tail: Tail
+}
+
+/** Logs that are loaded at once. */
+const loadedAtOnce = 16
+
+const isOpen = (place: Place | undefined): boolean =>
+  place !== undefined && !place.job.closed && place.record.endedAt === undefined
+
 /** Returns what finds and loads the jobs that views have to come to. */
-export const make = ({ live, store }: { readonly live: LiveLogs; readonly store: StoreService }) => {
+export const make = ({ live, store, tail }: Parts) => {
   /**
    * Loads the log of a job that a view is behind in. Of one that is being opened, or dropped, it is known in a later round
    * what became of it; what is not stored any more the view cannot come to.
@@ -43,7 +58,10 @@ export const make = ({ live, store }: { readonly live: LiveLogs; readonly store:
     })
 
   const loadAll = (view: ViewState, places: Map<string, Place>) =>
-    Effect.forEach([...view.behind.keys()], (jobId) => load(view, places, jobId), { discard: true })
+    Effect.forEach([...view.behind.keys()], (jobId) => load(view, places, jobId), {
+      concurrency: loadedAtOnce,
+      discard: true
+    })
 
   /**
    * Finds what the session observes on other nodes: what the jobs there have delegated to, and what is there no more. Returns
@@ -54,13 +72,11 @@ export const make = ({ live, store }: { readonly live: LiveLogs; readonly store:
       const observed = yield* store.observed(view.sessionId)
       const followed = new Set(Array.from(view.observed, ({ jobId }) => jobId))
       const found = { isNew: false, isMore: false }
-      for (const { cursor, jobId, last } of observed) {
+      for (const { cursor, jobId, last, node } of observed) {
         if (cursor >= last || followed.has(jobId)) continue
         if (!view.behind.has(jobId)) {
-          const record = yield* store.job(jobId)
-          if (record === undefined || view.behind.has(jobId)) continue
           // Of this node's own it is told as they append.
-          if (record.node === undefined || live.isOwn(record)) continue
+          if (node === "" || live.isOwn({ node })) continue
           view.watch(jobId, cursor)
           found.isMore = true
         }
@@ -72,13 +88,20 @@ export const make = ({ live, store }: { readonly live: LiveLogs; readonly store:
       return found
     })
 
-  /** Notes how far jobs of other nodes have come. */
-  const arrived = (places: ReadonlyMap<string, Place>, page: ReadonlyArray<LateEvent>) => {
-    for (const { jobId, seq, type } of page) {
-      const job = places.get(jobId)?.job
-      if (job?.foreignTo !== undefined) live.advance(job, seq, type !== "job.event")
+  /** Notes how far jobs of other nodes have come, and keeps what was read of them for whoever sends it. */
+  const arrived = (jobOf: (jobId: string) => JobState | undefined, page: News["events"]) => {
+    for (const { audience, bytes, jobId, kind, payload, seq, type } of page) {
+      const job = jobOf(jobId)
+      if (job?.foreignTo === undefined) continue
+      if (payload !== undefined && seq === job.last + 1)
+        tail.push(job, [{ seq, type, kind, audience, payload }], bytes)
+      live.advance(job, seq, type !== "job.event")
     }
   }
 
-  return { loadAll, discover, arrived }
+  /** Returns whether all that a view has to come to is jobs of other nodes, whose logs are here and have not ended. */
+  const isSteady = (view: ViewState, places: ReadonlyMap<string, Place> | undefined): boolean =>
+    places !== undefined && !view.isLate && [...view.watched].every((jobId) => isOpen(places.get(jobId)))
+
+  return { loadAll, discover, arrived, isSteady }
 }

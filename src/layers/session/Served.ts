@@ -42,6 +42,8 @@ export class Served {
   readonly pulse: Pulse
   /** Events up to this `event_seq` have been handed to the transport. */
   cursor: number
+  /** The welcome has been sent. */
+  greeted = false
   /** Resumed, and nothing was received yet: the token before this one still holds. */
   unconfirmed: boolean
   /** The transport is to be read no more. */

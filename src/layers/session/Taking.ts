@@ -12,6 +12,7 @@ import type * as Scope from "effect/Scope"
 import { type InternalError, InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import * as Cluster from "../../services/cluster/Cluster.js"
+import type { SeenNode } from "../../services/cluster/Nodes.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { epochOf, type SessionRecord, type StoreError, toInternalError } from "../../services/store/Store.js"
 import type { Records } from "./Records.js"
@@ -22,15 +23,10 @@ import { surviving } from "./surviving.js"
 const unread = toInternalError("the session could not be read")
 
 /** Returns when the node of a session was last known to be alive, in epoch ms by this node's clock; 0 when nobody knows. */
-const aliveAt = (
-  { nodes }: Cluster.ClusterService,
-  { node }: SessionRecord,
-  at: number
-): Effect.Effect<number, StoreError> =>
-  Effect.map(nodes.list, (all) => {
-    const seen = all.find(({ name }) => name === node)
-    return seen === undefined ? 0 : at - seen.silentFor
-  })
+const aliveAt = (nodes: ReadonlyArray<SeenNode>, { node }: SessionRecord, at: number): number => {
+  const seen = nodes.find(({ name }) => name === node)
+  return seen === undefined ? 0 : at - seen.silentFor
+}
 
 /** Returns the session as it is stored, when this guest may have it, and for how many milliseconds more. */
 const admitted = (
@@ -42,20 +38,24 @@ const admitted = (
   Effect.gen(function* () {
     const { now, options, secrets, store } = services
     const digest = yield* secrets.digest(Redacted.value(request.token))
-    const record = yield* store.session(request.sessionId)
+    const { sessionId } = request
+    // Each takes a round trip, and none needs what another finds.
+    const [record, { first, last }, hasLost, nodes] = yield* Effect.all(
+      [store.session(sessionId), store.view(sessionId), store.hasLost(sessionId), cluster.nodes.list],
+      { concurrency: "unbounded" }
+    )
     const holdsToken = mayResume(record, digest)
     // One of this node's own that is not here has ended.
     if (record === undefined || record.principal !== identity.principal || !holdsToken)
       return yield* refused()
     if (Cluster.isOurs(cluster, record)) return yield* refused()
     const at = now()
-    const alive = record.attached ? yield* aliveAt(cluster, record, at) : 0
+    const alive = record.attached ? aliveAt(nodes, record, at) : 0
     if (surviving(record, { aliveAt: alive, at, resumeWindow: options.resumeWindow }).left <= 0)
       return yield* refused()
-    const { first, last } = yield* store.view(request.sessionId)
     // Or whoever asks for what never was would take it from somebody.
     if (request.lastEventSeq > last) return yield* unassigned()
-    if (request.lastEventSeq + 1 < first || (yield* store.hasLost(request.sessionId))) return yield* refused()
+    if (request.lastEventSeq + 1 < first || hasLost) return yield* refused()
     return record
   })
 

@@ -35,6 +35,9 @@ type Next = Awakened | "wait" | "end"
 /** Milliseconds after which a writer that has had nothing to write ends, and twice that at the most. */
 const lingering = 1000
 
+/** Jobs that are read at once for their accepts. */
+const acceptsAtOnce = 16
+
 /** The page with an accept before the first event of each job whose accept this transport has not sent (§6.3). */
 const withAccepts = (
   jobs: DeliveryServices["jobs"],
@@ -43,17 +46,38 @@ const withAccepts = (
   { frames, starts }: Page
 ) =>
   Effect.gen(function* () {
+    const missing = starts.filter(({ jobId }) => !accepts.begins(jobId))
+    const found = yield* Effect.forEach(
+      missing,
+      ({ index, jobId }) => Effect.map(jobs.accepted(session, jobId), (accepted) => ({ accepted, index })),
+      { concurrency: acceptsAtOnce }
+    )
     const woven: Array<string> = []
     let next = 0
-    for (const { index, jobId } of starts) {
-      if (accepts.begins(jobId)) continue
-      const accepted = yield* jobs.accepted(session, jobId)
+    for (const { accepted, index } of found) {
       if (accepted === undefined) continue
       woven.push(...frames.slice(next, index))
       next = index
       woven.push(session.frame(accepted))
     }
     return woven.length === 0 ? frames : [...woven, ...frames.slice(next)]
+  })
+
+/** Sends the welcome, which waits for nothing that is read from the store. */
+const greet = (served: Served) =>
+  Effect.suspend(() => {
+    served.greeted = true
+    served.pulse.sending()
+    const { outbox } = served.attachment
+    return Effect.forEach(
+      outbox.take(),
+      (batch) =>
+        Effect.zipRight(
+          served.connection.send(batch.frames),
+          Effect.sync(() => outbox.sent(batch))
+        ),
+      { discard: true }
+    )
   })
 
 /**
@@ -70,6 +94,7 @@ const round = (
     outbox.heard()
     // Events of thousands of sessions are sent in shares of turns; answers, which are small, at once.
     if (outbox.idle) yield* share
+    if (!served.greeted) yield* greet(served)
     const page = yield* log.read(session.view, served.cursor)
     const events =
       page.starts.length === 0 ? page.frames : yield* withAccepts(jobs, session, attachment, page)

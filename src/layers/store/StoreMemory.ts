@@ -88,6 +88,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     numbering: reads(reading.numbering),
     observed: reads(retaining.observed),
     backlog: reads(reading.backlog),
+    news: reads(reading.news),
     lagging: reads(retaining.lagging),
     hasLost: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.lost === true),
     observersOf: reads(retaining.observersOf),

@@ -1,6 +1,8 @@
 /** What the reads of a store ask its database: the statements, which each kind of database has its own of. */
+import type { NewsQuery } from "../../services/store/Store.js"
 import * as query from "./query.js"
 import * as retention from "./retentionQuery.js"
+import type { Statement } from "./statements.js"
 import * as viewing from "./viewQuery.js"
 
 export type { EndedRow } from "./retentionQuery.js"
@@ -49,4 +51,7 @@ export const sqlite = {
 }
 
 /** What the reads ask, whatever the database. */
-export type Queries = typeof sqlite
+export type Queries = typeof sqlite & {
+  /** Of a database that nodes share. */
+  readonly news?: ((query: NewsQuery) => Statement) | undefined
+}

@@ -7,6 +7,7 @@ import type {
   HookEvent,
   JobFilter,
   JournalIndexEntry,
+  Observed,
   Place,
   PlacedWish,
   Run,
@@ -277,6 +278,22 @@ export const toPlaces = (
 ): ReadonlyMap<string, Place> =>
   new Map(rows.map(({ epoch, id, node }) => [id, { epoch, node: named(JSON.parse(node) as string) }]))
 
+/** A job that a session observes, as a row; the name of its node is JSON. */
+export interface ObservedRow extends Omit<Observed, "ended"> {
+  readonly ended: number
+}
+
+/** Returns what rows say of jobs that are observed; `named` gives the name that a column holds. */
+export const toObserved = (
+  rows: ReadonlyArray<ObservedRow>,
+  named: (stored: string) => string
+): ReadonlyArray<Observed> =>
+  rows.map(({ ended, node, ...rest }) => ({
+    ...rest,
+    ended: Boolean(ended),
+    node: named(JSON.parse(node) as string)
+  }))
+
 /** A wish as a row; names of nodes are JSON. */
 export interface WishRow extends Omit<PlacedWish, "answer" | "job"> {
   readonly answer: string | null
@@ -351,7 +368,7 @@ export const keyUsed = ({ key, principal, since }: FreeKey): Query<object> => [
 ]
 
 /** The node that has a job, as JSON: it may have what text cannot. */
-const nodeOfRow = `coalesce(record -> '$.node', '""')`
+export const nodeOfRow = `coalesce(record -> '$.node', '""')`
 
 const places = (values: ReadonlyArray<unknown>): string => values.map(() => "?").join(", ")
 

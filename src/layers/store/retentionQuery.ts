@@ -1,9 +1,9 @@
 /** The reads of a SQL store that retention decides by: what is kept, for whom, and how much it is. */
 import { parseJson } from "../../protocol/Json.js"
-import type { Bounds, Mark, Observed, Viewer } from "../../services/store/Store.js"
+import type { Bounds, Mark, Viewer } from "../../services/store/Store.js"
 import { cursor, newest } from "./cursors.js"
 import { joined, share } from "./marks.js"
-import type { IdRow, Query } from "./query.js"
+import { type IdRow, nodeOfRow, type ObservedRow, type Query } from "./query.js"
 import { everything } from "./statements.js"
 
 const keyed = (keys: ReadonlyArray<string>) => [JSON.stringify(keys)]
@@ -151,12 +151,12 @@ export const lagging = (jobId: string): Query<IdRow> => [
 ]
 
 /** Selects what a session observes, and how far it has come. */
-export const observed = (sessionId: string): Query<Observed> => [
+export const observed = (sessionId: string): Query<ObservedRow> => [
   `WITH own AS (
-     SELECT j.id, j.job_id, ${cursor} AS cursor, ${newest} AS last
+     SELECT j.id, j.job_id, ${nodeOfRow} AS node, j.ended_at IS NOT NULL AS ended, ${cursor} AS cursor, ${newest} AS last
      FROM {observers} o CROSS JOIN {jobs} j ON j.job_id = o.job_id WHERE o.session_id = ?
    )
-   SELECT own.job_id AS jobId, own.cursor, own.last, iif(own.cursor < own.last, (
+   SELECT own.job_id AS jobId, own.node, own.ended, own.cursor, own.last, iif(own.cursor < own.last, (
      SELECT sum(x.bytes * min(x.count, x.seq + x.count - 1 - own.cursor) / x.count) FROM {extents} x
      WHERE x.job = own.id AND x.count > 0 AND x.seq + x.count - 1 > own.cursor), 0) AS bytes
    FROM own ORDER BY own.job_id`,

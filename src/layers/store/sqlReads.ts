@@ -2,7 +2,14 @@
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import { Turn, type TurnService } from "../../services/runtime/Turn.js"
-import type { JobFilter, JobRecord, Run, StoreError, StoreService } from "../../services/store/Store.js"
+import type {
+  JobFilter,
+  JobRecord,
+  NewsQuery,
+  Run,
+  StoreError,
+  StoreService
+} from "../../services/store/Store.js"
 import { firstPlace, makeSearch } from "./ended.js"
 import * as Intact from "./intact.js"
 import type { Statements } from "./lending.js"
@@ -118,7 +125,9 @@ export const readsOver = <E>(
       runs: (sessionId, fromEventSeq, limit) => select<Run>(asked.runs(sessionId, fromEventSeq, limit)),
       numbering: (sessionId, jobId, after) =>
         Effect.map(selectOne(asked.numbering(sessionId, jobId, after)), viewing.toNumbering),
-      observed: (sessionId) => select(asked.observed(sessionId)),
+      observed: (sessionId) =>
+        Effect.map(select(asked.observed(sessionId)), (rows) => query.toObserved(rows, nameOf)),
+      news: ((news) => news && ((wanted: NewsQuery) => values(news(wanted), viewing.toNews)))(asked.news),
       backlog: (after, limit) => values(asked.backlog(after, limit), viewing.toBacklog),
       lagging: (jobId) => Effect.map(select(asked.lagging(jobId)), query.ids),
       hasLost: (sessionId) => Effect.map(selectOne(asked.hasLost(sessionId)), (row) => row?.lost === 1),

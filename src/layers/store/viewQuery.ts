@@ -1,5 +1,6 @@
 /** The reads of a SQL store that numbering asks: what a session has numbered of a job, and what it is still to number. */
-import type { LateEvent, Numbering, StoredEvent } from "../../services/store/Store.js"
+import type { LateEvent, News, Numbering, StoredEvent } from "../../services/store/Store.js"
+import { eventProblem } from "./intactEvent.js"
 import type { Query, Rows } from "./query.js"
 import type { Statement } from "./statements.js"
 
@@ -91,3 +92,32 @@ export const toBacklog = (rows: Rows): ReadonlyArray<LateEvent> =>
     audience: audience ?? undefined,
     bytes
   }))
+
+/** A row of {@link News}: what it tells of, in which order, and what that is. */
+type NewsRow = readonly [
+  what: number,
+  order: number,
+  id: string,
+  seq: number,
+  type: LateEvent["type"],
+  kind: string,
+  audience: string | null,
+  bytes: number,
+  payload: string | null
+]
+
+/** Returns what rows tell: events, sessions that have more to look at or have lost something, and jobs that are gone. */
+export const toNews = (rows: Rows): News => {
+  const events: Array<News["events"][number]> = []
+  const named = [new Set<string>(), new Set<string>(), new Set<string>()] as const
+  for (const [what, , id, seq, type, kind, audience, bytes, payload] of rows as ReadonlyArray<NewsRow>)
+    if (what > 0) named[what - 1]?.add(id)
+    else {
+      const event = { jobId: id, seq, type, kind, audience: audience ?? undefined, bytes }
+      // One that is damaged is left to whoever reads it for itself.
+      const isSound = payload !== null && eventProblem({ ...event, payload }) === undefined
+      events.push(isSound ? { ...event, payload } : event)
+    }
+  const [joined, lost, gone] = named
+  return { events, joined, lost, gone }
+}

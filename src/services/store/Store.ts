@@ -13,13 +13,13 @@ import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
 import type { Owner, Place } from "./epoch.js"
-import type { LateEvent, Numbering, Observed } from "./numbering.js"
+import type { LateEvent, News, NewsQuery, Numbering, Observed } from "./numbering.js"
 import type { DueQuery, Queued, Survival } from "./Survival.js"
 import type { PlacedWish, Wish } from "./Wish.js"
 
 export { absent, epochOf, type FreeKey, first as firstEpoch, type Owner, type Place } from "./epoch.js"
 export { eventOverhead } from "./eventOverhead.js"
-export type { LateEvent, Numbering, Observed } from "./numbering.js"
+export type { LateEvent, News, NewsQuery, Numbering, Observed } from "./numbering.js"
 export type { DueQuery, Queued, StoredEnd, Survival, Waiting } from "./Survival.js"
 export type { PlacedWish, Wish } from "./Wish.js"
 
@@ -389,6 +389,8 @@ export interface StoreService {
     after: ReadonlyArray<{ readonly jobId: string; readonly seq: number }>,
     limit: number
   ) => Effect.Effect<ReadonlyArray<LateEvent>, StoreError>
+  /** Returns what there is for sessions that look at jobs of other nodes. Only stores that nodes share have it. */
+  readonly news?: ((query: NewsQuery) => Effect.Effect<News, StoreError>) | undefined
   /** Returns whether a session has lost events that it had not numbered. */
   readonly hasLost: (sessionId: string) => Effect.Effect<boolean, StoreError>
   /** Returns the ids of the sessions that observe each of these jobs; jobs without any are left out. */

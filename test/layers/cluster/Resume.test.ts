@@ -58,6 +58,32 @@ describe("a session that another process has taken, and that is alone", () => {
 })
 
 describe("a session that comes back on another node", () => {
+  it.scoped("waits for no more than six answers of the store, however many jobs it observes", () =>
+    Effect.gen(function* () {
+      const { disk, start } = yield* cluster
+      const waits = Agent.handle(Agent.make("waits", { version: "1.0.0" }), () => Effect.never)
+      const [a, b] = [yield* start("a", [waits]), yield* start("b", [waits])]
+      const session = yield* a.run(open())
+      for (let n = 0; n < 8; n++) {
+        yield* session.request("job.submit", { agent: "waits", input: n })
+        yield* session.expect("job.accepted")
+      }
+      yield* settle
+      disk.latency = "100 millis"
+      const moved = yield* Effect.fork(b.run(open(from(session))))
+      let answers = 0
+      for (; (yield* Fiber.poll(moved))._tag === "None" && answers < 50; answers++)
+        yield* Effect.zipRight(TestClock.adjust("100 millis"), Effect.repeatN(eventLoop.next, 20))
+      assert.isAtMost(answers, 6)
+      disk.latency = 0
+      // What has been asked for still takes its time.
+      yield* Effect.zipRight(TestClock.adjust("100 millis"), settle)
+      const { expect, sessionId } = yield* Fiber.join(moved)
+      assert.strictEqual(sessionId, session.sessionId)
+      for (let n = 0; n < 8; n++) yield* expect("job.accepted")
+    })
+  )
+
   it.scoped("goes on there at once with its numbers, and its old transport is closed as superseded", () =>
     Effect.gen(function* () {
       const { disk, start } = yield* cluster

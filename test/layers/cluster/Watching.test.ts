@@ -120,6 +120,29 @@ describe("a job that is watched from another node", () => {
         })
     )
 
+  it.scoped("costs one read and one commit for each wake, however many watch", () =>
+    Effect.gen(function* () {
+      const { a, b, disk, say } = yield* pair
+      const owner = yield* a.run(open())
+      const jobs = [yield* begin(owner), yield* begin(owner)]
+      const watchers = yield* Effect.all(Array.from({ length: 3 }, () => b.run(open())))
+      for (const watcher of watchers) for (const jobId of jobs) yield* subscribe(watcher, jobId)
+      yield* say(1)
+      yield* Effect.zipRight(TestClock.adjust("300 millis"), settle)
+      for (const watcher of watchers) yield* drain(watcher)
+      const before = disk.commits
+      disk.reads.clear()
+      for (const n of [2, 3, 4]) yield* Effect.zipRight(say(n), settle)
+      for (const watcher of watchers) {
+        yield* drain(watcher)
+        assert.deepStrictEqual(jobs.flatMap((jobId) => told(watcher, jobId)).sort(), [1, 2, 3, 4])
+      }
+      assert.deepStrictEqual([...disk.reads], [["news", 3]])
+      // Each event, and its three numbers.
+      assert.strictEqual(disk.commits - before, 2 * 3)
+    })
+  )
+
   it.scoped("goes on for its owner, who has moved, with what it delegates to, and for who moves again", () =>
     Effect.gen(function* () {
       const { a, b, say } = yield* pair

@@ -3,9 +3,11 @@ import * as Effect from "effect/Effect"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { Op, Store } from "../../../src/services/store/Store.js"
 import { aJob, someEvents } from "./fixtures.js"
+import { newsSuite } from "./news.suite.js"
 import { suite } from "./Store.suite.js"
 
 suite("memory", StoreMemory.layer())
+newsSuite("memory", StoreMemory.layer())
 
 describe("StoreMemory", () => {
   it.effect("a page that was read does not change under its reader", () =>

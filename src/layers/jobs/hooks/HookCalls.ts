@@ -47,8 +47,13 @@ export interface HookCalls {
     terminal: { readonly status: JobStatus; readonly outcome: Exit.Exit<unknown, ArcpError> }
   ) => HookTold | undefined
   readonly parked: (record: JobRecord, at: number, reason: string) => HookTold | undefined
-  /** This node makes the calls that are owed for the jobs of another, which is gone: some may be made twice, under the same id. */
-  readonly adopt: (node: string) => Effect.Effect<void>
+  /** This node has taken jobs of others, and makes the calls that are owed for them: some may be made twice, under the same id. */
+  readonly took: (jobIds: ReadonlySet<string>) => Effect.Effect<void>
+  /**
+   * This node makes the calls that are owed for jobs that have ended, or are not there any more, of nodes that are none of these:
+   * one does for all.
+   */
+  readonly inherit: (alive: ReadonlySet<string>) => Effect.Effect<void>
   /** Jobs were dropped because somebody wanted it, with what was owed: nobody is told of them any more. */
   readonly forget: (jobIds: ReadonlyArray<string>) => void
 }
@@ -146,6 +151,9 @@ class GivenUp {
   }).pipe(Effect.forever)
 }
 
+/** Returns of which of some jobs the calls are wanted. */
+type Wanted = (jobIds: ReadonlySet<string>) => Effect.Effect<ReadonlySet<string>, StoreError>
+
 /** Goes through what is owed, for as long as the scope. */
 class Caller {
   private readonly queue: HookQueue
@@ -217,22 +225,43 @@ class Caller {
     })
   }
 
-  /** Returns whether a call is owed by this node, or whoever is meant; of a job that is not there any more it is anybody's. */
-  private isOf(node: string | undefined, { jobId }: Called): Effect.Effect<boolean, InternalError> {
-    if (node === undefined) return Effect.succeed(true)
-    return Effect.map(
-      Faults.storage(this.parts.store.job(jobId)),
-      (record) => record === undefined || (record.node ?? "") === node
-    )
+  /** What earlier processes of this node owe; where it is none, all. */
+  private readonly own: Wanted = (jobIds) => {
+    const { node, store } = this.parts
+    return node === undefined
+      ? Effect.succeed(jobIds)
+      : Effect.map(
+          store.jobPlaces([...jobIds]),
+          (places) => new Set([...jobIds].filter((jobId) => places.get(jobId)?.node === node))
+        )
   }
 
-  /** Adds what earlier processes owe, or another node. */
-  load(node: string | undefined): Effect.Effect<void, InternalError> {
+  /** What nodes owe that are none of these, for jobs that nobody takes. */
+  ofGone(alive: ReadonlySet<string>): Wanted {
+    const { store } = this.parts
+    return (jobIds) =>
+      Effect.gen(function* () {
+        const places = yield* store.jobPlaces([...jobIds])
+        const found = new Set<string>()
+        for (const jobId of jobIds) {
+          const node = places.get(jobId)?.node
+          if (node !== undefined && alive.has(node)) continue
+          const record = yield* store.job(jobId)
+          if (record === undefined || record.endedAt !== undefined) found.add(jobId)
+        }
+        return found
+      })
+  }
+
+  /** Adds what is owed for those of the jobs that are wanted. */
+  load(wanted: Wanted = this.own): Effect.Effect<void, InternalError> {
     return Effect.gen(this, function* () {
       for (let after = { jobId: "", seq: 0 }; ; ) {
         const events = yield* Faults.storage(this.parts.store.hookEvents(after, page))
+        const jobIds = new Set(events.map(({ jobId }) => jobId))
+        const ours = jobIds.size === 0 ? jobIds : yield* Faults.storage(wanted(jobIds))
         for (const event of events) {
-          if (!(yield* this.isOf(node, event))) continue
+          if (!ours.has(event.jobId)) continue
           const stored = storedCall(event.text)
           if (stored !== undefined) this.add(event, stored)
           else {
@@ -279,7 +308,7 @@ class Caller {
     yield* Effect.addFinalizer(() => within(drop(parts, settled), lastDrop))
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(settling.wait, drop(parts, settled))))
     yield* Effect.forkScoped(this.givenUp.say)
-    const load = Effect.tapErrorCause(this.load(parts.node), (cause) =>
+    const load = Effect.tapErrorCause(this.load(), (cause) =>
       Effect.logError("calls of hooks that are owed could not be read; trying again", cause)
     )
     yield* Effect.forkScoped(
@@ -315,7 +344,13 @@ export const make = (parts: HookParts): Effect.Effect<HookCalls, never, Scope> =
     const isCalled = onEnded !== undefined || onParked !== undefined || onWaiting !== undefined
     if (isCalled) yield* caller.start
     return {
-      adopt: (node) => (isCalled ? Effect.ignoreLogged(caller.load(node)) : Effect.void),
+      took: (taken) =>
+        isCalled && taken.size > 0
+          ? Effect.ignoreLogged(
+              caller.load((jobIds) => Effect.succeed(new Set([...jobIds].filter((id) => taken.has(id)))))
+            )
+          : Effect.void,
+      inherit: (alive) => (isCalled ? Effect.ignoreLogged(caller.load(caller.ofGone(alive))) : Effect.void),
       waiting: (record, at, inputId, expiresAt) =>
         onWaiting === undefined
           ? undefined

@@ -12,6 +12,8 @@ import {
   type JournalEntry,
   type JournalIndexEntry,
   type LateEvent,
+  type News,
+  type NewsQuery,
   type Numbering,
   type Place,
   type PlacedWish,
@@ -92,6 +94,29 @@ export const backlog = (
       found.push({ jobId, seq, type, kind, audience, bytes: payload.length + eventOverhead })
     }
   return found
+}
+
+/** Returns what there is for sessions of a node, as `StoreService.news` says. */
+export const news = (tables: Tables, { after, limit, maxBytes, node, sessions }: NewsQuery): News => {
+  const asked = new Set(after.map(({ jobId }) => jobId))
+  const isFar = (jobId: string) => !["", node].includes(tables.jobs.get(jobId)?.record?.node ?? "")
+  let taken = 0
+  return {
+    events: backlog(tables, after, limit).map((event) => {
+      taken += event.bytes
+      const [stored] = taken > maxBytes ? [] : events(tables, event.jobId, event.seq, 1)
+      return { ...event, payload: stored?.payload }
+    }),
+    joined: new Set(
+      sessions.filter((sessionId) =>
+        [...(tables.sessions.get(sessionId)?.observed.keys() ?? [])].some(
+          (jobId) => !asked.has(jobId) && isFar(jobId)
+        )
+      )
+    ),
+    lost: new Set(sessions.filter((sessionId) => tables.sessions.get(sessionId)?.lost === true)),
+    gone: new Set([...asked].filter((jobId) => !tables.jobs.has(jobId)))
+  }
 }
 
 /** Returns the events of a job from `fromSeq` on, at most `limit`. */

@@ -71,7 +71,13 @@ export const observed = ({ jobs, sessions }: Tables, sessionId: string): Readonl
       const job = jobs.get(jobId)
       if (session === undefined || job === undefined) return []
       const cursor = session.cursorOf(job, jobId, sessionId)
-      return [{ jobId, cursor, last: job.bounds.last, bytes: job.bytesAfter(cursor) }]
+      const { record } = job
+      return [
+        {
+          ...{ jobId, node: record?.node ?? "", ended: record?.endedAt !== undefined },
+          ...{ cursor, last: job.bounds.last, bytes: job.bytesAfter(cursor) }
+        }
+      ]
     })
 }
 

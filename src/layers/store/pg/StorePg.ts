@@ -15,10 +15,11 @@ import { noted } from "../noted.js"
 import { nameOf, pooled } from "./connections.js"
 import { toStoreError } from "./failures.js"
 import { free } from "./freeing.js"
-import { type Holder, hold, release, renew } from "./holding.js"
-import { migrate, prepare } from "./migrate.js"
+import { type Holder, hold, migrateShared, release, renew } from "./holding.js"
+import { migrate, prepare, stillCurrent } from "./migrate.js"
 import { readsOf } from "./reads.js"
-import type { LendPg } from "./statement.js"
+import { schemaVersion } from "./schema.js"
+import type { LendPg, PgFailure, PgStatements } from "./statement.js"
 import { PgWriter, patiently } from "./writer.js"
 
 /** Options of a store in Postgres. */
@@ -97,19 +98,25 @@ const makeOver = (
 ): Effect.Effect<StoreService, StoreError, Scope> =>
   Effect.gen(function* () {
     const mapError = Effect.mapError(toStoreError(name))
-    const isCurrent = yield* mapError(lend((statements) => prepare(statements, name, prefix)))
+    const version = yield* mapError(lend((statements) => prepare(statements, name, prefix)))
+    const patient = (work: (statements: PgStatements) => Effect.Effect<void, PgFailure | StoreError>) =>
+      Effect.scoped(Effect.flatMap(lendForMigrations, (lend) => mapError(lend(work))))
+    const isShared = node !== undefined && version > 0
+    if (isShared && version < schemaVersion)
+      yield* patient((statements) => migrateShared(statements, name, prefix))
     const holder: Holder = { id: crypto.randomUUID(), lease, node }
     yield* Effect.acquireRelease(mapError(lend((statements) => hold(statements, holder, name))), () =>
       within(Effect.ignoreLogged(lend((statements) => release(statements, holder))), goodbye)
     )
     const over = yield* keepAlive(lend, holder, name)
     const died = Deferred.await(over)
-    if (!isCurrent)
-      yield* lendForMigrations.pipe(
-        Effect.flatMap((patient) => mapError(patient((statements) => migrate(statements, name, prefix)))),
-        Effect.raceFirst(died),
-        Effect.scoped
+    if (!isShared && version < schemaVersion)
+      yield* Effect.raceFirst(
+        patient((statements) => migrate(statements, name, prefix)),
+        died
       )
+    // Somebody may have brought them up to date before this one had its place.
+    else yield* mapError(lend((statements) => stillCurrent(statements, name, prefix)))
     const writing = noted("writing to the store")
     const exclusive = (yield* Effect.makeSemaphore(1)).withPermits(1)
     const writer = new PgWriter({ name, lend: lendForCommits, holder, patience })

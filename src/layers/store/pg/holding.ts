@@ -10,7 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { inRealTime } from "../../../services/runtime/within.js"
 import { StoreError } from "../../../services/store/Store.js"
-import { transaction } from "./migrate.js"
+import { lockWriters, migrateUnheld, transaction } from "./migrate.js"
 import type { PgFailure, PgStatements } from "./statement.js"
 import { toStored } from "./text.js"
 
@@ -48,7 +48,7 @@ const take = (statements: PgStatements, holder: Holder) =>
   transaction(
     statements,
     Effect.gen(function* () {
-      yield* statements.executeRaw("SELECT pg_advisory_xact_lock(hashtextextended('{writers}', 0))", [])
+      yield* statements.executeRaw(lockWriters, [])
       const slot = slotOf(holder)
       const others = yield* statements.executeValues(
         `SELECT 1 FROM {writers} WHERE ${isOtherKind("$1::text")} AND expires >= clock_timestamp() LIMIT 1`,
@@ -145,6 +145,39 @@ export const hold = (
               : holder.node === undefined
                 ? "stop it, or give each a prefix of its own"
                 : "give each node a name of its own")
+        })
+      yield* inRealTime(Effect.sleep(Duration.millis(Math.max(10, Math.min(betweenLooks, seen.left)))))
+    }
+  })
+
+/**
+ * Brings tables of an older version up to date before this node takes its place: while a node is there that knows only the older
+ * ones it is waited for as in {@link hold}, since it may have died, and fails when that says that it is alive.
+ */
+export const migrateShared = (
+  statements: PgStatements,
+  database: string,
+  prefix: string
+): Effect.Effect<void, PgFailure | StoreError> =>
+  Effect.gen(function* () {
+    const held = Effect.map(look(statements), (seen) =>
+      seen !== undefined && seen.left > 0 ? seen : undefined
+    )
+    let first: SeenHolder | undefined
+    for (;;) {
+      const seen = yield* migrateUnheld(statements, database, prefix, held)
+      if (seen === undefined) return
+      if (first === undefined) {
+        first = seen
+        yield* Effect.logWarning(
+          `${database} has tables of an older version, and ${seen.name} was there; waiting up to ` +
+            `${Math.ceil(seen.left / 1000)} s for a sign that it is alive`
+        )
+      } else if (seen.id !== first.id || seen.expires !== first.expires)
+        return yield* new StoreError({
+          message:
+            `the tables ${prefix}* of ${database} are of an older version, and a runtime of that is alive on them ` +
+            `(${seen.name}); they are brought up to date when none is: stop all of that version, then start this one`
         })
       yield* inRealTime(Effect.sleep(Duration.millis(Math.max(10, Math.min(betweenLooks, seen.left)))))
     }

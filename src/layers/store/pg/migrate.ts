@@ -60,37 +60,71 @@ const exclusively = <A, E>(statements: PgStatements, prefix: string, body: Effec
 const makeFirst = (statements: PgStatements) =>
   Effect.zipRight(statements.executeRaw(createStore, []), statements.executeRaw(createWriters, []))
 
-/** Makes what it takes to hold the tables, where there is nothing yet. Returns whether the rest is current. */
+/** Makes what it takes to hold the tables, where there is nothing yet. Returns the version that they had, 0 of none. */
 export const prepare = (
   statements: PgStatements,
   database: string,
   prefix: string
-): Effect.Effect<boolean, PgFailure | StoreError> =>
-  Effect.gen(function* () {
-    const version = yield* known(statements, database, prefix)
-    if (version === 0) yield* exclusively(statements, prefix, makeFirst(statements))
-    return version === schemaVersion
-  })
+): Effect.Effect<number, PgFailure | StoreError> =>
+  Effect.tap(known(statements, database, prefix), (version) =>
+    version === 0 ? exclusively(statements, prefix, makeFirst(statements)) : Effect.void
+  )
+
+/** Fails when the tables are not of this version: somebody has brought them up to date since this process looked. */
+export const stillCurrent = (
+  statements: PgStatements,
+  database: string,
+  prefix: string
+): Effect.Effect<unknown, PgFailure | StoreError> => known(statements, database, prefix)
 
 /**
- * Makes the tables, or brings them up to date, in one transaction. It is done by whoever holds them: a runtime of an older
- * version that is alive goes on with what it knows.
+ * Makes the tables, or brings them up to date, in one transaction: by whoever holds them alone, or while none of the nodes that
+ * share them is there. One that is goes on with the tables that it knew when it started.
  */
 export const migrate = (
   statements: PgStatements,
   database: string,
   prefix: string
 ): Effect.Effect<void, PgFailure | StoreError> =>
+  exclusively(statements, prefix, migrated(statements, database, prefix))
+
+/**
+ * Brings tables up to date that nodes share, unless somebody has them: returns who that is. Nobody takes a place among their
+ * writers meanwhile.
+ */
+export const migrateUnheld = <Held>(
+  statements: PgStatements,
+  database: string,
+  prefix: string,
+  held: Effect.Effect<Held | undefined, PgFailure>
+): Effect.Effect<Held | undefined, PgFailure | StoreError> =>
   exclusively(
     statements,
     prefix,
     Effect.gen(function* () {
-      const version = yield* known(statements, database, prefix)
-      if (version === 0) yield* makeFirst(statements)
-      for (const statement of migrations.slice(version).flat()) yield* statements.executeRaw(statement, [])
-      yield* statements.executeRaw(
-        "INSERT INTO {store} (id, version) VALUES (0, $1) ON CONFLICT (id) DO UPDATE SET version = excluded.version",
-        [schemaVersion]
-      )
+      yield* statements.executeRaw(lockWriters, [])
+      // Another that waited has done it, and may be there by now.
+      if ((yield* known(statements, database, prefix)) === schemaVersion) return undefined
+      const by = yield* held
+      if (by === undefined) yield* migrated(statements, database, prefix)
+      return by
     })
   )
+
+/** Held by whoever takes a place among the writers, or takes one from somebody. */
+export const lockWriters = "SELECT pg_advisory_xact_lock(hashtextextended('{writers}', 0))"
+
+const migrated = (
+  statements: PgStatements,
+  database: string,
+  prefix: string
+): Effect.Effect<void, PgFailure | StoreError> =>
+  Effect.gen(function* () {
+    const version = yield* known(statements, database, prefix)
+    if (version === 0) yield* makeFirst(statements)
+    for (const statement of migrations.slice(version).flat()) yield* statements.executeRaw(statement, [])
+    yield* statements.executeRaw(
+      "INSERT INTO {store} (id, version) VALUES (0, $1) ON CONFLICT (id) DO UPDATE SET version = excluded.version",
+      [schemaVersion]
+    )
+  })

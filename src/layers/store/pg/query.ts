@@ -1,9 +1,9 @@
 /** The reads of a store in Postgres: each one statement. Nothing that was dropped or trimmed is ever seen by one. */
 import { never } from "../../../services/store/dueAt.js"
-import type { DueQuery, HookEvent, JobFilter, Observed, Run, Viewer } from "../../../services/store/Store.js"
+import type { DueQuery, HookEvent, JobFilter, NewsQuery, Run, Viewer } from "../../../services/store/Store.js"
 import { maxBytes as markBytes, maxEvents as markEvents } from "../marks.js"
 import type { EndedRow, Queries } from "../queries.js"
-import type { IdRow, ListedRow, PlaceRow, Query, RecordRow, WishRow } from "../query.js"
+import type { IdRow, ListedRow, ObservedRow, PlaceRow, Query, RecordRow, WishRow } from "../query.js"
 import type { Statement } from "../statements.js"
 import { cursor, newest, withObservers } from "./cursors.js"
 import { everything } from "./parts.js"
@@ -317,12 +317,12 @@ const lagging = (jobId: string): Query<IdRow> => [
   [jobId]
 ]
 
-const observed = (sessionId: string): Query<Observed> => [
+const observed = (sessionId: string): Query<ObservedRow> => [
   `WITH own AS (
-     SELECT j.id, j.job_id, ${cursor} AS cursor, ${newest} AS last
+     SELECT j.id, j.job_id, j.node, j.ended_at, ${cursor} AS cursor, ${newest} AS last
      FROM {observers} o JOIN {jobs} j ON j.job_id = o.job_id WHERE o.session_id = $1
    )
-   SELECT job_id AS "jobId", cursor::float8, last::float8,
+   SELECT job_id AS "jobId", to_json(node)::text AS node, (ended_at IS NOT NULL)::integer AS ended, cursor::float8, last::float8,
      coalesce((SELECT sum(bytes) FROM {events} WHERE job = own.id AND seq > own.cursor), 0)::float8 AS bytes
    FROM own ORDER BY job_id`,
   [sessionId]
@@ -335,6 +335,33 @@ const backlog: Queries["backlog"] = (after, limit) => [
      SELECT * FROM {events} WHERE job = j.id AND seq > greatest(p.after, j.first - 1) ORDER BY seq LIMIT $3::bigint) e
    ORDER BY e.batch, e.job, e.seq LIMIT $3::bigint`,
   [after.map(({ jobId }) => jobId), after.map(({ seq }) => seq), limit]
+]
+
+/**
+ * Everything that a node has to know to go on with its sessions, in one statement, so that all of it is of one time. What is
+ * `found` is read job by job along the index, and a job of which there is nothing new costs one step of it.
+ */
+const news = ({ after, limit, maxBytes, node, sessions }: NewsQuery): Statement => [
+  `WITH place AS (SELECT * FROM unnest($1::text[], $2::bigint[]) AS p (job_id, after)),
+   found AS (
+     SELECT p.job_id, e.* FROM place p JOIN {jobs} j ON j.job_id = p.job_id CROSS JOIN LATERAL (
+       SELECT * FROM {events} WHERE job = j.id AND seq > greatest(p.after, j.first - 1) ORDER BY seq LIMIT $3::bigint) e
+     ORDER BY e.batch, e.job, e.seq LIMIT $3::bigint),
+   ordered AS (
+     SELECT row_number() OVER step AS n, sum(bytes) OVER step AS taken, found.* FROM found
+     WINDOW step AS (ORDER BY batch, job, seq))
+   SELECT 0, n::float8, job_id, seq::float8, type, kind, audience, bytes::float8,
+     CASE WHEN taken <= $4::bigint THEN payload END FROM ordered
+   UNION ALL SELECT 1, 0, o.session_id, 0, '', '', NULL, 0, NULL
+     FROM {observers} o JOIN {jobs} j ON j.job_id = o.job_id
+     WHERE o.session_id = ANY($5::text[]) AND j.node NOT IN ('', $6)
+       AND o.job_id <> ALL($1::text[])
+   UNION ALL SELECT 2, 0, session_id, 0, '', '', NULL, 0, NULL FROM {sessions}
+     WHERE session_id = ANY($5::text[]) AND lost
+   UNION ALL SELECT 3, 0, p.job_id, 0, '', '', NULL, 0, NULL FROM place p
+     WHERE NOT EXISTS (SELECT 1 FROM {jobs} j WHERE j.job_id = p.job_id)
+   ORDER BY 1, 2`,
+  [after.map(({ jobId }) => jobId), after.map(({ seq }) => seq), limit, maxBytes, sessions, toStored(node)]
 ]
 
 const hasLost = (sessionId: string): ReturnType<Queries["hasLost"]> => [
@@ -398,6 +425,7 @@ const counted = (job: number, seq: number): ReturnType<Queries["counted"]> => [
 
 /** What the reads ask a database in Postgres. */
 export const queries: Queries = {
+  news,
   session,
   sessions,
   job,

@@ -5,6 +5,7 @@ import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import { afterAll, describe } from "vitest"
 import * as StorePg from "../../../../src/layers/store/pg/StorePg.js"
+import { schemaVersion } from "../../../../src/layers/store/pg/schema.js"
 import { commitUnowned } from "../../../../src/layers/store/unowned.js"
 import { absent, Op, type StoreService } from "../../../../src/services/store/Store.js"
 import { missing, query } from "../../../testing/Postgres.js"
@@ -33,6 +34,37 @@ describe.skipIf(missing !== undefined)(
         const all = yield* Effect.forEach(names, (node) => open(prefix, node), { concurrency: "unbounded" })
         yield* Effect.forEach(all, (store, i) => commitUnowned(store, [put(aJob(`job_${i}`))]))
         assert.lengthOf(yield* sql(`SELECT 1 FROM ${prefix}jobs`), names.length)
+      })
+    )
+
+    it.scopedLive("tables of an older version are brought up to date while no node of it is there", () =>
+      Effect.gen(function* () {
+        const prefix = fresh()
+        const version = sql(`SELECT version FROM ${prefix}store`)
+        const older = Effect.zipRight(
+          sql(`DROP TABLE ${prefix}wishes`),
+          sql(`UPDATE ${prefix}store SET version = ${schemaVersion - 1}`)
+        )
+        const start = (node: string) => open(prefix, node, { lease: "900 millis" })
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* start("old")
+            yield* older
+            const { message } = yield* Effect.flip(start("new"))
+            assert.include(message, "of an older version, and a runtime of that is alive on them")
+            assert.deepStrictEqual(yield* version, [[schemaVersion - 1]])
+          })
+        )
+        // Of one that has died there is a place for as long as its lease.
+        yield* sql(
+          `INSERT INTO ${prefix}writers VALUES ('node dead', 'x', 'dead', 0, clock_timestamp(), clock_timestamp() + interval '1 second')`
+        )
+        const all = yield* Effect.forEach(["a", "b", "c"], start, { concurrency: "unbounded" })
+        yield* Effect.forEach(all, (store, i) => commitUnowned(store, [put(aJob(`job_${i}`))]))
+        assert.deepStrictEqual(yield* version, [[schemaVersion]])
+        // What is newer than a program it does not touch.
+        yield* sql(`UPDATE ${prefix}store SET version = ${schemaVersion + 1}`)
+        assert.include((yield* Effect.flip(start("late"))).message, "were written by a newer version")
       })
     )
 
