@@ -105,8 +105,10 @@ const makeOver = (
     if (isShared && version < schemaVersion)
       yield* patient((statements) => migrateShared(statements, name, prefix))
     const holder: Holder = { id: crypto.randomUUID(), lease, node }
-    yield* Effect.acquireRelease(mapError(lend((statements) => hold(statements, holder, name))), () =>
-      within(Effect.ignoreLogged(lend((statements) => release(statements, holder))), goodbye)
+    // It may wait for a lease, and can be given up; what it has taken by then goes by its id.
+    yield* Effect.acquireReleaseInterruptible(
+      mapError(lend((statements) => hold(statements, holder, name))),
+      () => within(Effect.ignoreLogged(lend((statements) => release(statements, holder))), goodbye)
     )
     const over = yield* keepAlive(lend, holder, name)
     const died = Deferred.await(over)
