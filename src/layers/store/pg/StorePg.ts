@@ -76,7 +76,12 @@ const keepAlive = (
     const mapError = Effect.mapError(toStoreError(name))
     const telling = noted("saying that this runtime is alive")
     const once = Effect.uninterruptible(
-      telling(mapError(lend((statements) => renew(statements, holder, name))))
+      telling(
+        // A defect, too: nobody would say it the next time.
+        Effect.catchAllDefect(mapError(lend((statements) => renew(statements, holder, name))), (defect) =>
+          Effect.fail(toStoreError(name)(defect))
+        )
+      )
     ).pipe(Effect.catchAll((error) => (error.fenced === true ? Deferred.fail(died, error) : Effect.void)))
     yield* Effect.forkScoped(
       Effect.forever(
