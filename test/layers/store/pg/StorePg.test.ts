@@ -374,7 +374,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
       const prefix = fresh()
       yield* Effect.scoped(open(prefix))
       yield* sql(
-        `INSERT INTO ${prefix}writers VALUES ('runtime', 'x', 'elsewhere, process 1', 0, clock_timestamp(), clock_timestamp() + interval '10 s')`
+        `INSERT INTO ${prefix}writers VALUES ('runtime', 'x', 'elsewhere, process 1', 0, clock_timestamp(), clock_timestamp() + interval '1 minute')`
       )
       const starting = yield* Effect.fork(Effect.scoped(open(prefix)))
       yield* sql(`SELECT 1 FROM pg_stat_activity WHERE query LIKE '%FROM ${prefix}writers WHERE slot%ORDER BY%'
