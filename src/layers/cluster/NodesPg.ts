@@ -44,10 +44,12 @@ const take = `INSERT INTO {nodes} (name, incarnation, address, version, started,
 const renew = `UPDATE {nodes} SET alive = clock_timestamp(), expires = ${expires}
   WHERE name = $1 AND incarnation = $2 RETURNING 1`
 
-/** Whoever takes the name, or its place among the writers, comes before this or after it. */
+/** Whoever takes its place among the writers comes before this or after it. */
 const alone = lockWriters
 
-const alive = "SELECT 1 FROM {nodes} WHERE name = $1 AND expires >= clock_timestamp()"
+/** One that starts has its place among the writers before it has joined. */
+const alive = `SELECT 1 FROM {nodes} WHERE name = $1 AND expires >= clock_timestamp()
+  UNION ALL SELECT 1 FROM {writers} WHERE slot = $2 AND expires >= clock_timestamp()`
 
 const replace = "UPDATE {nodes} SET incarnation = '' WHERE name = $1"
 
@@ -134,11 +136,11 @@ export const layer = ({ prefix = "arcp_", url, ...options }: Options): Layer.Lay
             transaction(
               statements,
               Effect.gen(function* () {
-                const key = [toStored(name)]
+                const [key, slot] = [toStored(name), slotOfNode(name)]
                 yield* statements.executeRaw(alone, [])
-                if ((yield* statements.executeValues(alive, key)).length > 0) return false
-                yield* statements.executeRaw(replace, key)
-                yield* statements.executeRaw("DELETE FROM {writers} WHERE slot = $1", [slotOfNode(name)])
+                if ((yield* statements.executeValues(alive, [key, slot])).length > 0) return false
+                yield* statements.executeRaw(replace, [key])
+                yield* statements.executeRaw("DELETE FROM {writers} WHERE slot = $1", [slot])
                 return true
               })
             )

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
+import * as Argument from "../../protocol/Argument.js"
 import { Cluster } from "../../services/cluster/Cluster.js"
 import { type NodeInfo, type NodeLost, Nodes, type NodesService } from "../../services/cluster/Nodes.js"
 import { Wake } from "../../services/cluster/Wake.js"
@@ -37,6 +38,13 @@ export interface Options extends Omit<StorePg.Options, "lease" | "node"> {
    */
   readonly expiry?: Duration.DurationInput | undefined
 }
+
+const optionsRule = Argument.fields({
+  ...StorePg.optionRules,
+  advertise: Argument.maybe(Argument.string),
+  version: Argument.maybe(Argument.string),
+  expiry: Argument.maybe(Argument.positiveDuration)
+})
 
 const usualExpiry = Duration.seconds(6)
 
@@ -107,5 +115,7 @@ const make = (options: Options): Effect.Effect<Context.Context<Store | Cluster>,
  * @example
  * Runtime.layer().pipe(Layer.provideMerge(RuntimeCluster.layer({ url, node: "a", advertise: "10.0.0.1:7777" })))
  */
-export const layer = (options: Options): Layer.Layer<Store | Cluster, StoreError> =>
-  Layer.scopedContext(make(options))
+export const layer = (options: Options): Layer.Layer<Store | Cluster, StoreError> => {
+  Argument.check("RuntimeCluster.layer", ["options", optionsRule, options])
+  return Layer.scopedContext(make(options))
+}

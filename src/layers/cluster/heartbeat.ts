@@ -31,8 +31,12 @@ export const beating = <E>(
     let heard = elapsed()
     const once = Effect.gen(function* () {
       const sent = elapsed()
-      const isOne = yield* Effect.catchAll(beat, (error) =>
-        Effect.as(Effect.logWarning(`${name} could not say that it is alive`, error), undefined)
+      const isOne = yield* beat.pipe(
+        // A defect, too, may pass: it would end all beats to come.
+        Effect.catchAllDefect((defect) => Effect.fail(defect)),
+        Effect.catchAll((error) =>
+          Effect.as(Effect.logWarning(`${name} could not say that it is alive`, error), undefined)
+        )
       )
       if (isOne === false) yield* lose("replaced")
       else if (isOne) heard = sent

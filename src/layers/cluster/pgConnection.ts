@@ -6,6 +6,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import pg from "pg"
+import { within } from "../../services/runtime/within.js"
 
 /** The connection is not there any more, or cannot be made. */
 export class ConnectionLost extends Data.TaggedError("ConnectionLost")<{ readonly cause: unknown }> {}
@@ -49,7 +50,10 @@ const open = (url: Redacted.Redacted): Effect.Effect<PgConnection, ConnectionLos
     // Without a listener an error ends the process.
     client.on("error", noop)
     yield* Effect.addFinalizer(() =>
-      Effect.promise(() => client.end().catch(noop)).pipe(Effect.disconnect, Effect.timeoutOption(goodbye))
+      within(
+        Effect.promise(() => client.end().catch(noop)),
+        goodbye
+      )
     )
     const tried = <A>(evaluate: () => Promise<A>) =>
       Effect.tryPromise({ try: evaluate, catch: (cause) => new ConnectionLost({ cause }) })

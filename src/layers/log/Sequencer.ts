@@ -194,6 +194,25 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
       run(catchUp(view))
     }
 
+    /** Jobs that are read anew; whether one is to be once more, as it was told of meanwhile. */
+    const refreshing = new Map<JobState, boolean>()
+    const refresh = (job: JobState): void => {
+      const isUnderWay = refreshing.has(job)
+      refreshing.set(job, isUnderWay)
+      // One at a time: a store that hangs is asked once, and not with each look.
+      if (isUnderWay) return
+      run(
+        Effect.ensuring(
+          Effect.ignoreLogged(live.refresh(job)),
+          Effect.sync(() => {
+            const again = refreshing.get(job) === true
+            refreshing.delete(job)
+            if (again) refresh(job)
+          })
+        )
+      )
+    }
+
     const looking = Effect.zipRight(
       due.wait,
       Effect.catchAllCause(goOn, (cause) =>
@@ -222,8 +241,7 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
           view.isDue = true
           begin(view)
         }
-        for (const job of live.jobs.values())
-          if (job.foreignTo !== undefined && job.isFollowed) run(Effect.ignoreLogged(live.refresh(job)))
+        for (const job of live.jobs.values()) if (job.foreignTo !== undefined && job.isFollowed) refresh(job)
       }
     }
   })

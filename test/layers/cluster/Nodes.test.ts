@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -61,6 +62,25 @@ if (missing === undefined) {
   suite("Postgres", { layer: (expiry) => pg({ expiry }) })
 
   describe("nodes on a Postgres", () => {
+    it.scopedLive("one that comes back is not buried between its place among the writers and its join", () =>
+      Effect.gen(function* () {
+        const url = yield* Effect.promise(stores.url)
+        const nodes = yield* Layer.build(pg({ prefix: "back_" }))
+        const { bury } = Context.get(nodes, Nodes)
+        const writers = (text: string) => Effect.promise(() => query(url, text))
+        yield* writers(
+          "INSERT INTO back_nodes VALUES ('a', 'x', NULL, '0', now() - interval '9 s', now() - interval '9 s', now() - interval '3 s')"
+        )
+        yield* writers(
+          "INSERT INTO back_writers VALUES ('node a', 'x', 'a', 0, clock_timestamp(), clock_timestamp() + interval '1 minute')"
+        )
+        assert.isFalse(yield* bury("a"))
+        yield* writers("UPDATE back_writers SET expires = clock_timestamp() - interval '1 s'")
+        assert.isTrue(yield* bury("a"))
+        assert.deepStrictEqual(yield* writers("SELECT 1 FROM back_writers"), [])
+      })
+    )
+
     it.scopedLive(
       "one that cannot reach it is gone for others, and knows; whoever has its name since stays",
       () =>

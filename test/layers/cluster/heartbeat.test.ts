@@ -11,6 +11,21 @@ import { settableWall } from "../../support/Rig.js"
 const expiry = Duration.seconds(6)
 
 describe("the heartbeat of a node", () => {
+  it.scoped("goes on after a defect in one beat", () =>
+    Effect.gen(function* () {
+      let beats = 0
+      const lost = yield* beating(
+        "a",
+        expiry,
+        Effect.suspend(() => (++beats === 2 ? Effect.die("a defect of the test") : Effect.succeed(true)))
+      )
+      const told = yield* Effect.fork(lost)
+      yield* TestClock.adjust("30 seconds")
+      assert.isNull(told.unsafePoll())
+      assert.isAbove(beats, 10)
+    })
+  )
+
   for (const direction of ["forward", "back"] as const)
     it.scoped(
       `goes on when the wall clock is set ${direction}, and ends when nobody hears it for the expiry`,

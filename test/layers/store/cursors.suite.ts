@@ -192,6 +192,18 @@ export const cursorSuite = (name: string, layer: Layer.Layer<Store, StoreError>)
         assert.strictEqual(yield* store.needed("job_a"), undefined)
       }))
 
+    test("a session loses nothing by a job that it has left in the same commit", (store) =>
+      Effect.gen(function* () {
+        yield* commit(store, ...opening, observe("sess_a", "job_a", 40), observe("sess_b", "job_a", 40))
+        const leave = (jobId: string) => Op.Unobserve({ sessionId: "sess_a", jobId })
+        yield* commit(store, leave("job_a"), Op.TrimJob({ jobId: "job_a", seq: 60 }))
+        assert.isFalse(yield* store.hasLost("sess_a"))
+        assert.isTrue(yield* store.hasLost("sess_b"))
+        yield* commit(store, observe("sess_a", "job_b", 2))
+        yield* commit(store, leave("job_b"), Op.DropJob({ jobId: "job_b" }))
+        assert.isFalse(yield* store.hasLost("sess_a"))
+      }))
+
     test("a session that has not come to the end of a job loses by it when the job is dropped, and no other does", (store) =>
       Effect.gen(function* () {
         const dropped = aSession("sess_c")

@@ -6,8 +6,9 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
 import type { Scope } from "effect/Scope"
+import * as Argument from "../../../protocol/Argument.js"
 import { inRealTime, within } from "../../../services/runtime/within.js"
 import { Store, StoreError, type StoreService } from "../../../services/store/Store.js"
 import { naming, prefixProblem } from "../naming.js"
@@ -59,6 +60,27 @@ export interface Options {
   readonly node?: string | undefined
 }
 
+/** Waited for by a timer of the process, which takes no longer ones. */
+const timer: Argument.Rule = (value, name) =>
+  Argument.positiveDuration(value, name) ??
+  (Duration.toMillis(value as Duration.DurationInput) < 2 ** 31
+    ? undefined
+    : `${name} has to be at most 24 days`)
+
+/** What options of whoever makes such a store have to be. */
+export const optionRules = {
+  url: Argument.that("a Redacted", Redacted.isRedacted),
+  prefix: Argument.maybe(Argument.string),
+  maxConnections: Argument.maybe(Argument.positive),
+  prepare: Argument.maybe(Argument.boolean),
+  connectTimeout: Argument.maybe(timer),
+  statementTimeout: Argument.maybe(timer),
+  patience: Argument.maybe(Argument.finiteDuration),
+  node: Argument.maybe(Argument.string)
+}
+
+const optionsRule = Argument.fields({ ...optionRules, lease: Argument.maybe(timer) })
+
 const duration = (input: Duration.DurationInput | undefined, usual: Duration.DurationInput) =>
   Duration.decode(input ?? usual)
 
@@ -76,7 +98,12 @@ const keepAlive = (
     const mapError = Effect.mapError(toStoreError(name))
     const telling = noted("saying that this runtime is alive")
     const once = Effect.uninterruptible(
-      telling(mapError(lend((statements) => renew(statements, holder, name))))
+      telling(
+        // A defect, too: nobody would say it the next time.
+        Effect.catchAllDefect(mapError(lend((statements) => renew(statements, holder, name))), (defect) =>
+          Effect.fail(toStoreError(name)(defect))
+        )
+      )
     ).pipe(Effect.catchAll((error) => (error.fenced === true ? Deferred.fail(died, error) : Effect.void)))
     yield* Effect.forkScoped(
       Effect.forever(
@@ -105,8 +132,10 @@ const makeOver = (
     if (isShared && version < schemaVersion)
       yield* patient((statements) => migrateShared(statements, name, prefix))
     const holder: Holder = { id: crypto.randomUUID(), lease, node }
-    yield* Effect.acquireRelease(mapError(lend((statements) => hold(statements, holder, name))), () =>
-      within(Effect.ignoreLogged(lend((statements) => release(statements, holder))), goodbye)
+    // It may wait for a lease, and can be given up; what it has taken by then goes by its id.
+    yield* Effect.acquireReleaseInterruptible(
+      mapError(lend((statements) => hold(statements, holder, name))),
+      () => within(Effect.ignoreLogged(lend((statements) => release(statements, holder))), goodbye)
     )
     const over = yield* keepAlive(lend, holder, name)
     const died = Deferred.await(over)
@@ -194,4 +223,7 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
  * @example
  * Runtime.layer().pipe(Layer.provide(StorePg.layer({ url: Redacted.make("postgres://arcp:secret@db.internal/arcp") })))
  */
-export const layer = (options: Options): Layer.Layer<Store, StoreError> => Layer.scoped(Store, make(options))
+export const layer = (options: Options): Layer.Layer<Store, StoreError> => {
+  Argument.check("StorePg.layer", ["options", optionsRule, options])
+  return Layer.scoped(Store, make(options))
+}

@@ -200,8 +200,9 @@ class StatementPlanner {
 
   /** The same of what may set that any session has lost events: no row of one may be put, or dropped, by the same statement. */
   private losing(touched: string): Gathered {
-    const { droppedSessions, needs, sessions, taken } = this.collected
-    if (needs.size > 0 || sessions.size > 0 || taken.size > 0 || droppedSessions.size > 0) this.write()
+    const { droppedSessions, needs, sessions, taken, unobserved } = this.collected
+    // Nor does a session lose by what it has left before: all parts of a statement see who observed when it began.
+    if ([droppedSessions, needs, sessions, taken, unobserved].some(({ size }) => size > 0)) this.write()
     const collected = this.removing(touched)
     collected.loses = true
     return collected

@@ -102,7 +102,10 @@ const statementsOf = (
   }
 }
 
-/** Lends a connection of the pool; one on which anything but an error of Postgres has happened is not used again. */
+/**
+ * Lends a connection of the pool; one on which anything has failed is not used again. Of some errors of Postgres it could be, but
+ * it may also lead to a server that is read-only, not know what was prepared on it, or be in a transaction that was not undone.
+ */
 const lending =
   (pool: Pg.Pool, name: Naming, patience: Duration.Duration, prepared?: Prepared): LendPg =>
   (work) =>

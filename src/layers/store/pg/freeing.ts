@@ -1,6 +1,9 @@
 /**
  * Physical deletion of what was dropped or trimmed, a bounded number of rows at a time. Each statement is one of its own: what
  * one has done stays done. Space comes back by Postgres's own vacuum.
+ *
+ * Others commit, and free, between two statements and beside one. So how many rows one has deleted says only whether it is worth
+ * to look at what comes next: what was to be freed is forgotten by a statement that sees itself that nothing of it is left.
  */
 import * as Effect from "effect/Effect"
 import type { Holder } from "./holding.js"
@@ -43,11 +46,14 @@ const freeJournals = `WITH t AS (${trims}),
     DELETE FROM {journal} j USING d WHERE j.job = d.job AND j.kind = d.kind AND j.key = d.key AND ${ours} RETURNING 1)
   SELECT count(*)::integer FROM gone`
 
+/** Neither are there entries of a job that was dropped. */
+const hasNoJournal = `NOT (t.before = ${everything} AND EXISTS (SELECT 1 FROM {journal} j WHERE j.job = t.job))`
+
 /** A job of which something was trimmed while it was looked at keeps its row. */
 const forgetJobs = `WITH t AS (${trims}),
   inputs AS (DELETE FROM {inputs} i USING t WHERE i.job = t.job AND t.before = ${everything} AND ${ours}),
-  gone AS (DELETE FROM {event_trims} e USING t WHERE e.job = t.job AND ${ours} AND NOT EXISTS (
-    SELECT 1 FROM {events} v WHERE v.job = e.job AND v.seq < e.before) RETURNING 1)
+  gone AS (DELETE FROM {event_trims} e USING t WHERE e.job = t.job AND e.before = t.before AND ${ours} AND NOT EXISTS (
+    SELECT 1 FROM {events} v WHERE v.job = e.job AND v.seq < e.before) AND ${hasNoJournal} RETURNING 1)
   SELECT count(*)::integer FROM gone`
 
 const floors = `SELECT session_id, before, freed FROM {run_trims} WHERE freed < before ORDER BY session_id LIMIT ${lookAhead}`
@@ -55,6 +61,12 @@ const floors = `SELECT session_id, before, freed FROM {run_trims} WHERE freed < 
 /** A run is kept while its session owns the job, as that's numbering, and an event of it is retained. */
 const isKept = `EXISTS (SELECT 1 FROM {jobs} j
   WHERE j.job_id = r.job_id AND j.session_id = r.session_id AND r.job_seq + r.count > j.first)`
+
+/**
+ * A run that a floor, or the drop of a job, lets go. Of a session that is there the newest stays: its numbering goes on there.
+ */
+const goes = (before: string) => `(${before} = ${everything}
+    OR r.event_seq < (SELECT max(event_seq) FROM {runs} WHERE session_id = r.session_id)) AND NOT ${isKept}`
 
 /** Deletes runs `d`; where the cursor of a session is that was told by one is stored. */
 const deleting = `passed AS (
@@ -65,15 +77,11 @@ const deleting = `passed AS (
   gone AS (
     DELETE FROM {runs} r USING d WHERE r.session_id = d.session_id AND r.event_seq = d.event_seq AND ${ours} RETURNING 1)`
 
-/** The newest run of a session is where its numbering goes on. */
 const freeRuns = `WITH t AS (${floors}),
   d AS (
     SELECT t.session_id, r.event_seq FROM t CROSS JOIN LATERAL (
       SELECT event_seq FROM {runs} r
-      WHERE session_id = t.session_id AND event_seq >= t.freed AND event_seq + count <= t.before
-        AND (t.before = ${everything}
-          OR event_seq < (SELECT max(event_seq) FROM {runs} WHERE session_id = t.session_id))
-        AND NOT ${isKept}
+      WHERE session_id = t.session_id AND event_seq >= t.freed AND event_seq + count <= t.before AND ${goes("t.before")}
       ORDER BY event_seq LIMIT ${maxRuns}) r LIMIT ${maxRuns}
   ),
   ${deleting}
@@ -81,9 +89,11 @@ const freeRuns = `WITH t AS (${floors}),
 
 /** The floor itself stays while the session does, and that of a dropped one while there are runs below it. */
 const settle = `WITH t AS (${floors}),
-  settled AS (UPDATE {run_trims} r SET freed = t.before FROM t
-    WHERE r.session_id = t.session_id AND r.before = t.before AND ${ours} RETURNING 1)
-  SELECT count(*)::integer FROM settled`
+  settled AS (UPDATE {run_trims} f SET freed = t.before FROM t
+    WHERE f.session_id = t.session_id AND f.before = t.before AND ${ours} AND NOT EXISTS (SELECT 1 FROM {runs} r
+      WHERE r.session_id = t.session_id AND r.event_seq >= t.freed AND r.event_seq + r.count <= t.before AND ${goes("t.before")})
+    RETURNING f.session_id)
+  SELECT session_id FROM settled`
 
 const forgetFloors = `WITH gone AS (DELETE FROM {run_trims} t WHERE t.before = ${everything} AND t.freed = ${everything}
     AND t.session_id = ANY($2::text[])
@@ -97,10 +107,7 @@ const freeNumbers = `WITH t AS (${drops}),
   d AS (
     SELECT r.session_id, r.event_seq FROM t LEFT JOIN {run_trims} f ON f.session_id = t.session_id CROSS JOIN LATERAL (
       SELECT session_id, event_seq FROM {runs} r WHERE job_id = t.job_id AND session_id = t.session_id
-        AND event_seq + count <= coalesce(f.before, 1)
-        AND (f.before = ${everything}
-          OR event_seq < (SELECT max(event_seq) FROM {runs} WHERE session_id = t.session_id))
-        AND NOT ${isKept}
+        AND event_seq + count <= coalesce(f.before, 1) AND ${goes("f.before")}
       ORDER BY event_seq LIMIT ${maxRuns}) r LIMIT ${maxRuns}
   ),
   ${deleting}
@@ -108,6 +115,9 @@ const freeNumbers = `WITH t AS (${drops}),
 
 const forgetDrops = `WITH t AS (${drops}),
   gone AS (DELETE FROM {run_drops} d USING t WHERE d.job_id = t.job_id AND d.session_id = t.session_id AND ${ours}
+    AND NOT EXISTS (SELECT 1 FROM {runs} r LEFT JOIN {run_trims} f ON f.session_id = r.session_id
+      WHERE r.job_id = d.job_id AND r.session_id = d.session_id AND r.event_seq + r.count <= coalesce(f.before, 1)
+        AND ${goes("f.before")})
     RETURNING d.session_id)
   SELECT DISTINCT session_id FROM gone`
 
@@ -117,17 +127,15 @@ const anythingLeft = `SELECT (EXISTS (SELECT 1 FROM {event_trims}) OR EXISTS (SE
 /** Frees runs; floors of dropped sessions go with the last of them. */
 const freeViews = (statements: PgStatements, id: string): Effect.Effect<void, PgFailure> =>
   Effect.gen(function* () {
-    const forget = (sessionIds: ReadonlyArray<unknown>) =>
-      sessionIds.length === 0 ? Effect.void : count(statements, forgetFloors, [id, sessionIds])
-    if ((yield* count(statements, freeRuns, [id])) < maxRuns) {
-      const seen = yield* statements.executeValues(floors, [])
-      yield* count(statements, settle, [id])
-      yield* forget(seen.map(([sessionId]) => sessionId))
-    }
-    if ((yield* count(statements, freeNumbers, [id])) < maxRuns) {
-      const seen = yield* statements.executeValues(forgetDrops, [id])
-      yield* forget(seen.map(([sessionId]) => sessionId))
-    }
+    /** Forgets what a statement sees that nothing is left of, and the floors of the sessions that it returns. */
+    const forget = (sql: string) =>
+      Effect.flatMap(statements.executeValues(sql, [id]), (rows) =>
+        rows.length === 0
+          ? Effect.void
+          : count(statements, forgetFloors, [id, rows.map(([sessionId]) => sessionId)])
+      )
+    if ((yield* count(statements, freeRuns, [id])) < maxRuns) yield* forget(settle)
+    if ((yield* count(statements, freeNumbers, [id])) < maxRuns) yield* forget(forgetDrops)
   })
 
 /** Frees a part, and returns whether more is left. */

@@ -4,6 +4,12 @@ import { StoreError } from "../../../services/store/Store.js"
 import { createStore, createWriters, migrations, schemaVersion } from "./schema.js"
 import type { PgFailure, PgStatements } from "./statement.js"
 
+/**
+ * Begins a transaction that Postgres ends when nothing is said in it for longer: of a machine that vanishes it learns nothing by
+ * itself before the connection is probed, and until then whoever follows waits for the rows that it had. In one message.
+ */
+const begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'"
+
 /** Runs statements as one transaction, on the one connection that they are given to. */
 export const transaction = <A, E>(
   statements: PgStatements,
@@ -11,7 +17,7 @@ export const transaction = <A, E>(
 ): Effect.Effect<A, E | PgFailure> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.zipRight(
-      statements.executeRaw("BEGIN", []),
+      statements.executeRaw(begin, []),
       Effect.matchCauseEffect(restore(body), {
         onFailure: (cause) =>
           Effect.zipRight(Effect.ignore(statements.executeRaw("ROLLBACK", [])), Effect.failCause(cause)),

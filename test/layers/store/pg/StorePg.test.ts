@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { afterAll, describe } from "vitest"
 import { bigintArray, integerArray, textArray } from "../../../../src/layers/store/pg/arrays.js"
@@ -365,6 +366,25 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
         `INSERT INTO ${prefix}writers VALUES ('runtime', 'x', 'elsewhere, process 1', 0, clock_timestamp(), clock_timestamp() + interval '600 ms')`
       )
       yield* Effect.scoped(open(prefix))
+    })
+  )
+
+  it.scopedLive("a start that waits for a lease can be given up, and takes nothing", () =>
+    Effect.gen(function* () {
+      const prefix = fresh()
+      yield* Effect.scoped(open(prefix))
+      yield* sql(
+        `INSERT INTO ${prefix}writers VALUES ('runtime', 'x', 'elsewhere, process 1', 0, clock_timestamp(), clock_timestamp() + interval '1 minute')`
+      )
+      const starting = yield* Effect.fork(Effect.scoped(open(prefix)))
+      yield* sql(`SELECT 1 FROM pg_stat_activity WHERE query LIKE '%FROM ${prefix}writers WHERE slot%ORDER BY%'
+        AND pid <> pg_backend_pid()`).pipe(
+        Effect.filterOrFail((rows) => rows.length > 0),
+        Effect.retry(Schedule.spaced("10 millis"))
+      )
+      yield* Fiber.interrupt(starting)
+      // Not at the end of the lease, when it would have had its turn.
+      assert.deepStrictEqual(yield* sql(`SELECT id FROM ${prefix}writers`), [["x"]])
     })
   )
 

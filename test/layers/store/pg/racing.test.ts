@@ -3,6 +3,7 @@
  * commit as if there were none but them.
  */
 import { assert, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
@@ -10,7 +11,11 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import pg from "pg"
 import { afterAll, describe } from "vitest"
+import { naming } from "../../../../src/layers/store/naming.js"
+import { pooled } from "../../../../src/layers/store/pg/connections.js"
+import { transaction } from "../../../../src/layers/store/pg/migrate.js"
 import * as StorePg from "../../../../src/layers/store/pg/StorePg.js"
+import type { PgStatements } from "../../../../src/layers/store/pg/statement.js"
 import { type Batch, Op, type StoreService } from "../../../../src/services/store/Store.js"
 import { missing } from "../../../testing/Postgres.js"
 import { aJob, append, aSession, put, range, seqs } from "../fixtures.js"
@@ -64,6 +69,26 @@ describe.skipIf(missing !== undefined)(
       })
       return { prefix, store, taker: yield* other, watcher: yield* other }
     })
+    it.scopedLive("a transaction in which nothing is said is ended by Postgres", () =>
+      Effect.gen(function* () {
+        const patience = Duration.seconds(10)
+        const { lend } = yield* pooled(
+          {
+            url: Redacted.make(yield* Effect.promise(stores.url)),
+            maxConnections: 1,
+            connectTimeout: patience,
+            statementTimeout: patience
+          },
+          naming("race_")
+        )
+        const told = (statements: PgStatements) =>
+          statements.executeValues("SHOW idle_in_transaction_session_timeout", [])
+        assert.deepStrictEqual(yield* lend((on) => transaction(on, told(on))), [["10s"]])
+        // That of the session is left as it was.
+        assert.deepStrictEqual(yield* lend(told), [["0"]])
+      })
+    )
+
     const pause = (milliseconds: number) =>
       Effect.promise(() => new Promise((resolve) => setTimeout(resolve, milliseconds)))
     const log = (store: StoreService) => Effect.map(store.events("job_a", 1, 9_999), seqs)
