@@ -15,6 +15,7 @@ import type { ArcpError, InternalError } from "../../../protocol/Errors.js"
 import { parseJson } from "../../../protocol/Json.js"
 import type { JobStatus } from "../../../protocol/Message.js"
 import { HookError, type Hooks } from "../../../services/jobs/Hooks.js"
+import type { StoredCall } from "../../../services/jobs/StoredCall.js"
 import type { EventLog, HookTold } from "../../../services/log/EventLog.js"
 import { families } from "../../../services/runtime/Metrics.js"
 import type { Options } from "../../../services/runtime/RuntimeOptions.js"
@@ -30,7 +31,6 @@ import {
 } from "../../../services/store/Store.js"
 import { storedCall } from "../../store/intact.js"
 import * as Faults from "../Faults.js"
-import type { StoredCall } from "../../../services/jobs/StoredCall.js"
 import { HookQueue, type OwedCall } from "./HookQueue.js"
 
 /** What calls hooks. */
