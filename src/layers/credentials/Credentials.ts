@@ -14,7 +14,10 @@ import * as Layer from "effect/Layer"
 import type { ParseError } from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { type BudgetExhausted, InternalError, type InvalidRequest } from "../../protocol/Errors.js"
-import { CredentialProvisioner, type ProvisionError } from "../../services/credentials/CredentialProvisioner.js"
+import {
+  CredentialProvisioner,
+  type ProvisionError
+} from "../../services/credentials/CredentialProvisioner.js"
 import { CredentialStore, type CredentialStoreService } from "../../services/credentials/CredentialStore.js"
 import {
   type Credential,

@@ -155,10 +155,13 @@ const clientOf = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.Ht
   HttpClient.makeWith<never, never, HttpClientError, never>(
     Effect.flatMap((request) =>
       Effect.clockWith((clock) =>
-        Effect.timeoutFail(follow(open, lease, request, 0, monotonic(clock)() + Duration.toMillis(lease.fetching.timeout)), {
-          duration: lease.fetching.timeout,
-          onTimeout: () => refused(request, "no response within fetchTimeout")
-        })
+        Effect.timeoutFail(
+          follow(open, lease, request, 0, monotonic(clock)() + Duration.toMillis(lease.fetching.timeout)),
+          {
+            duration: lease.fetching.timeout,
+            onTimeout: () => refused(request, "no response within fetchTimeout")
+          }
+        )
       )
     ),
     Effect.succeed
