@@ -10,6 +10,7 @@ import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
 import * as jose from "jose"
 import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
+import { remoteKeys } from "../../../src/layers/auth/remoteKeys.js"
 import { Auth } from "../../../src/services/auth/Auth.js"
 
 const secret = "a secret of at least thirty-two bytes!"
@@ -295,6 +296,52 @@ describe("jwksUri", () => {
         expect(yield* refusedBy(unknown)).toBe(theAnswer)
       }).pipe(Effect.provide(AuthJwt.layer({ key: { jwksUri } })))
     })
+  )
+
+  it.live("a key that is published while the set is on its way is looked for again", () =>
+    Effect.gen(function* () {
+      const key = yield* Effect.promise(async () =>
+        jose.exportJWK((await jose.generateKeyPair("ES256", { extractable: true })).publicKey)
+      )
+      const fetched: Array<() => void> = []
+      const kids = ["k1"]
+      const server = createServer((_, response) => {
+        const body = JSON.stringify({ keys: kids.map((kid) => ({ ...key, kid })) })
+        fetched.push(() => response.writeHead(200, { "content-type": "application/json" }).end(body))
+        if (fetched.length !== 2) fetched.at(-1)?.()
+        else second()
+      })
+      let second = () => {}
+      yield* Effect.promise(async () => {
+        await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+        const at = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`)
+        const keyOf = remoteKeys(jose, at, () => {})
+        const find = async (kid: string) => keyOf({ alg: "ES256", kid }, { payload: "", signature: "" })
+        try {
+          await find("k1")
+          const underWay = new Promise<void>((resolve) => {
+            second = resolve
+          })
+          const unknown = find("k0").catch(() => "none")
+          await underWay
+          kids.push("k2")
+          const found = find("k2")
+          fetched[1]?.()
+          expect(await found).toBeDefined()
+          expect(await unknown).toBe("none")
+          expect(fetched.length).toBe(3)
+        } finally {
+          server.closeAllConnections()
+          server.close()
+        }
+      })
+    })
+  )
+
+  it.scoped("may be anywhere on loopback without TLS", () =>
+    Effect.forEach(["http://127.0.0.2:1/", "http://keys.localhost:1/"], (jwksUri) =>
+      Layer.build(AuthJwt.layer({ key: { jwksUri }, audience: "arcp" }))
+    )
   )
 
   it.scoped("a token is good by whichever key it is signed with, of those that may be meant", () =>

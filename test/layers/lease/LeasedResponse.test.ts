@@ -18,6 +18,7 @@ import * as HttpClientPublic from "../../../src/layers/lease/HttpClientPublic.js
 import { leased } from "../../../src/layers/lease/LeasedHttpClient.js"
 import { LeaseExpired } from "../../../src/protocol/Errors.js"
 import { leaseErrorOf } from "../../../src/services/lease/Lease.js"
+import { settableWall } from "../../support/Rig.js"
 import { lessee } from "./LeasedHttpClient.site.js"
 
 const clients: ReadonlyArray<readonly [string, Layer.Layer<HttpClient.HttpClient>]> = [
@@ -141,6 +142,23 @@ for (const [name, layer] of clients)
           expect((yield* Effect.flip(client.get(`${origin}/never`))).message).toMatch(/fetchTimeout/)
           const read = Effect.flatMap(client.get(`${origin}/body`), (response) => response.text)
           expect((yield* Effect.flip(read)).message).toMatch(/fetchTimeout/)
+        }).pipe(Effect.provide(layer))
+      )
+    )
+
+    it.live("has its time also when the wall clock is set meanwhile", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const { origin } = yield* serving((_, response) => {
+            response.write("a")
+            setTimeout(() => response.end("b"), 100)
+          })
+          const { clock, jump } = settableWall(yield* Effect.clock)
+          yield* Effect.gen(function* () {
+            const response = yield* (yield* leasing()).get(`${origin}/`)
+            jump("1 day")
+            expect(yield* response.text).toBe("ab")
+          }).pipe(Effect.withClock(clock))
         }).pipe(Effect.provide(layer))
       )
     )
