@@ -1,8 +1,8 @@
 /** Where a fault of the runtime's own, or of what it was given, becomes an answer (§10). */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as FiberRef from "effect/FiberRef"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
+import { isOwnInterruption } from "../../services/runtime/interruption.js"
 import { StoreError, toInternalError } from "../../services/store/Store.js"
 
 /** Turns a failure to read the store into an answer. */
@@ -27,9 +27,9 @@ export const onFault = <A, E, R, B, F, S>(
 ): Effect.Effect<A | B, E | F, R | S> =>
   Effect.catchAllCause(effect, (cause) =>
     Effect.flatMap(
-      FiberRef.get(FiberRef.interruptedCause),
-      (own): Effect.Effect<B, E | F, S> =>
-        Cause.isDie(cause) || (Cause.isInterruptedOnly(cause) && Cause.isEmpty(own))
+      isOwnInterruption(cause),
+      (isOwn): Effect.Effect<B, E | F, S> =>
+        Cause.isDie(cause) || (Cause.isInterruptedOnly(cause) && !isOwn)
           ? Effect.zipRight(Effect.logError(said, cause), recover)
           : Effect.failCause(cause)
     )

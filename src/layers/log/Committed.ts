@@ -2,7 +2,6 @@
  * Where the log publishes what it has committed, and where consumers take it from. Publishing is synchronous and never
  * waits: with `suspend` those wait who want to put something into the log (`admit`), in the order in which they came.
  */
-import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,6 +19,7 @@ import {
   type Options,
   type Subscription
 } from "../../services/log/Committed.js"
+import { isOwnInterruption } from "../../services/runtime/interruption.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { within } from "../../services/runtime/within.js"
 import type { JobRecord, StoredEvent } from "../../services/store/Store.js"
@@ -310,9 +310,10 @@ const run = <R>(publisher: Publisher, { consume, options }: Consumer<R>) =>
     const running = yield* consume(events).pipe(
       Effect.scoped,
       Effect.catchAllCause((cause) =>
-        Cause.isInterruptedOnly(cause)
-          ? Effect.void
-          : Effect.logError("a consumer of committed events failed; it gets no more", cause)
+        Effect.if(isOwnInterruption(cause), {
+          onTrue: () => Effect.void,
+          onFalse: () => Effect.logError("a consumer of committed events failed; it gets no more", cause)
+        })
       ),
       Effect.ensuring(Effect.sync(() => publisher.leave(tap))),
       Effect.interruptible,

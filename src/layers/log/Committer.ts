@@ -21,6 +21,7 @@ import type * as Scope from "effect/Scope"
 import { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import { keyUsed, takenAway } from "../../services/log/taken.js"
+import { isOwnInterruption } from "../../services/runtime/interruption.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { within } from "../../services/runtime/within.js"
 import type { Batch, Fenced, Op, Owner, StoreError, StoreService } from "../../services/store/Store.js"
@@ -364,7 +365,12 @@ export const make = (
       Effect.zipRight(commitNext),
       Effect.flatMap((taken) => (taken ? Effect.void : work.patience.pause)),
       Effect.forever,
-      Effect.catchAllCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : stop(work, cause))),
+      Effect.catchAllCause((cause) =>
+        Effect.if(isOwnInterruption(cause), {
+          onTrue: () => Effect.void,
+          onFalse: () => stop(work, cause)
+        })
+      ),
       Effect.forkDaemon
     )
     yield* Effect.addFinalizer(() => close(work, commitNext, running))

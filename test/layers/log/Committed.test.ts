@@ -265,17 +265,20 @@ for (const [name, store] of [
       )
     )
 
-    it.effect("a consumer that dies frees who waited for it, and is logged", () => {
+    it.effect.each([
+      { how: "dies", fault: Effect.die("the disk is full") },
+      {
+        how: "joins a fiber that was interrupted",
+        fault: Effect.flatMap(Effect.fork(Effect.interrupt), Fiber.join)
+      }
+    ])("a consumer that $how frees who waited for it, and is logged", ({ fault }) => {
       const logged: Array<unknown> = []
       const capture = Logger.replace(
         Logger.defaultLogger,
         Logger.make(({ message }) => logged.push(...(message as ReadonlyArray<unknown>)))
       )
       const dying = Committed.consumer(
-        (events) =>
-          Stream.runForEach(events, (each) =>
-            numberOf(each) === 3 ? Effect.die("the disk is full") : Effect.void
-          ),
+        (events) => Stream.runForEach(events, (each) => (numberOf(each) === 3 ? fault : Effect.void)),
         { capacity: 2 }
       )
       return run(
