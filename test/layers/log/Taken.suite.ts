@@ -91,7 +91,8 @@ export const suite = (name: string, store: () => Layer.Layer<Store, StoreError>)
           // A zombie tries everything that it can.
           assert.isTrue(Exit.isFailure(yield* Effect.exit(log.append(lost, event("log", 6)))))
           assert.isTrue(Exit.isFailure(yield* Effect.exit(log.flush(lost))))
-          yield* log.amend(lost, { ...record(owner), jobId: lost.jobId, agent: "zombie@1.0.0" }, () => {})
+          const zombie = { ...record(owner), jobId: lost.jobId, agent: "zombie@1.0.0" }
+          assert.isTrue(Exit.isFailure(yield* Effect.exit(log.amend(lost, zombie, () => {}))))
           yield* end(lost, owner)
           const stored = yield* db.job(lost.jobId)
           assert.deepStrictEqual([stored?.status, stored?.agent, stored?.epoch], ["running", "echo@1.0.0", 2])

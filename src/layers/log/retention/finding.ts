@@ -1,7 +1,8 @@
 /** What is to be forgotten because somebody wants it to be: jobs, with what they have delegated to, and sessions. */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import type { JobFilter, JobRecord, StoreError, StoreService } from "../../../services/store/Store.js"
+import { mapJobs } from "../../../services/store/paged.js"
+import type { JobRecord, StoreError, StoreService } from "../../../services/store/Store.js"
 
 /** It is not forgotten, for a reason that the message says; nothing has changed. */
 export class NotForgotten extends Data.TaggedError("NotForgotten")<{
@@ -22,26 +23,12 @@ export interface Found {
   readonly unfinished: ReadonlyArray<JobRecord>
 }
 
-/** Jobs that the store is asked for at once: a million would hold the process, and whoever else waits for the store. */
-const atOnce = 500
-
-/** Returns the ids of all jobs that are meant, oldest first. */
-const idsOf = (store: StoreService, filter: Omit<JobFilter, "after" | "limit">) =>
-  Effect.gen(function* () {
-    const ids: Array<string> = []
-    let after: JobRecord | undefined
-    do {
-      const some: ReadonlyArray<JobRecord> = yield* store.jobs({ ...filter, after, limit: atOnce })
-      ids.push(...some.map(({ jobId }) => jobId))
-      after = some.length < atOnce ? undefined : some.at(-1)
-    } while (after !== undefined)
-    return ids
-  })
+const idOf = ({ jobId }: JobRecord): string => jobId
 
 /** Returns the ids of everything that is stored of a principal as a job. */
 const jobsOfPrincipal = (store: StoreService, principal: string) =>
   Effect.gen(function* () {
-    const jobs = yield* idsOf(store, { principals: [principal] })
+    const jobs = yield* mapJobs(store, { principals: [principal] }, idOf)
     const ended = yield* store.surplus({ principal, limit: Number.MAX_SAFE_INTEGER, needed: true })
     return [...new Set([...jobs, ...ended])]
   })
@@ -56,7 +43,7 @@ const withDescendants = (store: StoreService, jobIds: ReadonlyArray<string>) =>
       const job = yield* store.job(id)
       if (job === undefined) continue
       found.set(id, job)
-      waiting.push(...(yield* idsOf(store, { principals: "everyone", parentJobId: id })))
+      waiting.push(...(yield* mapJobs(store, { principals: "everyone", parentJobId: id }, idOf)))
     }
     return found
   })

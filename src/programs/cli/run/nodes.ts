@@ -12,17 +12,7 @@ import { UsageError } from "../UsageError.js"
 import { postgresOf } from "./stored.js"
 
 /** How many jobs each node has that have not ended. */
-const openJobs = Effect.gen(function* () {
-  const store = yield* Store
-  const counts = new Map<string, number>()
-  for (const { node = "" } of yield* store.jobs({
-    principals: "everyone",
-    status: ["pending", "running"],
-    limit: Number.MAX_SAFE_INTEGER
-  }))
-    counts.set(node, (counts.get(node) ?? 0) + 1)
-  return counts
-})
+const openJobs = Effect.flatMap(Store, ({ nodeCounts }) => Effect.map(nodeCounts, ({ jobs }) => jobs))
 
 export const run = (flags: NodesFlags) =>
   Effect.gen(function* () {

@@ -8,6 +8,7 @@ import { surviving } from "../../../layers/session/surviving.js"
 import { lockHolder } from "../../../layers/store/lockHolder.js"
 import { realName } from "../../../layers/store/sqliteFile.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
+import { mapJobs } from "../../../services/store/paged.js"
 import { Store } from "../../../services/store/Store.js"
 import { aligned, stdoutColumns } from "../columns.js"
 import { fileOf } from "../db-flags.js"
@@ -42,11 +43,8 @@ const found = (flags: SessionsFlags, down: boolean, now: number) =>
     const { resumeWindow } = RuntimeOptions.make()
     const aliveAt = yield* store.aliveAt
     const jobs = new Map<string, number>()
-    for (const { sessionId } of yield* store.jobs({
-      principals: "everyone",
-      status: ["pending", "running"],
-      limit: Number.MAX_SAFE_INTEGER
-    }))
+    const open = { principals: "everyone", status: ["pending", "running"] } as const
+    for (const sessionId of yield* mapJobs(store, open, ({ sessionId }) => sessionId))
       jobs.set(sessionId, (jobs.get(sessionId) ?? 0) + 1)
     const records = (yield* store.sessions).filter(({ principal }) =>
       Option.match(flags.principal, { onNone: () => true, onSome: (only) => only === principal })

@@ -1,6 +1,7 @@
 /** What `arcp top` has seen at one moment, and how that is shown. */
 
 import * as Effect from "effect/Effect"
+import { mapJobs } from "../../../services/store/paged.js"
 import type { JobRecord, StoreService } from "../../../services/store/Store.js"
 import { aligned } from "../columns.js"
 import { bytes, count } from "../quantity.js"
@@ -34,11 +35,11 @@ export const look = (
   times: { readonly at: number; readonly now: number }
 ) =>
   Effect.gen(function* () {
-    const jobs = yield* store.jobs({
-      principals: only === undefined ? "everyone" : [only],
-      status: ["pending", "running"],
-      limit: Number.MAX_SAFE_INTEGER
-    })
+    const jobs = yield* mapJobs(
+      store,
+      { principals: only === undefined ? "everyone" : [only], status: ["pending", "running"] },
+      (job) => job
+    )
     const bounds = yield* store.boundsOf(jobs.map(({ jobId }) => jobId))
     const sessions = (yield* store.sessions).filter(
       ({ principal }) => only === undefined || principal === only
