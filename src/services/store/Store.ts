@@ -229,7 +229,7 @@ export type Op = Data.TaggedEnum<{
     readonly jobId: string
     readonly node: string
     readonly epoch: number
-    readonly cancelRequested?: JobRecord["cancelRequested"]
+    readonly cancelRequested?: JobRecord["cancelRequested"] | undefined
   }
   /**
    * Removes the job, its events, its input, its journal, its observers, and what its owner has numbered of it. Sessions that
