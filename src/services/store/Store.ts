@@ -462,7 +462,7 @@ export interface StoreService {
   readonly sessionPlaces: (
     sessionIds: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyMap<string, Place>, StoreError>
-  /** Returns the names of the nodes that have jobs which have not ended; the empty name is that of a runtime which is alone. */
+  /** Returns the names of the nodes that have jobs which have not ended; the empty name is as in {@link Observed}. */
   readonly jobNodes: Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Returns how many jobs that have not ended, and how many attached sessions, each node has; the empty name is as in {@link jobNodes}. */
   readonly nodeCounts: Effect.Effect<

@@ -14,7 +14,7 @@ export interface Numbering {
 /** A job that a session observes. */
 export interface Observed {
   readonly jobId: string
-  /** That has the job; the empty name is that of a runtime which is alone. */
+  /** That has the job; the empty name is that of a runtime which is alone, or of nobody: the job was left to whoever takes it. */
   readonly node: string
   /** The job has ended. */
   readonly ended: boolean
