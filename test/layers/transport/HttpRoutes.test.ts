@@ -319,19 +319,20 @@ describe("who may ask", () => {
       const request = (token: string) =>
         `GET /v1 HTTP/1.1\r\nHost: ${url.host}\r\nAuthorization: Bearer ${token}\r\n\r\n`
       // Both connections have been taken, and both writes have reached the server, before it reads either.
-      const answers = yield* Effect.forEach(["flood", "mine"], (token) =>
+      const opened = (token: string) =>
         Effect.gen(function* () {
           const socket = yield* connected(url)
-          const chunks = yield* Mailbox.make<string>()
-          socket.setEncoding("utf8").on("data", (text: string) => chunks.unsafeOffer(text))
+          const answers = yield* Mailbox.make<string>()
+          socket.setEncoding("utf8").on("data", (text: string) => answers.unsafeOffer(text))
           socket.write(request(token))
-          yield* chunks.take
-          return { socket, chunks }
+          yield* answers.take
+          return { socket, answers }
         })
-      )
-      answers[0]!.socket.write(request("flood").repeat(flood))
-      answers[1]!.socket.write(request("mine"))
-      const body = yield* answers[1]!.chunks.take
+      const flooding = yield* opened("flood")
+      const mine = yield* opened("mine")
+      flooding.socket.write(request("flood").repeat(flood))
+      mine.socket.write(request("mine"))
+      const body = yield* mine.answers.take
       // All of them, where each is begun when it is read.
       expect(Number(/begun: (\d+)/.exec(body)?.[1])).toBeLessThan(flood)
     })
