@@ -48,8 +48,9 @@ export default defineConfig({
     // The build, as a user's program would load it.
     server: { deps: { external: [/\/dist\//] } },
     // Many tests start processes; more files at once than cores only makes all of them late.
+    // As few as many: one that is idle would be ended, and ended again when its project is done, which fails the run.
     maxWorkers: 2,
-    minWorkers: 1,
+    minWorkers: 2,
     // Nothing here is module state of another file; loading the modules anew for each costs a third of the run.
     isolate: false,
     env: scratch,
