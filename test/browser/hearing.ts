@@ -48,12 +48,12 @@ export const hearing = async (page: Page) => {
         [what.source],
         { timeout: patience }
       ),
-    /** Waits until something more is said. */
-    more: async () => {
-      const before = (await all()).length
+    /** All that was said, once it is more than so much. */
+    moreThan: async (before: number) => {
       await page.waitForFunction((n) => ((window as unknown as Hearing).heard?.length ?? 0) > n, before, {
         timeout: patience
       })
+      return all()
     }
   }
 }

@@ -18,7 +18,7 @@ describe.concurrent("a job that waits", () => {
     verifies("pending-place")
     const server = await own.start("--memory", "--limit", "concurrencyPerPrincipal=1")
     const client = await WireClient.open(server.url)
-    const first = await client.accept("sleep", { ms: 300 })
+    const first = await client.accept("sleep", { ms: 600_000 })
     const rest: Array<string | undefined> = []
     for (let i = 0; i < 3; i++) rest.push((await client.accept("echo", i)).job_id)
     const { payload } = await client.answer(client.request("session.list_jobs", {}))
@@ -28,7 +28,7 @@ describe.concurrent("a job that waits", () => {
       "pending",
       "pending"
     ])
-    await client.terminal(first.job_id)
+    await client.answer(client.request("job.cancel", {}, { job_id: first.job_id }))
     for (const [i, job_id] of rest.entries()) {
       expect((await client.terminal(job_id)).payload["result"]).toBe(i)
       const events = client.eventsOf(job_id).filter(({ type }) => type === "job.event")
@@ -64,7 +64,7 @@ describe.concurrent("a job that waits", () => {
     const naps = [nap, await client.accept("nap", { ms: 1 })]
     const jobs: Array<string | undefined> = []
     for (let ms = 1; ms <= 20; ms++) jobs.push((await client.accept("sleep", { ms })).job_id)
-    const timed = await later(client, "echo", "timed", { delay_sec: 2 })
+    const timed = await later(client, "echo", "timed", { delay_sec: 5 })
     for (const { job_id } of [ran, nap])
       await client.next((frame) => frame.job_id === job_id && frame.type === "job.event")
     await before.kill()

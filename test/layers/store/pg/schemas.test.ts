@@ -129,7 +129,9 @@ describe.skipIf(missing !== undefined)(
       )
     })
 
-    describe.each(range(1, schemaVersion - 1))("version %i", (version) => {
+    // Every migration is among what the first version lacks.
+    describe("version 1", () => {
+      const version = 1
       it.scopedLive("is as it was when the connection is lost before any statement, and then goes on", () =>
         Effect.gen(function* () {
           const prefix = yield* left(version)
@@ -162,7 +164,9 @@ describe.skipIf(missing !== undefined)(
           yield* isWhole(version, prefix)
         })
       )
+    })
 
+    describe.each(range(1, schemaVersion - 1))("version %i", (version) => {
       it.live("is brought up to date once when several begin at once", () =>
         Effect.gen(function* () {
           const prefix = yield* left(version)
