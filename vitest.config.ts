@@ -10,19 +10,6 @@ const excluded = (transport: Transport) =>
     .filter(([, { on }]) => !on.includes(transport))
     .map(([name]) => `test/e2e/${name}.test.ts`)
 
-/**
- * What does not depend on the version of Node: it is looked at from outside, copied byte by byte, or kept in Postgres. On every
- * version but the first, `.ci/run` leaves it out. (`--exclude` says nothing to projects.)
- */
-const onAnyNode = [
-  "test/programs/{nginx,console,proxy,damaged}.test.ts",
-  "test/programs/cli/{care,peers,completions,columns,help,doctor,serve-inputs,usage}.test.ts",
-  "test/layers/store/{packing,care/backup}.test.ts",
-  "test/layers/store/pg/**",
-  "test/layers/credentials/{Credentials,CredentialProvisionerLiteLlm}.test.ts"
-]
-const leftOut = process.env["ARCP_TEST_OTHER_NODE"] === undefined ? [] : onAnyNode
-
 /** The whole suite over WebSocket; the black-box suite again over each of the other transports. */
 const project = (transport: Transport) => ({
   extends: true as const,
@@ -32,7 +19,7 @@ const project = (transport: Transport) => ({
     // The other transports' tests wait rather than work: they run beside, in a pool of their own.
     pool: transport === "websocket" ? ("forks" as const) : ("threads" as const),
     include: [transport === "websocket" ? "test/**/*.test.ts" : "test/e2e/*.test.ts"],
-    exclude: [...excluded(transport), ...leftOut]
+    exclude: excluded(transport)
   }
 })
 
@@ -47,10 +34,10 @@ export default defineConfig({
     reporters: ["default", "./test/support/Conformance.ts"],
     // The build, as a user's program would load it.
     server: { deps: { external: [/\/dist\//] } },
-    // Many tests start processes; more files at once than cores only makes all of them late.
-    // As few as many: one that is idle would be ended, and ended again when its project is done, which fails the run.
-    maxWorkers: 2,
-    minWorkers: 2,
+    // Files wait for processes and stores for a third of their time; many more at once only make all of them late. As few as
+    // many: a worker that is idle would be ended, and ended again when its project is done, which fails the run.
+    maxWorkers: 3,
+    minWorkers: 3,
     // Nothing here is module state of another file; loading the modules anew for each costs a third of the run.
     isolate: false,
     env: scratch,
