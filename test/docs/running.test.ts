@@ -1,10 +1,11 @@
 /** What docs/running.md and docs/security.md promise is there: every code of an error, and every test that is named. */
-import { existsSync, readFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { expect, it } from "vitest"
 import { retryable } from "../../src/protocol/Errors.js"
 
-const read = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8")
+const at = (path: string) => new URL(`../../${path}`, import.meta.url)
+const read = (path: string) => readFileSync(at(path), "utf8")
 
 /** First cells of the tables below a heading, and the cells after them. */
 const rows = (page: string, heading: string): ReadonlyArray<ReadonlyArray<string>> =>
@@ -23,6 +24,27 @@ it("the incident guide has a row for every code of an error, with what it means 
   const codes = guide.flatMap(([first = ""]) => /^`([A-Z_]+)`$/.exec(first)?.[1] ?? [])
   expect([...codes].sort()).toEqual(Object.keys(retryable).sort())
   for (const row of guide) for (const cell of row) expect(cell, row.join(" | ")).not.toBe("")
+})
+
+it.each([
+  "README.md",
+  ...readdirSync(at("docs")).flatMap((name) => (/\.md$/.test(name) ? [`docs/${name}`] : []))
+])("the tables of %s have as many cells in each row as in the first", (page) => {
+  const prose = read(page).replaceAll(/^```[\s\S]*?^```/gm, "")
+  for (const [table] of prose.matchAll(/(?:^\|.*\n)+/gm)) {
+    const [first = [], ...others] = table
+      .trim()
+      .split("\n")
+      .map((line) => line.split(/(?<!\\)\|/))
+    for (const row of others) expect(row, row.join("|")).toHaveLength(first.length)
+  }
+})
+
+it("the unit of systemd has its agents where they find the package", () => {
+  const [, folder = "", agents = ""] =
+    /^ExecStart=(\S+)\/node_modules\/\.bin\/arcp serve .*--agents (\S+)/m.exec(read("docs/running.md")) ?? []
+  expect(folder).not.toBe("")
+  expect(agents.startsWith(`${folder}/`)).toBe(true)
 })
 
 it("the incident guide quotes what the program says", () => {

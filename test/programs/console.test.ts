@@ -16,6 +16,7 @@ import { brief, counted, duration, plain, safeUrl } from "../../src/programs/con
 import { rowsOf } from "../../src/programs/console/model/timeline.js"
 import { namesOf, openAtFirst, Shares } from "../../src/programs/console/model/tree.js"
 import { between, moved, showing, tick, zoomed } from "../../src/programs/console/model/zoom.js"
+import * as Presence from "../../src/programs/console/state/presence.js"
 import { type JobStatus, jobStatuses } from "../../src/protocol/JobStatus.js"
 import type { JobEvent } from "../../src/services/client/ArcpClient.js"
 
@@ -441,5 +442,32 @@ describe("the console's model", () => {
       Prometheus.quantile(Prometheus.parse(text(9)), Prometheus.parse(text(3)), "h", 0.5),
       0.1
     )
+  })
+})
+
+describe("whether the page is connected", () => {
+  it("counts what was lost, once each, and what came back, over the sessions that it had", () => {
+    const told: Array<string> = []
+    const stop = Presence.onConnection(({ kind, text }) => told.push(`${kind}: ${text}`))
+    const counts = () => [Presence.losses.value, Presence.reconnects.value]
+    Presence.lost("refused")
+    Presence.arrived(undefined)
+    assert.deepStrictEqual(counts(), [0, 0])
+    Presence.lost("cut")
+    Presence.lost("refused")
+    assert.deepStrictEqual(counts(), [1, 0])
+    Presence.arrived(7)
+    Presence.arrived(7)
+    assert.deepStrictEqual(counts(), [1, 1])
+    Presence.lost("the session is gone")
+    Presence.arrived(undefined)
+    assert.deepStrictEqual(counts(), [2, 2])
+    stop()
+    assert.deepStrictEqual(told, [
+      "lost: the connection was lost: cut",
+      "back: resumed after event 7; nothing is missing",
+      "lost: the connection was lost: the session is gone",
+      "back: connected again"
+    ])
   })
 })

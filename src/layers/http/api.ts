@@ -252,8 +252,7 @@ const nodes = HttpApiEndpoint.get("nodes", "/v1/nodes")
           jobs: Schema.Int.annotations({ description: "jobs of it that have not ended" }),
           sessions: Schema.Int.annotations({ description: "sessions of it that are connected" })
         })
-      ),
-      more: Schema.Boolean.annotations({ description: "whether there are more jobs than were counted" })
+      )
     })
   )
   .annotate(

@@ -74,7 +74,7 @@ export const nodes =
   ({ identity }) =>
     Effect.gen(function* () {
       yield* jsonOnly
-      const { hasMore, nodes: listed } = yield* sessions.nodes(identity)
+      const listed = yield* sessions.nodes(identity)
       return respond({
         nodes: listed.map(
           ({ address, isAlive, isSelf, jobs, name, sessions: held, silentFor, startedAt, version }) => ({
@@ -88,7 +88,6 @@ export const nodes =
             jobs,
             sessions: held
           })
-        ),
-        more: hasMore
+        )
       })
     })

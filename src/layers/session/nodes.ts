@@ -4,7 +4,7 @@ import { PermissionDenied } from "../../protocol/Errors.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import type { Policy } from "../../services/auth/Policy.js"
 import type { ClusterService } from "../../services/cluster/Cluster.js"
-import type { ListedNodes, Sessions } from "../../services/session/Sessions.js"
+import type { Sessions } from "../../services/session/Sessions.js"
 import { type StoreService, toInternalError } from "../../services/store/Store.js"
 
 /** What nodes are listed from. */
@@ -19,23 +19,20 @@ const holds = "3 seconds"
 
 const unread = toInternalError("the nodes could not be read")
 
-const alone: ListedNodes = { nodes: [], hasMore: false }
-
 const look = ({ node, nodes }: ClusterService, store: StoreService) =>
-  Effect.map(Effect.all([store.nodeCounts, nodes.list]), ([counts, seen]) => ({
-    nodes: seen.map((each) => ({
+  Effect.map(Effect.all([store.nodeCounts, nodes.list]), ([counts, seen]) =>
+    seen.map((each) => ({
       ...each,
       isSelf: each.name === node,
       jobs: counts.jobs.get(each.name) ?? 0,
       sessions: counts.sessions.get(each.name) ?? 0
-    })),
-    hasMore: false
-  }))
+    }))
+  )
 
 /** Makes what lists nodes. */
 export const make = ({ cluster, policy, store }: NodesServices): Effect.Effect<Sessions["Type"]["nodes"]> =>
   Effect.gen(function* () {
-    if (cluster === undefined) return () => Effect.succeed(alone)
+    if (cluster === undefined) return () => Effect.succeed([])
     const looked = Effect.mapError(look(cluster, store), unread)
     // Whoever begins it may leave; others wait for it too.
     const listed = yield* Effect.cachedWithTTL(Effect.uninterruptible(looked), holds)

@@ -1,5 +1,5 @@
 /** The HTTP routes of a listener: who may ask, which mount answers, and how its answers reach pages of other origins. */
-import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
+import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -17,7 +17,7 @@ import { within } from "../../services/runtime/within.js"
 import { HttpRoutes, type RouteApp, Visitor, type VisitorShape } from "../../services/transport/HttpRoutes.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import { addressGroup, clientAddress, type TrustedProxies } from "./clientAddress.js"
-import type { RequestLine } from "./requestLine.js"
+import { begun, type RequestLine, refused } from "./requestLine.js"
 import { trimmed } from "./requestPath.js"
 import { isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
 import { evidenceOf } from "./upgradeEvidence.js"
@@ -33,7 +33,8 @@ const adapter = needs("HTTP routes", "@effect/platform-node", () =>
     import("@effect/platform-node/NodeHttpServerRequest"),
     import("@effect/platform/HttpServerRequest"),
     import("@effect/platform/HttpServerResponse"),
-    import("@effect/platform/HttpBody")
+    import("@effect/platform/HttpBody"),
+    import("@effect/platform/HttpMiddleware")
   ])
 )
 
@@ -95,8 +96,14 @@ const handlerOf = (
   visitorOf: (request: IncomingMessage) => VisitorShape
 ): Effect.Effect<Answer, unknown, Scope.Scope> =>
   Effect.gen(function* () {
-    const [{ makeHandler }, { toIncomingMessage }, { HttpServerRequest }, { setBody }, HttpBody] =
-      yield* adapter
+    const [
+      { makeHandler },
+      { toIncomingMessage },
+      { HttpServerRequest },
+      { setBody },
+      HttpBody,
+      { withTracerDisabledWhenEffect }
+    ] = yield* adapter
     /**
      * The platform waits, and cannot be interrupted, until a body is gone that it was given whole: for ever when whoever asked
      * has gone meanwhile. For a stream it does not.
@@ -114,7 +121,11 @@ const handlerOf = (
         ending
       )
     )
-    return yield* makeHandler(
+    /**
+     * The platform would make a span of each request: of probes, scrapes and streams of hours, with their addresses and headers.
+     * An app that wants one makes it.
+     */
+    const handler = makeHandler(
       Effect.withFiberRuntime<Effect.Effect.Success<RouteApp>, unknown, Effect.Effect.Context<RouteApp>>(
         (fiber) => {
           running.add(fiber)
@@ -129,6 +140,7 @@ const handlerOf = (
         )
       )
     )
+    return yield* withTracerDisabledWhenEffect(handler, () => true)
   })
 
 /** How long a mount that could not be loaded is not tried again: whoever asks meanwhile is told at once. */
@@ -216,25 +228,27 @@ export class Mounts {
         const begin: Answer = (request, response) => {
           const isGone = () => request.socket.destroyed
           if (isGone()) return
-          endWithConnection(request, response)
           if (loaded !== undefined) return loaded(request, response)
           // Whoever has gone while it was loaded is not handled any more: nothing would tell when that is over.
           fork(
-            Effect.matchCause(handler, {
-              onFailure: () => {
-                if (!isGone())
-                  refused(response, 500, "this part of the server does not work; try again later")
-              },
-              onSuccess: (handle) => {
-                if (!isGone()) handle(request, response)
-              }
+            Effect.matchCauseEffect(handler, {
+              onFailure: () =>
+                Effect.sync(() => {
+                  if (!isGone())
+                    refused(response, 500, "this part of the server does not work; try again later")
+                }),
+              onSuccess: (handle) =>
+                begun(response, () => {
+                  if (!isGone()) handle(request, response)
+                })
             }),
             { scope }
           )
         }
         const answer: Answer = (request, response) => {
           const { client } = this.visitorOf(request)
-          if (!this.line.add(client ?? "", request, () => begin(request, response)))
+          endWithConnection(request, response)
+          if (!this.line.add(client ?? "", request, response, () => begin(request, response)))
             refused(response, 503, "too many requests wait; try again later", { "retry-after": "1" })
         }
         yield* Effect.acquireRelease(
@@ -255,16 +269,6 @@ export class Mounts {
     }
     return this.byPath.get("/")
   }
-}
-
-const refused = (
-  response: ServerResponse,
-  status: number,
-  message: string,
-  headers: OutgoingHttpHeaders = {}
-): void => {
-  response.writeHead(status, { "content-type": "text/plain; charset=utf-8", connection: "close", ...headers })
-  response.end(`${message}\n`)
 }
 
 /** Answers a request to a mount, unless `refusal` says that it is refused. */

@@ -3,7 +3,7 @@
  * takes turns: addresses first, and of one address the tokens that it shows. So thousands of requests of one peer keep
  * another waiting for one of them, and not for all.
  */
-import type { IncomingMessage } from "node:http"
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Signal } from "../../services/runtime/Signal.js"
@@ -12,9 +12,9 @@ import { TurnShare } from "../../services/runtime/TurnShare.js"
 /** Requests that wait, at about the most: what comes then is refused to whoever has more than their part of the line. */
 const mostWaiting = 4_000
 
-/** What waits, in turns by address and by token. */
+/** What waits, in turns by address and by token. Each is another value. */
 export class Turns<A> {
-  private readonly byAddress = new Map<string, Map<string, Array<A>>>()
+  private readonly byAddress = new Map<string, Map<string, Set<A>>>()
   private waiting = 0
   /** Pairs of address and token that have something waiting. */
   private askers = 0
@@ -29,62 +29,107 @@ export class Turns<A> {
   add(address: string, token: string, what: A): boolean {
     const ofAddress = this.byAddress.get(address)
     const all = ofAddress?.get(token)
-    const mine = all?.length ?? 0
+    const mine = all?.size ?? 0
     // Askers who are new have none, so that they would find room for ever: twice as many is the end of it.
     if (this.waiting >= this.most && (mine * this.askers >= this.most || this.waiting >= 2 * this.most))
       return false
     this.waiting++
     if (all !== undefined) {
-      all.push(what)
+      all.add(what)
       return true
     }
     this.askers++
-    if (ofAddress === undefined) this.byAddress.set(address, new Map([[token, [what]]]))
-    else ofAddress.set(token, [what])
+    if (ofAddress === undefined) this.byAddress.set(address, new Map([[token, new Set([what])]]))
+    else ofAddress.set(token, new Set([what]))
     return true
   }
 
   /** Takes the one whose turn it is. Whose it was goes to the end. */
   next(): A | undefined {
     for (const [address, ofAddress] of this.byAddress)
-      for (const [token, all] of ofAddress) {
-        const what = all.shift()
-        this.waiting--
-        ofAddress.delete(token)
-        if (all.length > 0) ofAddress.set(token, all)
-        else this.askers--
-        this.byAddress.delete(address)
-        if (ofAddress.size > 0) this.byAddress.set(address, ofAddress)
-        return what
-      }
+      for (const [token, all] of ofAddress)
+        for (const what of all) {
+          this.remove(address, token, what)
+          if (ofAddress.delete(token) && all.size > 0) ofAddress.set(token, all)
+          if (this.byAddress.delete(address) && ofAddress.size > 0) this.byAddress.set(address, ofAddress)
+          return what
+        }
     return undefined
+  }
+
+  /** Takes one out whose turn has not come; it may have had its turn already. The others keep their order. */
+  remove(address: string, token: string, what: A): void {
+    const ofAddress = this.byAddress.get(address)
+    const all = ofAddress?.get(token)
+    if (ofAddress === undefined || all?.delete(what) !== true) return
+    this.waiting--
+    if (all.size > 0) return
+    this.askers--
+    ofAddress.delete(token)
+    if (ofAddress.size === 0) this.byAddress.delete(address)
   }
 }
 
+/** Answers a request with a sentence, and closes its connection. */
+export const refused = (
+  response: ServerResponse,
+  status: number,
+  message: string,
+  headers: OutgoingHttpHeaders = {}
+): void => {
+  response.writeHead(status, { "content-type": "text/plain; charset=utf-8", connection: "close", ...headers })
+  response.end(`${message}\n`)
+}
+
+/** Ends a response of which nothing comes any more. */
+const failed = (response: ServerResponse): void => {
+  if (response.headersSent) response.destroy()
+  else refused(response, 500, "this request could not be begun; the log of the server says why")
+}
+
+/** Begins a request. One that cannot be begun is answered, and logged: nobody else would. */
+export const begun = (response: ServerResponse, begin: () => void): Effect.Effect<void> =>
+  Effect.catchAllCause(Effect.sync(begin), (cause) =>
+    Effect.zipRight(
+      Effect.logError("a request could not be begun", cause),
+      Effect.sync(() => failed(response))
+    )
+  )
+
 /** Lets requests in, one after the other. */
 export interface RequestLine {
-  /** Runs `begin` when it is its turn; returns false when there are too many. */
-  readonly add: (client: string, request: IncomingMessage, begin: () => void) => boolean
+  /**
+   * Runs `begin` when it is its turn; returns false when there are too many. A response that is closed before has left the
+   * line: it takes no place in it, and is not begun.
+   */
+  readonly add: (
+    client: string,
+    request: IncomingMessage,
+    response: ServerResponse,
+    begin: () => void
+  ) => boolean
 }
 
 /** Makes a line that moves for as long as the scope. */
 export const make: Effect.Effect<RequestLine, never, Scope.Scope> = Effect.gen(function* () {
   const share = yield* TurnShare
-  const turns = new Turns<() => void>(mostWaiting)
+  const turns = new Turns<Effect.Effect<void>>(mostWaiting)
   const some = new Signal()
   const one = Effect.suspend(() => (turns.size === 0 ? some.wait : Effect.void)).pipe(
     Effect.zipRight(share),
-    Effect.zipRight(Effect.sync(() => turns.next()?.())),
-    Effect.catchAllCause((cause) => Effect.logError("a request could not be begun", cause)),
+    Effect.zipRight(Effect.suspend(() => turns.next() ?? Effect.void)),
     // What it has begun goes on first, so that its time counts too.
     Effect.zipRight(Effect.yieldNow())
   )
   yield* Effect.forkScoped(Effect.forever(one))
   return {
-    add: (client, request, begin) => {
-      const isLetIn = turns.add(client, request.headers.authorization ?? "", begin)
-      if (isLetIn) some.give()
-      return isLetIn
+    add: (client, request, response, begin) => {
+      const token = request.headers.authorization ?? ""
+      const waiting = begun(response, begin)
+      if (!turns.add(client, token, waiting)) return false
+      response.once("close", () => turns.remove(client, token, waiting))
+      some.give()
+      return true
     }
   }
 })

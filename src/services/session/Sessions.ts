@@ -25,17 +25,10 @@ export interface ListedSession {
 export interface ListedNode extends SeenNode {
   /** Whether it is the one that was asked. */
   readonly isSelf: boolean
-  /** Jobs of it that have not ended, of those that were counted. */
+  /** Jobs of it that have not ended. */
   readonly jobs: number
   /** Sessions of it that are connected. */
   readonly sessions: number
-}
-
-/** The nodes of the cluster. */
-export interface ListedNodes {
-  readonly nodes: ReadonlyArray<ListedNode>
-  /** Whether there are more jobs than were counted. */
-  readonly hasMore: boolean
 }
 
 /** Serves the connections of a transport: one session each, which outlives its connection (§6). */
@@ -63,7 +56,9 @@ export class Sessions extends Context.Tag("arcp/services/Sessions")<
      * Returns the nodes of the cluster, to an identity that may list, or have deleted, everybody's jobs: none of a runtime that is alone. The
      * answer is a few seconds old at the most. Fails with `InternalError` when the store does not answer.
      */
-    readonly nodes: (identity: Identity) => Effect.Effect<ListedNodes, PermissionDenied | InternalError>
+    readonly nodes: (
+      identity: Identity
+    ) => Effect.Effect<ReadonlyArray<ListedNode>, PermissionDenied | InternalError>
     /**
      * Ends the sessions of a principal for good, those that are connected too: they cannot be resumed. Their jobs go on. Returns
      * how many there were.

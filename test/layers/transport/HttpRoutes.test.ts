@@ -15,6 +15,7 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
+import * as Tracer from "effect/Tracer"
 import * as HttpRoutes from "../../../src/layers/transport/HttpRoutes.js"
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
 import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
@@ -335,6 +336,34 @@ describe("who may ask", () => {
       const body = yield* mine.answers.take
       // All of them, where each is begun when it is read.
       expect(Number(/begun: (\d+)/.exec(body)?.[1])).toBeLessThan(flood)
+    })
+  )
+
+  it.scoped("makes no spans of requests, but for what an app makes", () =>
+    Effect.gen(function* () {
+      const spans: Array<string> = []
+      const native = yield* Effect.tracer
+      const tracer = Tracer.make({
+        ...native,
+        span: (name, ...rest) => {
+          spans.push(name)
+          return native.span(name, ...rest)
+        }
+      })
+      const app = Effect.succeed(HttpServerResponse.text("here"))
+      const url = yield* Effect.withTracer(
+        serving(
+          Layer.merge(
+            HttpRoutes.layer("/plain", Effect.succeed(app)),
+            HttpRoutes.layer("/traced", Effect.succeed(Effect.withSpan(app, "mine")))
+          )
+        ),
+        tracer
+      )
+      expect((yield* ask(new URL("/plain", url))).status).toBe(200)
+      expect(spans).toEqual([])
+      expect((yield* ask(new URL("/traced", url))).status).toBe(200)
+      expect(spans).toEqual(["mine"])
     })
   )
 

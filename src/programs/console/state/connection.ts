@@ -12,62 +12,18 @@ import * as ArcpClient from "../../../layers/client/ArcpClient.js"
 import * as DialerWebSocketGlobal from "../../../layers/transport/DialerWebSocketGlobal.js"
 import * as Features from "../../../protocol/Features.js"
 import { loginPlace, url } from "./places.js"
+import { arrived, lost, phase } from "./presence.js"
 
-export type Phase =
-  | { readonly _tag: "LoggedOut"; readonly message: string }
-  | { readonly _tag: "Connecting" }
-  | { readonly _tag: "Connected" }
-  | { readonly _tag: "Away"; readonly reason: string }
-
-/** Where the session is. */
-export const phase = signal<Phase>({ _tag: "LoggedOut", message: "" })
 /** The client, once there is a session; another one when a session was lost. */
 export const client = signal<ArcpClient.ArcpClientService | undefined>(undefined)
 /** Milliseconds there and back, newest last. */
 export const lag = signal<ReadonlyArray<number>>([])
-/** How often the connection was lost and came back since the page was loaded. */
-export const reconnects = signal(0)
 
 const tokenKey = "arcp-console-token"
 
-/** Who wants to know of a connection that is lost, or is there again. */
-const watchers = new Set<(mark: { readonly kind: "lost" | "back"; readonly text: string }) => void>()
-export const onConnection = (
-  watch: (mark: { readonly kind: "lost" | "back"; readonly text: string }) => void
-) => {
-  watchers.add(watch)
-  return () => watchers.delete(watch)
-}
-
-const tell = (kind: "lost" | "back", text: string) => {
-  for (const watch of watchers) watch({ kind, text })
-}
-
 const follow = (status: ArcpClient.Status): void => {
-  switch (status._tag) {
-    case "Connecting":
-      return
-    case "Connected":
-      if (phase.value._tag === "Away") {
-        reconnects.value++
-        tell(
-          "back",
-          status.resumedAt === undefined
-            ? "connected again"
-            : `resumed after event ${status.resumedAt}; nothing is missing`
-        )
-      }
-      phase.value = { _tag: "Connected" }
-      return
-    case "Reconnecting": {
-      // Each try says so again; it was lost once.
-      const isNew = phase.value._tag !== "Away"
-      phase.value = { _tag: "Away", reason: status.reason }
-      if (isNew) tell("lost", `the connection was lost: ${status.reason}`)
-      return
-    }
-    case "Closed":
-  }
+  if (status._tag === "Reconnecting") lost(status.reason)
+  if (status._tag === "Connected") arrived(status.resumedAt)
 }
 
 /** Readings of the lag that are kept. */
@@ -137,7 +93,7 @@ const session = (token: string) =>
     sessionStorage.setItem(tokenKey, token)
     hasBeenIn = true
     client.value = made
-    phase.value = { _tag: "Connected" }
+    arrived(undefined)
     const leave = () => {
       remember(Effect.runSync(made.resumeState))
       Effect.runFork(made.close)
@@ -178,7 +134,7 @@ export const login = (token: string): void => {
     Effect.tapError((error) =>
       Effect.sync(() => {
         client.value = undefined
-        if (!refused(error)) phase.value = { _tag: "Away", reason: error.message }
+        if (!refused(error)) lost(error.message)
       })
     ),
     Effect.retry({ schedule: Schedule.spaced("2 seconds"), while: (error) => !refused(error) }),

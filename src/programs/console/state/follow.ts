@@ -8,8 +8,9 @@ import type * as Message from "../../../protocol/Message.js"
 import type { ArcpClientService, ClientError } from "../../../services/client/ArcpClient.js"
 import { childEnded, type End, empty, ended, type JobModel, mark, take } from "../model/JobModel.js"
 import type { Entry } from "../model/JobTable.js"
-import { client, onConnection } from "./connection.js"
+import { client } from "./connection.js"
 import { table, version as tableVersion } from "./jobs.js"
+import { onConnection } from "./presence.js"
 
 /** A job that is followed. */
 export interface Followed {

@@ -4,7 +4,8 @@
  * brings is asked about first.
  */
 import { signal } from "@preact/signals"
-import { beginAnew, exchange, login, phase, token } from "./connection.js"
+import { beginAnew, exchange, login, token } from "./connection.js"
+import { phase } from "./presence.js"
 
 /** What a link has brought, about which somebody has to say whether they want it. */
 export interface Brought {

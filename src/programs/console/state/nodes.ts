@@ -17,10 +17,8 @@ export interface ListedNode {
   readonly sessions: number
 }
 
-const none = { listed: [], hasMore: false }
-
 /** The nodes; none of a runtime that is alone, or that does not tell of them. */
-export const nodes = signal<{ readonly listed: ReadonlyArray<ListedNode>; readonly hasMore: boolean }>(none)
+export const nodes = signal<ReadonlyArray<ListedNode>>([])
 /** Why they are not told at the moment. */
 export const missing = signal("")
 
@@ -50,7 +48,7 @@ const read = async (): Promise<void> => {
     // Somebody else may do so, and a server without the route, or its policy, stays as it is.
     if (response.status === 403 || response.status === 404) {
       isOver = true
-      nodes.value = none
+      nodes.value = []
     }
     missing.value =
       response.ok || isOver
@@ -61,7 +59,7 @@ const read = async (): Promise<void> => {
     const listed = field(answer, "nodes")
     const all = Array.isArray(listed) ? listed.map(listedOf) : []
     isOver = all.length === 0
-    nodes.value = { listed: all, hasMore: field(answer, "more") === true }
+    nodes.value = all
   } catch {
     missing.value = "The nodes are not known at the moment: /v1/nodes cannot be reached."
   }

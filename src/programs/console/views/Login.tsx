@@ -1,6 +1,7 @@
 /** Where a token is given, when the address brought none. */
 import { useState } from "preact/hooks"
-import { loginByHand, phase } from "../state/connection.js"
+import { loginByHand } from "../state/connection.js"
+import { phase } from "../state/presence.js"
 import { BroughtLogin } from "./Brought.js"
 
 export const Login = () => {

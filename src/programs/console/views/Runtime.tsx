@@ -3,11 +3,12 @@ import * as Effect from "effect/Effect"
 import { useEffect, useState } from "preact/hooks"
 import { quantile, total } from "../model/prometheus.js"
 import { bytes, count, counted, duration, line, moment } from "../model/text.js"
-import { client, lag, phase, reconnects } from "../state/connection.js"
+import { client, lag } from "../state/connection.js"
 import { loading, table, version } from "../state/jobs.js"
 import { asksForToken, missing, type Reading, readings, readWith, watch } from "../state/metrics.js"
 import * as Nodes from "../state/nodes.js"
 import { url } from "../state/places.js"
+import { losses, phase } from "../state/presence.js"
 import * as Sessions from "../state/sessions.js"
 import { useNow } from "./parts.js"
 import { Sparkline } from "./Sparkline.js"
@@ -161,7 +162,7 @@ const Connected = () => {
       <p class="quiet">
         {count(connected.length)} connected, {count(known.total - connected.length)} away: the sessions of
         those whose jobs you may see
-        {Nodes.nodes.value.listed.length === 0 ? "" : ", on the node that says this"}.
+        {Nodes.nodes.value.length === 0 ? "" : ", on the node that says this"}.
       </p>
       <table class="jobs sessions" aria-label="who is connected">
         <thead>
@@ -209,7 +210,7 @@ const Connected = () => {
 /** The nodes of the cluster, where the runtime is one of several. */
 const NodesPanel = () => {
   useEffect(Nodes.watch, [])
-  const { hasMore, listed } = Nodes.nodes.value
+  const listed = Nodes.nodes.value
   const now = useNow(listed.length > 0, 5_000)
   if (listed.length === 0) return null
   return (
@@ -253,11 +254,14 @@ const NodesPanel = () => {
           ))}
         </tbody>
       </table>
-      {hasMore ? (
-        <p class="quiet">There are more jobs than were counted: each node has at least as many as it says.</p>
-      ) : null}
     </section>
   )
+}
+
+/** How the connection has fared since the page was loaded. */
+const history = (): string => {
+  if (losses.value > 0) return `lost ${counted(losses.value, "time")}`
+  return phase.value._tag === "Connected" ? "never lost" : "not open so far"
 }
 
 const Own = () => {
@@ -272,9 +276,7 @@ const Own = () => {
           <dt>Connection</dt>
           <dd>
             <span class="value">{phase.value._tag === "Connected" ? "open" : "away"}</span>
-            <span class="quiet">
-              {reconnects.value === 0 ? "never lost" : `came back ${reconnects.value} times`}
-            </span>
+            <span class="quiet">{history()}</span>
           </dd>
         </div>
         <div class="gauge">
