@@ -5,6 +5,7 @@ import { maxBytes as markBytes, maxEvents as markEvents } from "../marks.js"
 import type { EndedRow, Queries } from "../queries.js"
 import type {
   CountRow,
+  DueRow,
   IdRow,
   ListedRow,
   ObservedRow,
@@ -229,8 +230,8 @@ const jobs = (
   ]
 }
 
-const due = ({ after, by, limit, node }: DueQuery): Query<RecordRow> => [
-  `SELECT record FROM {jobs} WHERE due_at <= $1::bigint AND (due_at, job_id) > ($2::bigint, $3)
+const due = ({ after, by, limit, node }: DueQuery): Query<DueRow> => [
+  `SELECT record, due_at::float8 AS "dueAt", job_id AS "jobId" FROM {jobs} WHERE due_at <= $1::bigint AND (due_at, job_id) > ($2::bigint, $3)
    ${node === undefined ? "" : "AND node = $5"} ORDER BY due_at, job_id LIMIT $4::bigint`,
   [
     ...[by, after?.dueAt ?? -never, after?.jobId ?? "", limit],
