@@ -52,6 +52,8 @@ export class Disk {
     this.latency === 0 ? effect : Effect.delay(effect, this.latency)
   /** Asked before a commit that works: it may fail one, or have it wait. */
   onCommit: (batch: Batch) => Effect.Effect<void, StoreError> = () => Effect.void
+  /** Asked before each read with an argument: it may fail one. */
+  onRead: ((name: string, args: ReadonlyArray<unknown>) => StoreError | undefined) | undefined
   private held: Array<Deferred.Deferred<void>> = []
 
   private constructor(private readonly base: StoreService) {}
@@ -100,7 +102,7 @@ export class Disk {
       })
     return {
       service: {
-        ...counted(this.base, this.reads, this.taking),
+        ...counted(this.base, this, this.taking),
         kind: "durable",
         commit: (batch) => this.taking(commit(batch)),
         vacuum: Effect.suspend(() => {
@@ -118,7 +120,7 @@ export class Disk {
 /** The same store, which counts how often each read with an argument is asked for; each takes a while. */
 const counted = (
   base: StoreService,
-  reads: Map<string, number>,
+  disk: Pick<Disk, "reads" | "onRead">,
   taking: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
 ): StoreService =>
   Object.fromEntries(
@@ -129,8 +131,10 @@ const counted = (
         : (...args: ReadonlyArray<unknown>) => {
             const found = read(...args)
             if (!Effect.isEffect(found)) return found
-            reads.set(name, (reads.get(name) ?? 0) + 1)
-            return taking(found as Effect.Effect<unknown, unknown>)
+            disk.reads.set(name, (disk.reads.get(name) ?? 0) + 1)
+            return taking(
+              Effect.suspend(() => disk.onRead?.(name, args) ?? (found as Effect.Effect<unknown, unknown>))
+            )
           }
     ])
   ) as unknown as StoreService

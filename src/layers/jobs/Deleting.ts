@@ -107,7 +107,7 @@ const late = () =>
   })
 
 /** Returns what has ended of what is found: what was submitted since somebody wanted to be forgotten is not meant. */
-const endedOf = ({ jobs, unfinished }: Finding.Found): ReadonlyArray<JobRecord> => {
+const endedOf = ({ jobs, unfinished }: Finding.Found): ReadonlyArray<Finding.FoundJob> => {
   const left = new Set(unfinished.map(({ jobId }) => jobId))
   // Parents come last.
   for (const { jobId, parentJobId } of [...jobs].reverse())
@@ -121,7 +121,7 @@ const settled = (
   principal: string,
   whose: Finding.Whose,
   cancel: boolean
-): Effect.Effect<ReadonlyArray<JobRecord>, ArcpError> =>
+): Effect.Effect<ReadonlyArray<Finding.FoundJob>, ArcpError> =>
   Effect.gen(function* () {
     const { jobs, unfinished } = yield* found(parts, whose)
     const [first, ...others] = unfinished

@@ -1,8 +1,6 @@
 /**
  * What becomes of jobs whose node is gone: the nodes that are there take them, each as many as it can get, and go on with them
- * as with what a last process has left (Recovery.ts). A job is taken by a commit that states the epoch it was read with and
- * puts the next one, a family (a job and all that was delegated below it) in one commit, so of two nodes that try one is
- * told that it was too late; and whoever was gone only for others writes nothing to it any more.
+ * as with what a last process has left (Recovery.ts). How a job is moved: Moving.ts.
  */
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
@@ -10,131 +8,25 @@ import type { Scope } from "effect/Scope"
 import { type ClusterService, nobody } from "../../services/cluster/Cluster.js"
 import type { SeenNode } from "../../services/cluster/Nodes.js"
 import { Signal } from "../../services/runtime/Signal.js"
-import { dueAt } from "../../services/store/dueAt.js"
-import { epochOf, type JobFilter, type JobRecord, Op, type StoreError } from "../../services/store/Store.js"
+import type { StoreError } from "../../services/store/Store.js"
 import { keeperOf } from "../cluster/keeper.js"
 import * as Measuring from "../cluster/measuring.js"
 import type { JobParts } from "./JobParts.js"
+import * as Moving from "./Moving.js"
 import type { Recovery } from "./Recovery.js"
-import * as Terminal from "./Terminal.js"
 import { ofWish } from "./wishes/Want.js"
 
-/** Jobs that are read at once, and families that are taken by one commit. */
-const page = 500
+/** Families that are taken by one commit. */
 const familiesAtOnce = 32
 
 /** Looks of a node, one a second, between two at who is there while nobody else has jobs. */
 const looksBetween = 10
 
-/** The jobs of one node that have not ended. */
-const openJobs = ({ store, turn }: JobParts, node: string) =>
-  Effect.gen(function* () {
-    const found: Array<JobRecord> = []
-    for (let after: JobFilter["after"]; ; ) {
-      const records = yield* store.jobs({
-        principals: "everyone",
-        status: ["pending", "running"],
-        node,
-        after,
-        limit: page
-      })
-      found.push(...records)
-      if (records.length < page) return found
-      after = records.at(-1)
-      yield* turn.next
-    }
-  })
-
-/** Returns jobs by families: those that have a parent among them are with that. */
-export const familiesOf = (records: ReadonlyArray<JobRecord>): ReadonlyArray<ReadonlyArray<JobRecord>> => {
-  const byId = new Map(records.map((record) => [record.jobId, record]))
-  const families = new Map<string, Array<JobRecord>>()
-  for (const record of records) {
-    let root = record
-    // One that is above itself is refused by whoever takes it; here it only must come to an end.
-    for (let steps = 0; steps < records.length; steps++) {
-      const parent = root.parentJobId === undefined ? undefined : byId.get(root.parentJobId)
-      if (parent === undefined) break
-      root = parent
-    }
-    const family = families.get(root.jobId)
-    if (family === undefined) families.set(root.jobId, [record])
-    else family.push(record)
-  }
-  return [...families.values()]
-}
-
-/**
- * Moves jobs to a node, or to nobody, a family whole or not at all; with a cancel where one is given. Returns those that nobody else
- * has taken meanwhile, as they were read. Nothing of a record but that is written: its node may be there and go on writing, this one
- * when it leaves, or one that is back under its name between the look at its jobs and this commit.
- */
-const move = (
-  { store }: Pick<JobParts, "store">,
-  families: ReadonlyArray<ReadonlyArray<JobRecord>>,
-  node: string,
-  cancelOf: (record: JobRecord) => JobRecord["cancelRequested"] = () => undefined
-): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> => {
-  const records = families.flat()
-  if (records.length === 0) return Effect.succeed([])
-  return store
-    .commit({
-      ops: records.map((record) =>
-        Op.MoveJob({
-          ...{ jobId: record.jobId, node, epoch: epochOf(record) + 1 },
-          cancelRequested: cancelOf(record)
-        })
-      ),
-      owners: records.map((record) => ({ job: record.jobId, epoch: epochOf(record) }))
-    })
-    .pipe(
-      Effect.as(records),
-      Effect.catchTag("Fenced", ({ owners }) => {
-        const gone = new Set(owners.flatMap((owner) => ("job" in owner ? [owner.job] : [])))
-        const left = families.filter((family) => !family.some(({ jobId }) => gone.has(jobId)))
-        // What is not its own fault is tried at the next look.
-        return left.length === families.length ? Effect.succeed([]) : move({ store }, left, node, cancelOf)
-      })
-    )
-}
-
-/**
- * Takes jobs for a node; returns those that it has, as they are stored then: cancelled, when that is wished for. What has ended
- * meanwhile is nobody's to go on with.
- */
-export const take = (
-  parts: Pick<JobParts, "store">,
-  families: ReadonlyArray<ReadonlyArray<JobRecord>>,
-  node: string,
-  cancels: Cancels = noCancels
-): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> =>
-  Effect.gen(function* () {
-    const moved = yield* move(parts, families, node, (record) =>
-      // What has not begun, or is a row, is ended when the wish is granted.
-      record.cancelRequested === undefined && record.queued === undefined && dueAt(record) === undefined
-        ? cancels.get(record.jobId)
-        : undefined
-    )
-    // They are this node's by now, and nobody else looks at them.
-    const stored = yield* Effect.retry(
-      Effect.forEach(moved, ({ jobId }) => parts.store.job(jobId), { concurrency: 8 }),
-      Terminal.pauses
-    )
-    return stored.flatMap((record) =>
-      record === undefined || record.endedAt !== undefined || record.node !== node ? [] : [record]
-    )
-  })
-
-/** Which jobs are to end, and why. */
-type Cancels = ReadonlyMap<string, JobRecord["cancelRequested"]>
-
-const noCancels: Cancels = new Map()
-
 /** Wishes that are looked at: there are seldom more than a few. */
 const maxWishes = 10_000
 
 /** Returns which jobs of a node others want to end: so they end as that, also when they would not go on. */
-const cancelsOf = ({ store }: JobParts, name: string): Effect.Effect<Cancels, StoreError> =>
+const cancelsOf = ({ store }: JobParts, name: string): Effect.Effect<Moving.Cancels, StoreError> =>
   Effect.map(
     store.wishes(name, maxWishes),
     (wishes) =>
@@ -146,14 +38,17 @@ const cancelsOf = ({ store }: JobParts, name: string): Effect.Effect<Cancels, St
       )
   )
 
-/** Takes the jobs of a node that is gone, as far as no other does. */
-const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery, name: string) =>
+/** Takes families, some by each commit, and goes on with them. `taken` is told of each job that this node has then. */
+const takeAll = (
+  parts: JobParts,
+  { node }: ClusterService,
+  recovery: Recovery,
+  families: Array<ReadonlyArray<Moving.Movable>>,
+  cancels: Moving.Cancels,
+  tookOne: (jobId: string) => void
+) =>
   Effect.gen(function* () {
-    const { hooks, log, metrics, running, turn, unsettled } = parts
-    // In an order of its own, so that nodes seldom try for the same.
-    const families = [...(yield* Random.shuffle(familiesOf(yield* openJobs(parts, name))))]
-    const cancels = yield* cancelsOf(parts, name)
-    const all = new Set<string>()
+    const { log, metrics, running, turn, unsettled } = parts
     while (families.length > 0 && !running.stopping) {
       const wanted = families.splice(0, familiesAtOnce)
       // Whoever wants something of one waits from before it is this node's until it is known what becomes of it.
@@ -161,27 +56,45 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
       const settleAll = Effect.sync(() => {
         for (const { jobId } of wanted.flat()) unsettled.settle(jobId)
       })
-      const taken = yield* Effect.onError(take(parts, wanted, node, cancels), () => settleAll)
+      const taken = yield* Effect.onError(Moving.take(parts, wanted, node, cancels), () => settleAll)
       const isTaken = new Set(taken.map(({ jobId }) => jobId))
       for (const { jobId } of wanted.flat()) if (!isTaken.has(jobId)) unsettled.settle(jobId)
       log.took(taken)
-      for (const jobId of isTaken) all.add(jobId)
+      for (const jobId of isTaken) tookOne(jobId)
       if (metrics !== undefined) Measuring.taken(taken.length)
       // What cannot be gone on with here is nobody's again: as this node's own nobody would look at it before its next start.
       if (taken.length > 0)
         yield* Effect.tapErrorCause(recovery.recover(taken), () =>
-          Effect.zipRight(Effect.ignoreLogged(move(parts, familiesOf(taken), nobody)), settleAll)
+          Effect.zipRight(
+            Effect.ignoreLogged(Moving.move(parts, Moving.familiesOf(taken.map(Moving.movableOf)), nobody)),
+            settleAll
+          )
         )
       yield* turn.next
     }
-    yield* hooks.took(all)
+  })
+
+/** Takes the jobs of a node that is gone, as far as no other does. */
+const takeFrom = (parts: JobParts, cluster: ClusterService, recovery: Recovery, name: string) =>
+  Effect.gen(function* () {
+    const families = Moving.rootedOf(Moving.familiesOf(yield* Moving.openJobs(parts, name)))
+    const cancels = families.length === 0 ? Moving.noCancels : yield* cancelsOf(parts, name)
+    const all = new Set<string>()
+    // In an order of its own, so that nodes seldom try for the same.
+    const shuffled = [...(yield* Random.shuffle(families))]
+    const taking = yield* Effect.exit(
+      takeAll(parts, cluster, recovery, shuffled, cancels, (jobId) => all.add(jobId))
+    )
+    // However far it came: what is owed for them nobody else calls.
+    yield* parts.hooks.took(all)
     const count = all.size
     if (count > 0)
       yield* Effect.logInfo(
-        name === ""
+        name === nobody
           ? `took ${count} jobs that no node has`
           : `took ${count} jobs of node ${name}, which is gone`
       )
+    yield* taking
   })
 
 /** Has one node make the calls of hooks that others have left: each time that it is another list of nodes which are there. */
@@ -190,12 +103,15 @@ const inheriting = ({ hooks }: JobParts, { node }: ClusterService) => {
   let looks = 0
   /** Whether it is time for a look at who is there, also when there is no job to take. */
   const isDue = () => ++looks % looksBetween === 0
-  const inherit = (nodes: ReadonlyArray<SeenNode>, alive: ReadonlySet<string>): Effect.Effect<void> =>
+  const inherit = (nodes: ReadonlyArray<SeenNode>, alive: ReadonlySet<string>) =>
     Effect.suspend(() => {
       const now = JSON.stringify([...alive])
       if (now === known) return Effect.void
-      known = now
-      return keeperOf(nodes) === node ? hooks.inherit(alive) : Effect.void
+      const inherited = keeperOf(nodes) === node ? hooks.inherit(alive) : Effect.void
+      // What could not be read is read at a later look.
+      return Effect.tap(inherited, () => {
+        known = now
+      })
     })
   return { inherit, isDue }
 }
@@ -214,12 +130,20 @@ const look = (
     if (!isDue() && others.length === 0) return
     const nodes = yield* cluster.nodes.list
     const alive = new Set(nodes.filter(({ isAlive }) => isAlive).map(({ name }) => name))
-    yield* inherit(nodes, alive)
     for (const name of others) {
       if (parts.running.stopping) return
-      if (alive.has(name) || (name !== "" && !(yield* cluster.nodes.bury(name)))) continue
-      yield* takeFrom(parts, cluster, recovery, name)
+      if (alive.has(name)) continue
+      // What keeps the jobs of one node from being taken keeps nobody from those of another.
+      yield* Effect.catchAllCause(
+        Effect.if(name === nobody ? Effect.succeed(true) : cluster.nodes.bury(name), {
+          onTrue: () => takeFrom(parts, cluster, recovery, name),
+          onFalse: () => Effect.void
+        }),
+        (cause) =>
+          Effect.logWarning(`jobs of node ${JSON.stringify(name)} could not be taken; looking again`, cause)
+      )
     }
+    yield* inherit(nodes, alive)
   })
 
 /** Takes jobs whose node is gone, for as long as the scope: it looks when it is woken, and once in a while in any case. */
@@ -250,7 +174,7 @@ export const handOver = (parts: JobParts): Effect.Effect<void, StoreError> =>
     const { queue } = running
     // What was emitted until then is stored first, or it is not known to whoever goes on.
     yield* Effect.ignore(log.commit([]))
-    const families = familiesOf(yield* openJobs(parts, cluster.node)).filter((family) =>
+    const families = Moving.familiesOf(yield* Moving.openJobs(parts, cluster.node)).filter((family) =>
       family.every(({ jobId }) => running.get(jobId) === undefined && queue.get(jobId)?.ending === undefined)
     )
     // From here on it is for whoever takes them to end what waits here.
@@ -262,7 +186,7 @@ export const handOver = (parts: JobParts): Effect.Effect<void, StoreError> =>
     }
     let count = 0
     for (let from = 0; from < families.length; from += familiesAtOnce)
-      count += (yield* move(parts, families.slice(from, from + familiesAtOnce), nobody)).length
+      count += (yield* Moving.move(parts, families.slice(from, from + familiesAtOnce), nobody)).length
     if (count === 0) return
     for (const { isAlive, name } of yield* cluster.nodes.list)
       if (isAlive && name !== cluster.node) cluster.wake.tell(name)

@@ -20,11 +20,11 @@ import { Turn } from "../../services/runtime/Turn.js"
 import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { Store } from "../../services/store/Store.js"
-import { closeCode } from "../../services/transport/Transport.js"
 import * as Connections from "./Connection.js"
 import * as Dispatch from "./Dispatch.js"
 import * as Expiry from "./Expiry.js"
 import { FailedLogins, tooManyFailed } from "./FailedLogins.js"
+import * as Forgetting from "./forgetting.js"
 import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
 import * as Identifying from "./identifying.js"
@@ -34,7 +34,7 @@ import * as Measuring from "./measuring.js"
 import * as Nodes from "./nodes.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
-import { type SessionEntry, SessionTable } from "./SessionTable.js"
+import { SessionTable } from "./SessionTable.js"
 import * as Shutdown from "./Shutdown.js"
 import * as Sweeper from "./Sweeper.js"
 import * as Serving from "./serving.js"
@@ -164,21 +164,6 @@ const makeConnections = (
     })
   })
 
-/** Ends all sessions of a principal for good, at once or with their transports; returns how many there were. */
-const forgetting = (table: SessionTable) => (principal: string) => {
-  const forget = (entry: SessionEntry): Effect.Effect<void> =>
-    Effect.flatMap(table.settled(entry), () => {
-      entry.isLast = true
-      const { state } = entry
-      if (state._tag === "Detached") return table.drop(entry, state)
-      return entry.attachment?.close(closeCode.policy, "the session was deleted") ?? Effect.void
-    })
-  return Effect.suspend(() => {
-    const all = table.of([principal])
-    return Effect.as(Effect.forEach(all, forget, { discard: true }), all.length)
-  })
-}
-
 /** Makes the sessions of a runtime over the services in context. */
 export const make = Effect.gen(function* () {
   const made = yield* makeShared
@@ -205,7 +190,7 @@ export const make = Effect.gen(function* () {
   const { begun: stopping, halted } = ending
   const policy = yield* Policy
   return Sessions.of({
-    forget: forgetting(table),
+    forget: Forgetting.make(shared),
     serve: Serving.make({
       resuming: shared,
       resume,

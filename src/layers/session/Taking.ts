@@ -15,6 +15,7 @@ import * as Cluster from "../../services/cluster/Cluster.js"
 import type { SeenNode } from "../../services/cluster/Nodes.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { epochOf, type SessionRecord, type StoreError, toInternalError } from "../../services/store/Store.js"
+import * as Forgetting from "./forgetting.js"
 import type { Records } from "./Records.js"
 import { letGoOf, type ResumeRequest, type ResumeServices, refused, restore } from "./Resume.js"
 import { mayResume } from "./resumeTokens.js"
@@ -125,8 +126,8 @@ export const bring = (
 const pause = Duration.seconds(1)
 
 /**
- * Looks, whenever another node has taken something, which of the sessions that are attached here it is: these are let go of.
- * Others are found out about when something is written of them.
+ * Looks, whenever another node has taken or deleted something, which of the sessions that are attached here it is: these are let go
+ * of, or ended. Others are found out about when something is written of them.
  */
 export const watch = (services: ResumeServices, records: Records): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -145,7 +146,12 @@ export const watch = (services: ResumeServices, records: Records): Effect.Effect
       const places = yield* store.sessionPlaces(attached.map(({ record }) => record.sessionId))
       for (const entry of attached) {
         const place = places.get(entry.record.sessionId)
-        if (place === undefined || place.epoch === epochOf(entry.record) || !table.holds(entry)) continue
+        if (place?.epoch === epochOf(entry.record) || !table.holds(entry)) continue
+        if (place === undefined) {
+          // It was stored before it was attached: another node has dropped it for good.
+          services.background(Forgetting.end(table, entry))
+          continue
+        }
         // Whoever stores it finds out, and lets go of it.
         table.touch(entry)
         records.ring()

@@ -465,9 +465,15 @@ export const jobs = (
   ]
 }
 
+/** A job that is due, and its place among those. */
+export interface DueRow extends RecordRow {
+  readonly dueAt: number
+  readonly jobId: string
+}
+
 /** Selects jobs that wait and are due. */
-export const due = ({ after, by, limit, node }: DueQuery): Query<RecordRow> => [
-  `SELECT record FROM {jobs} WHERE due_at IS NOT NULL AND due_at <= ? AND (due_at, job_id) > (?, ?)
+export const due = ({ after, by, limit, node }: DueQuery): Query<DueRow> => [
+  `SELECT record, due_at AS dueAt, job_id AS jobId FROM {jobs} WHERE due_at IS NOT NULL AND due_at <= ? AND (due_at, job_id) > (?, ?)
    ${node === undefined ? "" : `AND ${nodeOfRow} = ?`}
    ORDER BY due_at, job_id LIMIT ?`,
   [

@@ -3,6 +3,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import { Turn, type TurnService } from "../../services/runtime/Turn.js"
 import type {
+  DueQuery,
   JobFilter,
   JobRecord,
   NewsQuery,
@@ -54,25 +55,57 @@ const selecting = <E>(name: string, read: Read<E>) => {
 
 type Select = ReturnType<typeof selecting>
 
+/** Jobs of rows but for those that are damaged: of these the operator is told where they are read. */
+const undamaged = ({ intact }: Select, rows: ReadonlyArray<query.RecordRow>) =>
+  Effect.map(
+    Effect.forEach(rows, (row) =>
+      Effect.catchAll(intact.job(row), (error) =>
+        error.damaged === undefined ? error : Effect.succeed(undefined)
+      )
+    ),
+    (found) => found.filter((job) => job !== undefined)
+  )
+
+/** Finds jobs that are due; what is damaged takes nobody's place. */
+const dueJobs = (reading: Select, asked: Queries, turn: TurnService) => (wanted: DueQuery) =>
+  Effect.gen(function* () {
+    const found: Array<JobRecord> = []
+    for (let { after } = wanted; ; ) {
+      const limit = wanted.limit - found.length
+      const rows = yield* reading.select(asked.due({ ...wanted, after, limit }))
+      found.push(...(yield* undamaged(reading, rows)))
+      after = rows.at(-1)
+      if (rows.length < limit || found.length >= wanted.limit) return found
+      yield* turn.next
+    }
+  })
+
 /** Finds jobs: those of a listing, and those that have ended and may be dropped. */
-const searching = ({ intact, select }: Select, asked: Queries, turn: TurnService) => {
+const searching = (reading: Select, asked: Queries, turn: TurnService) => {
+  const { intact, select } = reading
   const ended = (...search: Parameters<Queries["ended"]>) => select(asked.ended(...search))
   const unneeded = makeSearch({
     ended,
     neededOf: (jobIds) => Effect.map(select(asked.neededOf(jobIds)), (rows) => new Set(query.ids(rows))),
     pause: turn.next
   })
-  const toStep = (rows: ReadonlyArray<query.ListedRow>): Effect.Effect<ListingStep<JobRecord>, StoreError> =>
-    Effect.map(
-      Effect.forEach(
-        rows.flatMap(({ record }) => (record === null ? [] : [{ record }])),
-        intact.job
-      ),
-      (found) => ({ found, next: rows.at(-1) })
-    )
+  const toStep =
+    ({ damaged }: JobFilter) =>
+    (rows: ReadonlyArray<query.ListedRow>): Effect.Effect<ListingStep<JobRecord>, StoreError> => {
+      const records = rows.flatMap(({ record }) => (record === null ? [] : [{ record }]))
+      return Effect.map(
+        damaged === "left out" ? undamaged(reading, records) : Effect.forEach(records, intact.job),
+        (found) => ({ found, next: rows.at(-1) })
+      )
+    }
   return {
     jobs: (filter: JobFilter) =>
-      list(filter, (after) => Effect.flatMap(select(asked.jobs(filter, after, stepSize)), toStep), turn.next),
+      list(
+        filter,
+        (after) => Effect.flatMap(select(asked.jobs(filter, after, stepSize)), toStep(filter)),
+        turn.next
+      ),
+    due: dueJobs(reading, asked, turn),
     retired: ({ endedBefore, limit }: Parameters<StoreService["retired"]>[0]) =>
       unneeded(undefined, endedBefore, limit),
     surplus: ({ limit, needed, principal }: Parameters<StoreService["surplus"]>[0]) =>
@@ -138,7 +171,6 @@ export const readsOver = <E>(
       jobBySubmit: (sessionId, submitId) => one(asked.jobBySubmit(sessionId, submitId), intact.job),
       jobByKey: (principal, key) => one(asked.jobByKey(principal, key), intact.job),
       endedCounts: Effect.map(select(asked.endedCounts), retention.toEndedCounts),
-      due: (wanted) => Effect.flatMap(select(asked.due(wanted)), Effect.forEach(intact.job)),
       waitingObserved: (sessionId) => Effect.map(select(asked.waitingObserved(sessionId)), query.ids),
       waitingOwners: (principal) => Effect.map(select(asked.waitingOwners(principal)), query.ids),
       waitingCounts: (node) =>

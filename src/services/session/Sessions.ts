@@ -60,10 +60,10 @@ export class Sessions extends Context.Tag("arcp/services/Sessions")<
       identity: Identity
     ) => Effect.Effect<ReadonlyArray<ListedNode>, PermissionDenied | InternalError>
     /**
-     * Ends the sessions of a principal for good, those that are connected too: they cannot be resumed. Their jobs go on. Returns
-     * how many there were.
+     * Ends the sessions of a principal for good, those that are connected too, and those of other nodes: they cannot be resumed. Their
+     * jobs go on. Returns how many there were.
      */
-    readonly forget: (principal: string) => Effect.Effect<number>
+    readonly forget: (principal: string) => Effect.Effect<number, InternalError>
     /**
      * Graceful shutdown (§6.7): refuses new connections and submits, gives running jobs the shutdown
      * grace, ends the rest, sends `session.bye {reason: "shutdown"}` everywhere and closes.

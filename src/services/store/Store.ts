@@ -304,6 +304,8 @@ export interface JobFilter {
   readonly waiting?: "rows" | "held" | undefined
   /** Only what this node has; the empty name is that of a runtime which is alone. */
   readonly node?: string | undefined
+  /** Jobs whose record is damaged are left out, where the answer would be that. */
+  readonly damaged?: "left out" | undefined
   /** Only jobs after this one in `(createdAt, jobId)` order. */
   readonly after?: { readonly createdAt: number; readonly jobId: string } | undefined
   /** The oldest so many. */
@@ -447,7 +449,7 @@ export interface StoreService {
   readonly endedCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
   /**
    * Returns jobs that wait, are not in memory, and are due at `by` (epoch ms) or before, by `(dueAt, jobId)`: those after a
-   * place, at most `limit`.
+   * place, at most `limit`. Those whose record is damaged are left out, and fewer are given only when there are no more.
    */
   readonly due: (query: DueQuery) => Effect.Effect<ReadonlyArray<JobRecord>, StoreError>
   /** Returns the ids of jobs that wait, are not in memory, and that a session observes. */

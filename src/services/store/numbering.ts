@@ -53,7 +53,10 @@ export interface NewsQuery {
 export interface News {
   /** What follows, in the order in which it was committed; what was trimmed is left out. */
   readonly events: ReadonlyArray<LateEvent & { readonly payload?: string | undefined }>
-  /** Sessions that observe a job of another node which was not asked for. */
+  /**
+   * Sessions that observe a job of another node which was not asked for, or of which they have come to nothing yet: it may have
+   * been asked for another session.
+   */
   readonly joined: ReadonlySet<string>
   /** Sessions that have lost events which they had not numbered. */
   readonly lost: ReadonlySet<string>

@@ -261,13 +261,17 @@ describe("hooks", () => {
     })
   )
 
-  it.scoped("that hang have a time, after which others are called, and they again", () =>
+  const hanging: ReadonlyArray<readonly [string, Effect.Effect<void>]> = [
+    ["hang", Effect.never],
+    ["hang, and cannot be interrupted,", Effect.uninterruptible(Effect.never)]
+  ]
+  it.scoped.each(hanging)("that %s have a time, after which others are called, and they again", ([, hang]) =>
     Effect.gen(function* () {
       const called: Array<string> = []
       const { add } = yield* alone(({ jobId }) =>
         Effect.suspend(() => {
           called.push(jobId)
-          return jobId === "job_9" ? Effect.void : Effect.never
+          return jobId === "job_9" ? Effect.void : hang
         })
       )
       for (let i = 1; i <= 9; i++) add(`job_${i}`)

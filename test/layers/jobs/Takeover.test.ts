@@ -2,12 +2,12 @@
 import { assert, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { familiesOf, movableOf, openJobs, rootedOf, take } from "../../../src/layers/jobs/Moving.js"
 import { sweep } from "../../../src/layers/jobs/Sweeping.js"
-import { familiesOf, take } from "../../../src/layers/jobs/Takeover.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import type { SeenNode } from "../../../src/services/cluster/Nodes.js"
 import { Turn } from "../../../src/services/runtime/Turn.js"
-import { type JobRecord, Op, Store } from "../../../src/services/store/Store.js"
+import { type JobRecord, Op, Store, StoreError } from "../../../src/services/store/Store.js"
 import { aJob, aSession } from "../store/fixtures.js"
 
 const tree: ReadonlyArray<JobRecord> = [
@@ -20,7 +20,7 @@ const tree: ReadonlyArray<JobRecord> = [
   aJob("job_ring", { parentJobId: "job_circle" })
 ].map((record) => ({ ...record, node: "a" }))
 
-const idsOf = (records: ReadonlyArray<JobRecord>) => records.map(({ jobId }) => jobId).sort()
+const idsOf = (records: ReadonlyArray<Pick<JobRecord, "jobId">>) => records.map(({ jobId }) => jobId).sort()
 
 it("families are whole, whatever comes first; what is above itself comes to an end", () => {
   const families = familiesOf(tree).map(idsOf)
@@ -30,11 +30,62 @@ it("families are whole, whatever comes first; what is above itself comes to an e
   assert.lengthOf(families.flat(), tree.length)
 })
 
+it("what is above itself is left, with what is below that; all others are taken", () => {
+  const below = aJob("job_below", { parentJobId: "job_ring" })
+  const all = [...tree, below].map(movableOf)
+  const taken = rootedOf(familiesOf(all)).flatMap(idsOf)
+  assert.deepStrictEqual(taken.sort(), ["job_alone", "job_child", "job_grandchild", "job_orphan", "job_root"])
+})
+
+it.effect("jobs are read in pages, and a family that is on several of them is one", () =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const jobs = Array.from({ length: 1_201 }, (_, i) =>
+      aJob(`job_${String(i).padStart(4, "0")}`, {
+        node: "a",
+        createdAt: i,
+        parentJobId: i > 0 && i % 600 === 0 ? "job_0000" : undefined
+      })
+    )
+    yield* store.commit({ ops: jobs.map((job) => Op.PutJob({ job })), owners: [] })
+    const limits: Array<number> = []
+    const counted: typeof store = {
+      ...store,
+      jobs: (filter) => {
+        limits.push(filter.limit)
+        return store.jobs(filter)
+      }
+    }
+    const families = familiesOf(yield* openJobs({ store: counted }, "a"))
+    assert.lengthOf(families, 1_199)
+    assert.deepInclude(families.map(idsOf), ["job_0000", "job_0600", "job_1200"])
+    assert.isAtLeast(limits.length, 3)
+    assert.isAtMost(Math.max(...limits), 500)
+  }).pipe(Effect.provide(StoreMemory.layer()))
+)
+
+it.effect("what is found to be damaged when it is taken keeps nobody from the rest", () =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const jobs = [aJob("job_a", { node: "a" }), aJob("job_b", { node: "a" })]
+    yield* store.commit({ ops: jobs.map((job) => Op.PutJob({ job })), owners: [] })
+    const damaged: typeof store = {
+      ...store,
+      job: (jobId) =>
+        jobId === "job_a" ? new StoreError({ message: "it is damaged", damaged: {} }) : store.job(jobId)
+    }
+    const families = familiesOf(yield* openJobs({ store }, "a"))
+    assert.deepStrictEqual(idsOf(yield* take({ store: damaged }, families, "b")), ["job_b"])
+  }).pipe(Effect.provide(StoreMemory.layer()))
+)
+
 it.effect("of two that take the same family one has all of it, the other what is left", () =>
   Effect.gen(function* () {
     const store = yield* Store
     yield* store.commit({ ops: tree.slice(0, 5).map((job) => Op.PutJob({ job })), owners: [] })
-    const families = familiesOf(yield* store.jobs({ principals: "everyone", node: "a", limit: 9 }))
+    const families = familiesOf(
+      (yield* store.jobs({ principals: "everyone", node: "a", limit: 9 })).map(movableOf)
+    )
     const family = families.filter((jobs) => jobs.length === 3)
     const first = yield* take({ store }, family, "b")
     assert.deepStrictEqual(idsOf(first), ["job_child", "job_grandchild", "job_root"])
@@ -59,7 +110,9 @@ it.effect(
       const commit = (...jobs: ReadonlyArray<JobRecord>) =>
         store.commit({ ops: jobs.map((job) => Op.PutJob({ job })), owners: [] })
       yield* commit(open, over)
-      const families = familiesOf(yield* store.jobs({ principals: "everyone", node: "a", limit: 9 }))
+      const families = familiesOf(
+        (yield* store.jobs({ principals: "everyone", node: "a", limit: 9 })).map(movableOf)
+      )
       // It was taken for gone, and is back under its name.
       const spent = { ...open, budget: { USD: "4.48" } }
       const ended = { ...over, status: "success", endedAt: 9 } as const

@@ -2,11 +2,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { commitUnowned } from "../../../src/layers/store/unowned.js"
 import { EventLog } from "../../../src/services/log/EventLog.js"
 import { isTaken } from "../../../src/services/log/taken.js"
-import { epochOf, Op, Store, type StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { epochOf, Op, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import { storedOf } from "./gated.js"
 import {
   awaited,
@@ -175,6 +177,41 @@ export const suite = (name: string, store: () => Layer.Layer<Store, StoreError>)
             control.take = Effect.catchAll(takeSession(db, lost.sessionId), Effect.die)
             const error = yield* Effect.flip(openJob(lost))
             assert.isTrue(isTaken(error))
+            yield* settle
+            assert.deepStrictEqual(yield* db.jobs({ principals: "everyone", limit: 9 }), [])
+            assert.deepStrictEqual(yield* db.observed(lost.sessionId), [])
+          })
+        )
+      }
+    )
+
+    it.effect(
+      "of a session for which a job was not opened: it is not by a later try, when the session is back",
+      () => {
+        const { control, run } = takenIn(store)
+        return run(
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const db = yield* Store
+            const lost = yield* openView
+            const back = Effect.gen(function* () {
+              const stored = yield* db.session(lost.sessionId)
+              if (stored === undefined) return yield* Effect.die("no such session")
+              // It waits for this very commit.
+              yield* Effect.forkDaemon(log.holdView(stored))
+              yield* Effect.repeatN(eventLoop.next, 100)
+              return yield* new StoreError({ message: "a mistake of another change", misuse: true })
+            })
+            control.take = Effect.zipRight(
+              Effect.catchAll(takeSession(db, lost.sessionId), Effect.die),
+              Effect.sync(() => {
+                control.take = back
+              })
+            )
+            const opening = yield* Effect.fork(Effect.flip(openJob(lost)))
+            const other = yield* Effect.fork(settle)
+            assert.isTrue(isTaken(yield* Fiber.join(opening)))
+            yield* Fiber.join(other)
             yield* settle
             assert.deepStrictEqual(yield* db.jobs({ principals: "everyone", limit: 9 }), [])
             assert.deepStrictEqual(yield* db.observed(lost.sessionId), [])

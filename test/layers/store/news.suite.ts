@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import { type NewsQuery, Op, Store, type StoreError } from "../../../src/services/store/Store.js"
-import { aJob, append, aSession, put } from "./fixtures.js"
+import { aJob, append, aRun, aSession, put } from "./fixtures.js"
 
 export const newsSuite = (name: string, layer: Layer.Layer<Store, StoreError>): void => {
   describe(`News: ${name}`, () => {
@@ -13,7 +13,8 @@ export const newsSuite = (name: string, layer: Layer.Layer<Store, StoreError>): 
         Effect.gen(function* () {
           const store = yield* Store
           const commit = (...ops: ReadonlyArray<Op>) => store.commit({ ops, owners: [] })
-          const observe = (sessionId: string, jobId: string) => Op.Observe({ sessionId, jobId, cursor: 0 })
+          const observe = (sessionId: string, jobId: string, cursor = 1) =>
+            Op.Observe({ sessionId, jobId, cursor })
           const ask = (after: NewsQuery["after"], more: Partial<NewsQuery> = {}) =>
             store.news?.({
               ...{ node: "b", sessions: ["sess_a", "sess_b"], after, limit: 100, maxBytes: 1_000_000 },
@@ -27,7 +28,8 @@ export const newsSuite = (name: string, layer: Layer.Layer<Store, StoreError>): 
             put(aJob("job_own", { node: "b" })),
             put(aJob("job_none")),
             append("job_a", 1, 2),
-            ...["job_a", "job_c"].map((jobId) => observe("sess_a", jobId)),
+            observe("sess_a", "job_a"),
+            observe("sess_a", "job_c", 0),
             ...["job_a", "job_own", "job_none"].map((jobId) => observe("sess_b", jobId))
           )
           assert.deepInclude(yield* Effect.map(store.observed("sess_a"), ([a]) => a), {
@@ -35,6 +37,9 @@ export const newsSuite = (name: string, layer: Layer.Layer<Store, StoreError>): 
             node: "a\0",
             ended: false
           })
+          // Of what has said nothing there is nothing to be seen.
+          const silent = yield* ask(["job_a", "job_c"].map((jobId) => ({ jobId, seq: 9 })))
+          assert.deepStrictEqual([...silent.joined], [])
           yield* commit(append("job_c", 1, 1))
           yield* commit(append("job_a", 3, 4))
           const after = [
@@ -53,7 +58,18 @@ export const newsSuite = (name: string, layer: Layer.Layer<Store, StoreError>): 
           const [stored] = yield* store.events("job_a", 2, 1)
           assert.deepInclude(all.events[0], { ...stored, jobId: "job_a" })
           assert.isAbove(all.events[0]?.bytes ?? 0, 0)
-          assert.deepStrictEqual([[...all.joined], [...all.lost], [...all.gone]], [[], [], ["job_gone"]])
+          // It may be asked for on behalf of another, who observes it as well.
+          assert.deepStrictEqual(
+            [[...all.joined], [...all.lost], [...all.gone]],
+            [["sess_a"], [], ["job_gone"]]
+          )
+          yield* commit(
+            observe("sess_b", "job_c", 0),
+            Op.PutRun({ sessionId: "sess_a", run: aRun(1, 1, "job_c") })
+          )
+          assert.deepStrictEqual([...(yield* ask(after)).joined], ["sess_b"])
+          yield* commit(observe("sess_b", "job_c"))
+          assert.deepStrictEqual([...(yield* ask(after)).joined], [])
           // Only so many, and the payloads of the first.
           const few = yield* ask(after, { limit: 3, maxBytes: 2 * (all.events[0]?.bytes ?? 0) })
           assert.deepStrictEqual(found(few), found(all).slice(0, 3))
@@ -63,7 +79,7 @@ export const newsSuite = (name: string, layer: Layer.Layer<Store, StoreError>): 
           )
           // Of this node's own, and of jobs that no node has, it is told otherwise.
           const less = yield* ask(after.slice(0, 1))
-          assert.deepStrictEqual([...less.joined], ["sess_a"])
+          assert.deepStrictEqual([...less.joined].sort(), ["sess_a", "sess_b"])
           yield* commit(
             put(aJob("job_c", { node: "c", status: "success", endedAt: 9 })),
             // Neither had come to it.
@@ -75,8 +91,11 @@ export const newsSuite = (name: string, layer: Layer.Layer<Store, StoreError>): 
             ["job_a", 4]
           ])
           assert.deepStrictEqual(
-            [[...later.joined], [...later.lost].sort()],
-            [["sess_a"], ["sess_a", "sess_b"]]
+            [[...later.joined].sort(), [...later.lost].sort()],
+            [
+              ["sess_a", "sess_b"],
+              ["sess_a", "sess_b"]
+            ]
           )
         }).pipe(Effect.provide(layer))
     )

@@ -3,10 +3,12 @@
  * at most so many at once. There is one timer, for the next that is due; which jobs are due is asked of the store, a page at a
  * time.
  */
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../../protocol/Errors.js"
 import { dueAt, never } from "../../../services/store/dueAt.js"
@@ -15,6 +17,7 @@ import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
 import * as Limits from "../Limits.js"
 import type { Hold } from "../Reservations.js"
+import { damagedRest } from "./DamagedRows.js"
 import type { Reopen } from "./Reopening.js"
 import * as Rerun from "./Rerun.js"
 import * as Resting from "./Resting.js"
@@ -84,7 +87,7 @@ const undo =
     })
 
 /** What has become of a job that was due. */
-type Attended = "done" | "failed" | "no room"
+type Attended = "done" | "failed" | "damaged" | "no room"
 
 /** Does what is due with a job: ends it, or loads it if `enter` gives it a place. */
 const attend = (
@@ -104,7 +107,23 @@ const attend = (
     else if (parentJobId !== undefined) yield* load(parts, reopen, jobId, () => {})
     else if (yield* enter) yield* load(parts, reopen, jobId, () => waits.leave())
     else return "no room"
+    waits.damaged.delete(jobId)
     return "done"
+  })
+
+/** Says why a job could not be loaded: of what is damaged once. */
+const failed = (
+  { now, waits }: JobParts,
+  { jobId }: JobRecord,
+  cause: Cause.Cause<InternalError>
+): Effect.Effect<Attended> =>
+  Effect.suspend(() => {
+    if (!Option.exists(Cause.failureOption(cause), Faults.isDamage))
+      return Effect.as(Effect.logWarning(`${jobId} could not be loaded, and will be`, cause), "failed")
+    const said = waits.damaged.add(jobId, now())
+      ? Effect.logError(`${jobId} cannot be loaded: it is tried again once a minute`, cause)
+      : Effect.void
+    return Effect.as(said, "damaged")
   })
 
 /** Attends to jobs; returns what has become of them. */
@@ -119,12 +138,7 @@ const attendAll = (
       records,
       (record) =>
         attend(parts, reopen, record, enter).pipe(
-          Effect.catchAllCause((cause) =>
-            Effect.as(
-              Effect.logWarning(`${record.jobId} could not be loaded, and will be`, cause),
-              "failed" as const
-            )
-          )
+          Effect.catchAllCause((cause) => failed(parts, record, cause))
         ),
       { concurrency: atOnce }
     ),
@@ -142,6 +156,7 @@ const look = (parts: JobParts, reopen: Reopen, isThorough: boolean): Effect.Effe
     const by = now()
     waits.looking()
     const came = new Set<Attended>()
+    let isLeft = false
     // Whoever comes later has no place before whoever found none.
     const enter = Effect.sync(() => !waits.isCrowded && waits.enter())
     let after: { readonly dueAt: number; readonly jobId: string } | undefined
@@ -149,8 +164,11 @@ const look = (parts: JobParts, reopen: Reopen, isThorough: boolean): Effect.Effe
       const records = yield* Faults.storage(store.due({ by, after, node, limit: page }))
       // Of one that is being loaded the row is still there.
       const due = records.filter(
-        ({ jobId }) => running.get(jobId)?.live.rests !== undefined || running.get(jobId) === undefined
+        ({ jobId }) =>
+          (running.get(jobId)?.live.rests !== undefined || running.get(jobId) === undefined) &&
+          !waits.damaged.rests(jobId, by)
       )
+      if (due.length < records.length) isLeft ||= records.some(({ jobId }) => waits.damaged.rests(jobId, by))
       for (const one of yield* attendAll(parts, reopen, due, enter)) came.add(one)
       const last = records.at(-1)
       if (last === undefined || records.length < page || running.stopping) break
@@ -163,7 +181,8 @@ const look = (parts: JobParts, reopen: Reopen, isThorough: boolean): Effect.Effe
     const [next] = yield* Faults.storage(
       store.due({ by: never - 1, after: { dueAt: by, jobId: "\u{10ffff}" }, node, limit: 1 })
     )
-    return next === undefined ? never : (dueAt(next) ?? never)
+    const nextAt = (next && dueAt(next)) ?? never
+    return isLeft || came.has("damaged") ? Math.min(nextAt, by + damagedRest) : nextAt
   })
 
 /** Loads jobs that are parked, and whose agents are here again. */

@@ -12,6 +12,7 @@ import { never } from "../../../services/store/dueAt.js"
 import { CountByKey } from "../CountByKey.js"
 import type { TerminalMessage } from "../LiveJob.js"
 import type { RunningJob } from "../RunningJobs.js"
+import { DamagedRows } from "./DamagedRows.js"
 
 /** Keeps what is known of jobs that only wait. */
 export class Waits {
@@ -29,6 +30,8 @@ export class Waits {
   readonly idling = new Signal()
   /** Given when a job is due earlier than was known. */
   readonly waking = new Signal()
+  /** What is due and cannot be loaded. */
+  readonly damaged = new DamagedRows()
   private next = 0
   /** Jobs that were due and are loaded. */
   private woken = 0

@@ -48,13 +48,16 @@ export interface HookCalls {
     terminal: { readonly status: JobStatus; readonly outcome: Exit.Exit<unknown, ArcpError> }
   ) => HookTold | undefined
   readonly parked: (record: JobRecord, at: number, reason: string) => HookTold | undefined
-  /** This node has taken jobs of others, and makes the calls that are owed for them: some may be made twice, under the same id. */
+  /**
+   * This node has taken jobs of others, and makes the calls that are owed for them: some may be made twice, under the same id. They
+   * are read beside whoever says so, as often as it takes.
+   */
   readonly took: (jobIds: ReadonlySet<string>) => Effect.Effect<void>
   /**
    * This node makes the calls that are owed for jobs that have ended, or are not there any more, of nodes that are none of these:
    * one does for all.
    */
-  readonly inherit: (alive: ReadonlySet<string>) => Effect.Effect<void>
+  readonly inherit: (alive: ReadonlySet<string>) => Effect.Effect<void, InternalError>
   /** Jobs were dropped because somebody wanted it, with what was owed: nobody is told of them any more. */
   readonly forget: (jobIds: ReadonlyArray<string>) => void
 }
@@ -159,6 +162,11 @@ class GivenUp {
 /** Returns of which of some jobs the calls are wanted. */
 type Wanted = (jobIds: ReadonlySet<string>) => Effect.Effect<ReadonlySet<string>, StoreError>
 
+const among =
+  (wanted: ReadonlySet<string>): Wanted =>
+  (jobIds) =>
+    Effect.succeed(new Set([...jobIds].filter((jobId) => wanted.has(jobId))))
+
 /** Goes through what is owed, for as long as the scope. */
 class Caller {
   private readonly queue: HookQueue
@@ -195,7 +203,8 @@ class Caller {
   /** Calls one, and decides what becomes of it. */
   private attempt(call: OwedCall): Effect.Effect<void> {
     return Effect.gen(this, function* () {
-      const exit = yield* Effect.suspend(() => calling(this.parts, call)).pipe(
+      // One that cannot be interrupted goes on beside, and keeps nobody's place.
+      const exit = yield* Effect.disconnect(Effect.suspend(() => calling(this.parts, call))).pipe(
         Effect.timeoutFail({ duration: longestCall, onTimeout: () => tooLong }),
         Effect.exit
       )
@@ -285,6 +294,13 @@ class Caller {
     })
   }
 
+  /** The same, as often as it takes. */
+  loaded(wanted?: Wanted): Effect.Effect<void> {
+    return Effect.tapErrorCause(this.load(wanted), (cause) =>
+      Effect.logError("calls of hooks that are owed could not be read; trying again", cause)
+    ).pipe(Effect.retry(Schedule.spaced("5 seconds")), Effect.orDie)
+  }
+
   /** Waits until something may be called that may not be now. */
   private wait(at: number, hasRoom: boolean): Effect.Effect<void> {
     const { dueAt } = this.queue
@@ -316,15 +332,7 @@ class Caller {
     yield* Effect.addFinalizer(() => within(drop(parts, settled), lastDrop))
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(settling.wait, drop(parts, settled))))
     yield* Effect.forkScoped(this.givenUp.say)
-    const load = Effect.tapErrorCause(this.load(), (cause) =>
-      Effect.logError("calls of hooks that are owed could not be read; trying again", cause)
-    )
-    yield* Effect.forkScoped(
-      Effect.zipRight(Effect.retry(load, Schedule.spaced("5 seconds")), this.callDue).pipe(
-        Effect.orDie,
-        Effect.scoped
-      )
-    )
+    yield* Effect.forkScoped(Effect.scoped(Effect.zipRight(this.loaded(), this.callDue)))
   })
 }
 
@@ -351,15 +359,14 @@ export const make = (parts: HookParts): Effect.Effect<HookCalls, never, Scope> =
       parentJobId
     })
     const isCalled = onEnded !== undefined || onParked !== undefined || onWaiting !== undefined
+    const run = yield* FiberSet.makeRuntime<never>()
     if (isCalled) yield* caller.start
     return {
       took: (taken) =>
-        isCalled && taken.size > 0
-          ? Effect.ignoreLogged(
-              caller.load((jobIds) => Effect.succeed(new Set([...jobIds].filter((id) => taken.has(id)))))
-            )
-          : Effect.void,
-      inherit: (alive) => (isCalled ? Effect.ignoreLogged(caller.load(caller.ofGone(alive))) : Effect.void),
+        Effect.sync(() => {
+          if (isCalled && taken.size > 0) run(caller.loaded(among(taken)))
+        }),
+      inherit: (alive) => (isCalled ? caller.load(caller.ofGone(alive)) : Effect.void),
       waiting: (record, at, inputId, expiresAt) =>
         onWaiting === undefined
           ? undefined

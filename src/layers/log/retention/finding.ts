@@ -14,10 +14,27 @@ export class NotForgotten extends Data.TaggedError("NotForgotten")<{
 /** What is to be forgotten. */
 export type Whose = { readonly jobIds: ReadonlyArray<string> } | { readonly principal: string }
 
+/** What is kept of a job that is found, apart from what it was allowed and has stored: of a principal there may be very many. */
+export type FoundJob = Pick<
+  JobRecord,
+  "jobId" | "parentJobId" | "principal" | "agent" | "status" | "rejected" | "answeredWith"
+>
+const foundOf = ({
+  agent,
+  answeredWith,
+  jobId,
+  parentJobId,
+  principal,
+  rejected,
+  status
+}: JobRecord): FoundJob => ({
+  ...{ jobId, parentJobId, principal, agent, status, rejected, answeredWith }
+})
+
 /** What is found of it. */
 export interface Found {
   /** Jobs, those that they have delegated to, before whoever did, and records of submits that were refused. */
-  readonly jobs: ReadonlyArray<JobRecord>
+  readonly jobs: ReadonlyArray<FoundJob>
   readonly sessions: ReadonlyArray<string>
   /** Of the jobs those that have not ended. */
   readonly unfinished: ReadonlyArray<JobRecord>
@@ -36,20 +53,22 @@ const jobsOfPrincipal = (store: StoreService, principal: string) =>
 /** Returns jobs and whatever they have delegated to, at any depth. What goes while it is looked for is not there any more. */
 const withDescendants = (store: StoreService, jobIds: ReadonlyArray<string>) =>
   Effect.gen(function* () {
-    const found = new Map<string, JobRecord>()
+    const jobs = new Map<string, FoundJob>()
+    const unfinished = new Map<string, JobRecord>()
     const waiting = [...jobIds]
     for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
-      if (found.has(id)) continue
+      if (jobs.has(id)) continue
       const job = yield* store.job(id)
       if (job === undefined) continue
-      found.set(id, job)
+      jobs.set(id, foundOf(job))
+      if (job.endedAt === undefined) unfinished.set(id, job)
       waiting.push(...(yield* mapJobs(store, { principals: "everyone", parentJobId: id }, idOf)))
     }
-    return found
+    return { jobs, unfinished }
   })
 
 /** Refuses to take a child away from a parent that still works with it. */
-const refuseOrphaned = (store: StoreService, jobs: ReadonlyMap<string, JobRecord>) =>
+const refuseOrphaned = (store: StoreService, jobs: ReadonlyMap<string, FoundJob>) =>
   Effect.gen(function* () {
     for (const { jobId, parentJobId } of jobs.values()) {
       if (parentJobId === undefined || jobs.has(parentJobId)) continue
@@ -65,7 +84,7 @@ const refuseOrphaned = (store: StoreService, jobs: ReadonlyMap<string, JobRecord
 export const find = (store: StoreService, whose: Whose): Effect.Effect<Found, NotForgotten | StoreError> =>
   Effect.gen(function* () {
     const jobIds = "jobIds" in whose ? whose.jobIds : yield* jobsOfPrincipal(store, whose.principal)
-    const found = yield* withDescendants(store, jobIds)
+    const { jobs: found, unfinished } = yield* withDescendants(store, jobIds)
     const gone = "jobIds" in whose ? jobIds.find((id) => !found.has(id)) : undefined
     if (gone !== undefined)
       return yield* new NotForgotten({ message: `${gone} is not in this database`, isGone: true })
@@ -75,10 +94,9 @@ export const find = (store: StoreService, whose: Whose): Effect.Effect<Found, No
         ? []
         : (yield* store.sessions).filter(({ principal }) => principal === whose.principal)
     // Whoever dies in the middle leaves those by which the others are found.
-    const jobs = [...found.values()].reverse()
     return {
-      jobs,
+      jobs: [...found.values()].reverse(),
       sessions: sessions.map(({ sessionId }) => sessionId),
-      unfinished: jobs.filter(({ endedAt }) => endedAt === undefined)
+      unfinished: [...unfinished.values()].reverse()
     }
   })

@@ -99,6 +99,12 @@ export const backlog = (
 /** Returns what there is for sessions of a node, as `StoreService.news` says. */
 export const news = (tables: Tables, { after, limit, maxBytes, node, sessions }: NewsQuery): News => {
   const asked = new Set(after.map(({ jobId }) => jobId))
+  /** A session has come to nothing of it yet, although there is something. */
+  const isFresh = (sessionId: string, jobId: string, cursor: number) => {
+    const job = tables.jobs.get(jobId)
+    const hasEvents = job !== undefined && job.first + job.events.length > 1
+    return cursor === 0 && hasEvents && numbering(tables, sessionId, jobId, 0).last === 0
+  }
   const isFar = (jobId: string) => !["", node].includes(tables.jobs.get(jobId)?.record?.node ?? "")
   let taken = 0
   return {
@@ -109,8 +115,8 @@ export const news = (tables: Tables, { after, limit, maxBytes, node, sessions }:
     }),
     joined: new Set(
       sessions.filter((sessionId) =>
-        [...(tables.sessions.get(sessionId)?.observed.keys() ?? [])].some(
-          (jobId) => !asked.has(jobId) && isFar(jobId)
+        [...(tables.sessions.get(sessionId)?.observed ?? [])].some(
+          ([jobId, cursor]) => isFar(jobId) && (!asked.has(jobId) || isFresh(sessionId, jobId, cursor))
         )
       )
     ),

@@ -5,6 +5,7 @@ import { maxBytes as markBytes, maxEvents as markEvents } from "../marks.js"
 import type { EndedRow, Queries } from "../queries.js"
 import type {
   CountRow,
+  DueRow,
   IdRow,
   ListedRow,
   ObservedRow,
@@ -229,8 +230,8 @@ const jobs = (
   ]
 }
 
-const due = ({ after, by, limit, node }: DueQuery): Query<RecordRow> => [
-  `SELECT record FROM {jobs} WHERE due_at <= $1::bigint AND (due_at, job_id) > ($2::bigint, $3)
+const due = ({ after, by, limit, node }: DueQuery): Query<DueRow> => [
+  `SELECT record, due_at::float8 AS "dueAt", job_id AS "jobId" FROM {jobs} WHERE due_at <= $1::bigint AND (due_at, job_id) > ($2::bigint, $3)
    ${node === undefined ? "" : "AND node = $5"} ORDER BY due_at, job_id LIMIT $4::bigint`,
   [
     ...[by, after?.dueAt ?? -never, after?.jobId ?? "", limit],
@@ -377,7 +378,8 @@ const news = ({ after, limit, maxBytes, node, sessions }: NewsQuery): Statement 
    UNION ALL SELECT 1, 0, o.session_id, 0, '', '', NULL, 0, NULL
      FROM {observers} o JOIN {jobs} j ON j.job_id = o.job_id
      WHERE o.session_id = ANY($5::text[]) AND j.node NOT IN ('', $6)
-       AND o.job_id <> ALL($1::text[])
+       AND (o.job_id <> ALL($1::text[]) OR (o.cursor = 0 AND ${newest} > 0 AND NOT EXISTS (
+         SELECT 1 FROM {runs} WHERE job_id = o.job_id AND session_id = o.session_id)))
    UNION ALL SELECT 2, 0, session_id, 0, '', '', NULL, 0, NULL FROM {sessions}
      WHERE session_id = ANY($5::text[]) AND lost
    UNION ALL SELECT 3, 0, p.job_id, 0, '', '', NULL, 0, NULL FROM place p

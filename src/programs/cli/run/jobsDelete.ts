@@ -42,7 +42,7 @@ const ended = (unfinished: ReadonlyArray<JobRecord>, flags: DeleteFlags) => {
 }
 
 /** How many records of credentials there are of these jobs. They stay: they say what is still to be revoked. */
-const credentialsOf = (db: string, jobs: ReadonlyArray<JobRecord>) =>
+const credentialsOf = (db: string, jobs: ReadonlyArray<Finding.FoundJob>) =>
   Effect.suspend(() => {
     const filename = CredentialStoreSql.beside(db)
     if (!fs.existsSync(filename)) return Effect.succeed(0)
@@ -54,13 +54,13 @@ const credentialsOf = (db: string, jobs: ReadonlyArray<JobRecord>) =>
   })
 
 /** Returns how a job is told, or a submit that began none: it was refused, or answered with a job that there was. */
-const stateOf = ({ answeredWith, rejected, status }: JobRecord) =>
+const stateOf = ({ answeredWith, rejected, status }: Finding.FoundJob) =>
   answeredWith !== undefined
     ? { status: "repeated", said: `repeat of ${answeredWith}`, of: answeredWith }
     : { status: rejected ? "refused" : status, said: rejected ? "refused" : status, of: undefined }
 
 /** Returns how many jobs these are, and how many submits that began none. */
-const counted = (found: ReadonlyArray<JobRecord>): ReadonlyArray<string> => {
+const counted = (found: ReadonlyArray<Finding.FoundJob>): ReadonlyArray<string> => {
   const jobs = found.filter(({ rejected }) => !rejected).length
   const none = found.length - jobs
   return [count(jobs, "job"), ...(none === 0 ? [] : [`${count(none, "submit")} that began none`])]

@@ -1,0 +1,136 @@
+/**
+ * Moving jobs from one node to another: a family (a job and all that was delegated below it) in one commit, which states the epoch
+ * that each was read with and puts the next one. So of two nodes that try one is told that it was too late, and whoever was gone
+ * only for others writes nothing to it any more.
+ */
+import * as Effect from "effect/Effect"
+import { dueAt } from "../../services/store/dueAt.js"
+import { mapJobs } from "../../services/store/paged.js"
+import { epochOf, type JobRecord, Op, type StoreError } from "../../services/store/Store.js"
+import * as Faults from "./Faults.js"
+import type { JobParts } from "./JobParts.js"
+import * as Terminal from "./Terminal.js"
+
+/** Which jobs are to end, and why. */
+export type Cancels = ReadonlyMap<string, JobRecord["cancelRequested"]>
+
+export const noCancels: Cancels = new Map()
+
+/** What it takes to know of a job to move it: little, since a node may have very many. */
+export interface Movable extends Pick<JobRecord, "jobId" | "parentJobId"> {
+  readonly epoch: number
+  /** What has not begun, or is a row, is ended when the wish is granted; and no cancel is put over another. */
+  readonly takesCancel: boolean
+}
+
+/** Returns what is to be known of a job. */
+export const movableOf = (record: JobRecord): Movable => ({
+  jobId: record.jobId,
+  parentJobId: record.parentJobId,
+  epoch: epochOf(record),
+  takesCancel:
+    record.cancelRequested === undefined && record.queued === undefined && dueAt(record) === undefined
+})
+
+/** The jobs of one node that have not ended, read a page after the other. What is damaged there is left where it is. */
+export const openJobs = ({ store }: Pick<JobParts, "store">, node: string) =>
+  mapJobs(
+    store,
+    { principals: "everyone", status: ["pending", "running"], node, damaged: "left out" },
+    movableOf
+  )
+
+/** Returns jobs by families: those that have a parent among them are with that. */
+export const familiesOf = <Job extends Pick<JobRecord, "jobId" | "parentJobId">>(
+  jobs: ReadonlyArray<Job>
+): ReadonlyArray<ReadonlyArray<Job>> => {
+  const byId = new Map(jobs.map((job) => [job.jobId, job]))
+  const families = new Map<string, Array<Job>>()
+  for (const job of jobs) {
+    let root = job
+    // One that is above itself is nobody's to go on with; here it only must come to an end.
+    for (let steps = 0; steps < jobs.length; steps++) {
+      const parent = root.parentJobId === undefined ? undefined : byId.get(root.parentJobId)
+      if (parent === undefined) break
+      root = parent
+    }
+    const family = families.get(root.jobId)
+    if (family === undefined) families.set(root.jobId, [job])
+    else family.push(job)
+  }
+  return [...families.values()]
+}
+
+/** Returns the families that have a job above all others: the rest is above itself, and recovery would refuse what comes with it. */
+export const rootedOf = (
+  families: ReadonlyArray<ReadonlyArray<Movable>>
+): ReadonlyArray<ReadonlyArray<Movable>> => {
+  const all = new Set(families.flat().map(({ jobId }) => jobId))
+  return families.filter((family) =>
+    family.some(({ parentJobId }) => parentJobId === undefined || !all.has(parentJobId))
+  )
+}
+
+/**
+ * Moves jobs to a node, or to nobody, a family whole or not at all; with a cancel where one is given. Returns those that nobody else
+ * has taken meanwhile, as they were read. Nothing of a record but that is written: its node may be there and go on writing, this one
+ * when it leaves, or one that is back under its name between the look at its jobs and this commit.
+ */
+export const move = (
+  { store }: Pick<JobParts, "store">,
+  families: ReadonlyArray<ReadonlyArray<Movable>>,
+  node: string,
+  cancels: Cancels = noCancels
+): Effect.Effect<ReadonlyArray<Movable>, StoreError> => {
+  const jobs = families.flat()
+  if (jobs.length === 0) return Effect.succeed([])
+  return store
+    .commit({
+      ops: jobs.map(({ epoch, jobId, takesCancel }) =>
+        Op.MoveJob({
+          ...{ jobId, node, epoch: epoch + 1 },
+          cancelRequested: takesCancel ? cancels.get(jobId) : undefined
+        })
+      ),
+      owners: jobs.map(({ epoch, jobId }) => ({ job: jobId, epoch }))
+    })
+    .pipe(
+      Effect.as(jobs),
+      Effect.catchTag("Fenced", ({ owners }) => {
+        const gone = new Set(owners.flatMap((owner) => ("job" in owner ? [owner.job] : [])))
+        const left = families.filter((family) => !family.some(({ jobId }) => gone.has(jobId)))
+        // What is not its own fault is tried at the next look.
+        return left.length === families.length ? Effect.succeed([]) : move({ store }, left, node, cancels)
+      })
+    )
+}
+
+/** Reads a job that this node has by now; nothing when it is damaged, which is said. */
+const readTaken = ({ store }: Pick<JobParts, "store">, jobId: string) =>
+  Effect.retry(store.job(jobId), {
+    schedule: Terminal.pauses,
+    while: (error) => !Faults.isDamage(error)
+  }).pipe(
+    Effect.catchAll(({ message }) =>
+      Effect.as(Effect.logError(`nobody goes on with ${jobId}: ${message}`), undefined)
+    )
+  )
+
+/**
+ * Takes jobs for a node; returns those that it has, as they are stored then: cancelled, when that is wished for. What has ended
+ * meanwhile is nobody's to go on with.
+ */
+export const take = (
+  parts: Pick<JobParts, "store">,
+  families: ReadonlyArray<ReadonlyArray<Movable>>,
+  node: string,
+  cancels: Cancels = noCancels
+): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> =>
+  Effect.gen(function* () {
+    const moved = yield* move(parts, families, node, cancels)
+    // They are this node's by now, and nobody else looks at them.
+    const stored = yield* Effect.forEach(moved, ({ jobId }) => readTaken(parts, jobId), { concurrency: 8 })
+    return stored.flatMap((record) =>
+      record === undefined || record.endedAt !== undefined || record.node !== node ? [] : [record]
+    )
+  })
