@@ -2,6 +2,7 @@
  * What is JSON and what only looks like it: values that JSON cannot say, numbers that JavaScript cannot hold, and
  * strings that are not well-formed Unicode (§5). Everything here names a path and never repeats a value.
  */
+import { withArticle } from "./Text.js"
 
 const half = /\p{Cs}/u
 
@@ -15,8 +16,8 @@ const isPlain = (value: object): boolean => {
 const unsayable = (value: object): string | undefined => {
   if (isPlain(value) || ("toJSON" in value && typeof value.toJSON === "function")) return undefined
   const kind = Object.prototype.toString.call(value).slice(8, -1)
-  if (kind === "Error") return "an Error"
-  return kind === "Object" || Object.keys(value).length > 0 || sayable.has(kind) ? undefined : `a ${kind}`
+  const isSaid = kind === "Object" || Object.keys(value).length > 0 || sayable.has(kind)
+  return isSaid && kind !== "Error" ? undefined : withArticle(kind)
 }
 const isDate = (value: object): boolean => Object.prototype.toString.call(value) === "[object Date]"
 const sayable = new Set(["Array", "Boolean", "Number", "String"])

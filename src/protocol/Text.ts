@@ -1,4 +1,4 @@
-/** Unicode text: how long it is in UTF-8, and whether it is well-formed. */
+/** Text: how long it is in UTF-8, whether it is well-formed, and the article of a name. */
 
 /** UTF-8 bytes of a text, without encoding it. Half a surrogate pair counts as the U+FFFD it becomes. */
 export const utf8Length = (text: string): number => {
@@ -14,6 +14,10 @@ export const utf8Length = (text: string): number => {
   }
   return bytes
 }
+
+/** `a Promise`, `an AsyncGenerator`, `a Uint8Array`: a name with the article that it is spoken with. */
+export const withArticle = (name: string): string =>
+  /^([aeio]|un(?!i)|x-)/i.test(name) ? `an ${name}` : `a ${name}`
 
 /** Does it have no half of a surrogate pair? */
 export const isWellFormed = (text: string): boolean => !half.test(text)

@@ -213,6 +213,7 @@ describe("JSON of a value", () => {
       Object.assign(new Error("s3cret"), { code: "ENOENT" }),
       "body: an Error is not JSON"
     ],
+    ["a stream of results", (async function* () {})(), "body: an AsyncGenerator is not JSON"],
     ["a promise that was not awaited", { a: Promise.resolve(1) }, "body.a: a Promise is not JSON"],
     ["a regular expression", { a: /s3cret/ }, "body.a: a RegExp is not JSON"],
     [

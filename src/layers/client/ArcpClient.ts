@@ -199,7 +199,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       resume: options.resume ?? saved,
       mayBeGone: options.resume === undefined,
       kept: state !== undefined,
-      nextId: () => ids.ulid(now()),
+      nextId: ids.messageId,
       traceId: ids.traceId,
       now,
       elapsed: monotonic(clock),

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import type { Latest } from "../../services/client/ArcpClient.js"
-import { called } from "./first.js"
+import { called } from "../../services/runtime/called.js"
 import { stream } from "./pull.js"
 
 /** Holds the latest value, and gives it and its successors to whoever reads. */

@@ -167,6 +167,8 @@ export class ClientSession implements Host {
 
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
   #put(key: unknown, pending: Pending): void {
+    const { leaves } = pending
+    if (leaves && !this.handles.has(leaves)) this.post("job.unsubscribe", { job_id: leaves }, leaves)
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
       this.requests.reject(key, tooBig(request, `more than ${this.frameBytes} bytes`))
@@ -196,6 +198,7 @@ export class ClientSession implements Host {
       readonly traceId?: string | undefined
       readonly extensions?: Envelope["extensions"] | undefined
       readonly repeatable?: boolean | undefined
+      readonly leaves?: string | undefined
       /** Called synchronously with the answer, before any later frame is looked at. */
       readonly onAnswer?: ((answer: Answer & { readonly type: A }) => void) | undefined
       /** Called with an answer that comes when nobody waits for it any more. */
@@ -224,6 +227,7 @@ export class ClientSession implements Host {
             payload
           }),
         repeatable: more.repeatable ?? true,
+        leaves: more.leaves,
         claims: more.onAnswer !== undefined,
         failed: resume,
         answered: (message) => {
@@ -250,6 +254,17 @@ export class ClientSession implements Host {
   /** What a ping says. */
   get ping() {
     return { nonce: this.options.nextId(), sent_at: new Date(this.options.now()).toISOString() }
+  }
+
+  /**
+   * Wants no more of a job, unless that has a handle: says so, also when the connection is just away, until it has arrived.
+   * What follows it is a ping, since nothing answers it.
+   */
+  unsubscribe(leaves: string): void {
+    if (this.handles.has(leaves)) return
+    Effect.runFork(
+      Effect.ignore(this.request("session.ping", "session.pong", this.ping, { leaves, repeatable: false }))
+    )
   }
 
   /** From now on the job's frames go there too. */

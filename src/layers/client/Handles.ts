@@ -50,10 +50,6 @@ export class Handles {
     if (inboxes.length > 0) this.#live.set(jobId, inboxes)
     else this.#live.delete(jobId)
   }
-  /** Is there another handle on the job? */
-  sharedBy(jobId: string, inbox: JobInbox): boolean {
-    return this.#of(jobId).some((other) => other !== inbox)
-  }
   /** The handle is no longer used. */
   release(jobId: string, inbox: JobInbox): void {
     inbox.released = true

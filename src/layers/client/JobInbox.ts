@@ -25,6 +25,7 @@ import {
 import { Cell } from "./Cell.js"
 import { type ChunkBody, Chunks, concat, inlineBytes, type Place } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
+import { remember } from "./Requests.js"
 import { violation } from "./violation.js"
 
 /** A frame that belongs to a job; `malformed` is one that could not be read, with what is then said of it. */
@@ -51,6 +52,9 @@ const unread = "not read in time"
 /** Currencies of one budget. */
 const maxCurrencies = 100
 
+/** Questions of one job that are open: whoever has not read older ones does not see them. */
+const maxOpen = 1000
+
 const readAsChunks = new InvalidRequest({
   message: "use result or chunks"
 })
@@ -62,8 +66,10 @@ export class JobInbox {
   readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
   readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
   readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
-  /** What the job has asked, by id; of what it waits for no more only that: a replay in another session tells of it again. */
-  readonly #asked = new Cell(new Map<unknown, InputRequest | undefined>())
+  /** What the job has asked and waits for, by id. */
+  readonly #asked = new Cell(new Map<unknown, InputRequest>())
+  /** What it waits for no more: a replay in another session tells of it again. */
+  readonly #answered = new Set<unknown>()
   /** After which event the chunks begin. */
   #chunksAfter: number | undefined
   readonly #end = Deferred.unsafeMake<Message.JobResult, ClientError>(FiberId.none)
@@ -240,7 +246,7 @@ export class JobInbox {
         else bytes.push(part)
       },
       end: (end) => {
-        if (Exit.isFailure(end) || end.value.result_id === undefined) return this.#settle(end)
+        if (!Exit.isSuccess(end) || end.value.result_id === undefined) return this.#settle(end)
         const checked = chunks.check(end.value)
         if (checked) return this.#settle(Exit.fail(checked))
         const text = texts.join("")
@@ -305,15 +311,13 @@ export class JobInbox {
 
   /** What the job asks, each once for each reader, while it is open. */
   readonly inputs: Stream.Stream<InputRequest> = this.#asked.reader(() => {
-    let at = 0
-    // It gives what is added later, too, as long as it was not asked beyond the last.
-    const values = this.#asked.current.values()
+    const given = new WeakSet()
     return (asked) => {
-      while (at < asked.size) {
-        at++
-        const { value } = values.next()
-        if (value) return [value]
-      }
+      for (const request of asked.values())
+        if (!given.has(request)) {
+          given.add(request)
+          return [request]
+        }
       return undefined
     }
   })
@@ -326,12 +330,16 @@ export class JobInbox {
       // Each change is another map: of a runtime that makes up currencies they would be ever larger.
       if (unit !== undefined)
         this.budget.set(new Map([...this.budget.current, [unit, value] as const].slice(-maxCurrencies)))
-    } else if (event.kind === Vendor.inputRequest || event.kind === Vendor.inputClosed) {
+    } else if (event.kind === Vendor.inputRequest) {
       const asked = this.#asked.current
+      const request = inputRequest(event.body, "")
+      if (!request || asked.has(request.input_id) || this.#answered.has(request.input_id)) return
+      if (asked.size >= maxOpen) asked.delete(asked.keys().next().value)
+      this.#asked.set(asked.set(request.input_id, request))
+    } else if (event.kind === Vendor.inputClosed) {
       const { input_id: id } = Object(event.body) as Partial<InputRequest>
-      const isClosed = event.kind === Vendor.inputClosed
-      if (isClosed || !asked.has(id))
-        this.#asked.set(asked.set(id, isClosed ? undefined : inputRequest(event.body, "")))
+      this.#asked.current.delete(id)
+      remember(this.#answered, id)
     } else if (event.kind === "status" && event.body.phase === "credential_rotated") {
       const { id, value } = event.body as { readonly id?: unknown; readonly value?: unknown }
       if (typeof value === "string")

@@ -8,7 +8,7 @@ import * as Exit from "effect/Exit"
 import type * as Stream from "effect/Stream"
 import { InvalidRequest } from "../../protocol/Errors.js"
 import type { ClientError } from "../../services/client/ArcpClient.js"
-import { called } from "./first.js"
+import { called } from "../../services/runtime/called.js"
 import { type Pull, stream } from "./pull.js"
 
 /** The session, as its lanes see it. Called synchronously. */

@@ -1,9 +1,10 @@
 /** The outbound side of whatever connection there is, and its pulse. */
 import * as Effect from "effect/Effect"
+import { called } from "../../services/runtime/called.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { type Connection, closeCode, TransportError } from "../../services/transport/Transport.js"
 import { heartbeat, Pulse } from "../transport/heartbeat.js"
-import { called, never } from "./first.js"
+import { never } from "./first.js"
 
 /** What is sent on one connection of the client, and its heartbeat. */
 export class Line {

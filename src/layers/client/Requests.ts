@@ -29,6 +29,8 @@ export interface Pending {
   readonly failed: (error: ClientError) => void
   /** May be sent to a new session too, when the one it was sent to is gone. */
   readonly repeatable?: boolean | undefined
+  /** A job whose subscription ends before the request, each time that is sent; but not where the job has a handle again. */
+  readonly leaves?: string | undefined
   /** Its answer claims a job, whose frames may come before it. */
   readonly claims?: boolean | undefined
 }

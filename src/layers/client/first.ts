@@ -1,13 +1,6 @@
-/** Waiting: to be called, and for one of several things. */
+/** Waiting for one of several things. */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-
-/** Waits until what it registers is called; what that returns is called when it is interrupted. */
-export const called = (register: (back: () => void) => (() => void) | void): Effect.Effect<void> =>
-  Effect.async((resume) => {
-    const cancel = register(() => resume(Effect.void))
-    return cancel && Effect.sync(cancel)
-  })
 
 /** What does not end by itself. `Effect.never` would be 40 bytes more in a browser. */
 export const never: Effect.Effect<never> = Effect.async(() => {})

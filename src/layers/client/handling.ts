@@ -99,7 +99,7 @@ export const handle = <O, F>(
 }
 
 /**
- * Makes a place for a job's frames, for as long as the scope; `leave` is run with it, once there is a job. Made before
+ * Makes a place for a job's frames, for as long as the scope; `leave` is run after it, once there is a job. Made before
  * the request is sent, so that an interruption at any point leaves nothing held.
  */
 export const place = (parts: ClientParts, leave: (inbox: JobInbox, jobId: string) => Effect.Effect<void>) =>
@@ -109,7 +109,7 @@ export const place = (parts: ClientParts, leave: (inbox: JobInbox, jobId: string
       const { about, inbox } = mine
       return about === undefined
         ? Effect.void
-        : Effect.ensuring(leave(inbox, about.job_id), release(parts, inbox, about.job_id))
+        : Effect.zipRight(release(parts, inbox, about.job_id), leave(inbox, about.job_id))
     })
     return Effect.as(onLeave(left), mine)
   })

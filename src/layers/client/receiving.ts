@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import { fromPayload, ResumeWindowExpired, Unauthenticated } from "../../protocol/Errors.js"
 import { decodeRuntime, type Frame, type Misread } from "../../protocol/RuntimeFrame.js"
 import type { ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
+import { called } from "../../services/runtime/called.js"
 import {
   type Closed,
   type Connection,
@@ -10,7 +11,7 @@ import {
   TransportError
 } from "../../services/transport/Transport.js"
 import type { ClientSession } from "./ClientSession.js"
-import { called, first } from "./first.js"
+import { first } from "./first.js"
 import type { JobFrame } from "./JobInbox.js"
 import { isAsked } from "./token.js"
 import { violation } from "./violation.js"

@@ -156,10 +156,9 @@ export const subscribe =
         return yield* new Errors.InvalidRequest({
           message: "it has a handle here"
         })
-      const unsubscribe = () => session.post("job.unsubscribe", { job_id: jobId }, jobId)
       const mine = yield* place(parts, (inbox) =>
         Effect.sync(() => {
-          if (!inbox.ended && !session.handles.sharedBy(jobId, inbox)) unsubscribe()
+          if (!inbox.ended) session.unsubscribe(jobId)
         })
       )
       const { payload } = yield* session.request(
@@ -178,9 +177,7 @@ export const subscribe =
             session.register(jobId, mine.inbox)
             mine.inbox.accept(payload)
           },
-          onLateAnswer: () => {
-            if (!session.handles.has(jobId)) unsubscribe()
-          }
+          onLateAnswer: () => session.unsubscribe(jobId)
         }
       )
       if (session.guesses && hasEnded(payload))

@@ -7,6 +7,7 @@ import * as Either from "effect/Either"
 import { type InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
 import { timestamp, written } from "../../protocol/EventText.js"
+import { withArticle } from "../../protocol/Text.js"
 import * as Utf8 from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { EmitError, EmitOptions } from "../../services/jobs/Job.js"
@@ -147,7 +148,7 @@ export const make = (context: WriterContext): EventWriter => {
     if (isTooLarge(payload) || isTooLarge(more?.secret?.payload))
       return Faults.limited(
         "event_bytes",
-        `a ${kind} event may have ${maxBytes} bytes; use streamResult or an artifact`
+        `${withArticle(kind)} event may have ${maxBytes} bytes; use streamResult or an artifact`
       )
     const awaited = context.awaitEmits || awaitedKinds.has(kind)
     const event: NewEvent = { type: "job.event", kind, payload, awaited, ...more }

@@ -3,6 +3,7 @@
  * handed to the transport, and the writer's alarm. Events are not here: they wait in the log.
  */
 import * as Effect from "effect/Effect"
+import { byteLength } from "../../protocol/Utf8.js"
 
 /** How a connection ends from our side. */
 export interface Farewell {
@@ -23,12 +24,12 @@ export interface Batch {
 /** Why a writer that has waited goes on: there is something to write, or it has waited for long and is to end. */
 export type Awakened = "again" | "rest"
 
-/** Characters of frames in one batch, beyond which the next begins. */
+/** Bytes of frames in one batch, beyond which the next begins. */
 const batchBytes = 256 * 1024
 
 /** Holds what waits to be sent on one connection, events apart. Who fills it is not read from until it has room. */
 export class Outbox {
-  private frames: Array<string> = []
+  private frames: Array<{ readonly text: string; readonly bytes: number }> = []
   private taken = 0
   private held = 0
   private progress = 0
@@ -48,8 +49,9 @@ export class Outbox {
   constructor(private readonly maxBytes: number) {}
 
   push(frame: string): void {
-    this.frames.push(frame)
-    this.held += frame.length
+    const bytes = byteLength(frame)
+    this.frames.push({ text: frame, bytes })
+    this.held += bytes
     this.wake()
   }
   /** Wakes the writer, or has one begin: there is something to send, or to read from the log. */
@@ -96,13 +98,13 @@ export class Outbox {
     if (this.frames.length === 0) return []
     const batches: Array<{ frames: Array<string>; bytes: number }> = []
     let batch: { frames: Array<string>; bytes: number } | undefined
-    for (const frame of this.frames) {
-      if (batch === undefined || batch.bytes + frame.length > batchBytes) {
+    for (const { bytes, text } of this.frames) {
+      if (batch === undefined || batch.bytes + bytes > batchBytes) {
         batch = { frames: [], bytes: 0 }
         batches.push(batch)
       }
-      batch.frames.push(frame)
-      batch.bytes += frame.length
+      batch.frames.push(text)
+      batch.bytes += bytes
     }
     this.taken += this.held
     this.held = 0

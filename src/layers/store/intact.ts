@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Argument from "../../protocol/Argument.js"
 import { readJson } from "../../protocol/Json.js"
 import { JobStatus } from "../../protocol/Message.js"
+import { withArticle } from "../../protocol/Text.js"
 import type { StoredCall } from "../../services/jobs/StoredCall.js"
 import type {
   JobRecord,
@@ -213,7 +214,7 @@ export const make = (name: string): Intact => {
     const problem = value === undefined ? "it is no JSON" : rule(value, "record")
     return problem === undefined
       ? Effect.succeed(value as A)
-      : fail(`the record of ${idIn(text) ?? `a ${kind}`}`, problem)
+      : fail(`the record of ${idIn(text) ?? withArticle(kind)}`, problem)
   }
   const eventDamage = (jobId: string, seq: number, problem: string) =>
     damaged(`event ${seq} of ${jobId}`, problem, { jobId, seq })

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { amiss } from "../../protocol/amounts.js"
+import { called } from "../../services/runtime/called.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import { eventLoop } from "../../services/runtime/Turn.js"
 import {
@@ -37,6 +38,12 @@ const maxHeldBytesDefault = 64 * 1024 * 1024
 /** A reason has at most 123 bytes; this many characters never have more. */
 const maxReasonChars = 41
 
+/** What a frame takes beside its text, in bytes. */
+const frameOverhead = 256
+
+/** A binary frame: a `Blob` in browsers, in Bun a `Buffer`. */
+type Binary = { readonly length?: undefined; readonly size: number } | Buffer
+
 /** What is used of an open `WebSocket`, whoever made it. */
 interface Open {
   readonly OPEN: number
@@ -45,7 +52,7 @@ interface Open {
   readonly bufferedAmount: number
   readonly send: (text: string) => void
   readonly close: (code: number, reason: string) => void
-  addEventListener(type: "message", listener: (event: { readonly data: unknown }) => void): void
+  addEventListener(type: "message", listener: (event: { readonly data: string | Binary }) => void): void
   addEventListener(
     type: "close",
     listener: (event: { readonly code: number; readonly reason: string }) => void
@@ -64,21 +71,24 @@ export const fromOpen = (ws: Open, options: Options): Connection => {
     ws.close(closed.code < 3000 ? closeCode.normal : closed.code, closed.reason.slice(0, maxReasonChars))
   }
   ws.addEventListener("message", ({ data }) => {
-    if (typeof data !== "string") return inbox.offer(new Unreadable({ reason: "binary frame" }), 0)
-    if (exceeds(data, maxFrameBytes)) return close(tooBig(maxFrameBytes))
-    if (inbox.held + data.length > maxHeldBytes)
+    const isText = typeof data === "string"
+    const size = data.length ?? data.size
+    if (isText ? exceeds(data, maxFrameBytes) : size > maxFrameBytes) return close(tooBig(maxFrameBytes))
+    // What a frame is held in counts too: of empty ones there may be any number.
+    const bytes = size + frameOverhead
+    if (inbox.held + bytes > maxHeldBytes)
       close(new Closed({ code: closeCode.tryLater, reason: "frames are not taken" }))
-    else inbox.offer(data, data.length)
+    else inbox.offer(isText ? data : new Unreadable({ reason: "binary frame" }), bytes)
   })
   ws.addEventListener("close", ({ code, reason }) => inbox.end(new Closed({ code, reason })))
 
-  const room = Effect.async<void>((resume) => {
+  const room = called((back) => {
     const timer = setInterval(() => {
       if (ws.readyState === ws.OPEN && ws.bufferedAmount > highWaterBytes) return
       clearInterval(timer)
-      resume(Effect.void)
+      back()
     }, drainPollMs)
-    return Effect.sync(() => clearInterval(timer))
+    return () => clearInterval(timer)
   })
 
   return {
@@ -92,11 +102,11 @@ export const fromOpen = (ws: Open, options: Options): Connection => {
         return ws.bufferedAmount > highWaterBytes ? room : eventLoop.next
       }),
     close: (code, reason) =>
-      Effect.async<void>((resume) => {
+      called((back) => {
         close(new Closed({ code, reason }))
         const gone = () => {
           clearTimeout(timer)
-          resume(Effect.void)
+          back()
         }
         const timer = setTimeout(gone, closeGraceMs)
         ws.addEventListener("close", gone)

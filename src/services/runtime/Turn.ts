@@ -4,7 +4,8 @@
  * service, so that a whole runtime can be driven by a scheduler of a test's own.
  */
 import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
+import { called } from "./called.js"
 
 /** Lets whoever is busy wait for the next turn of the event loop. */
 export interface TurnService {
@@ -17,10 +18,7 @@ export interface TurnService {
 /** Returns turns over a function that calls back on the next one. */
 export const make = (onNext: TurnService["onNext"]): TurnService => ({
   onNext,
-  next: Effect.async<void>((resume) => {
-    const cancel = onNext(() => resume(Effect.void))
-    return Effect.sync(cancel)
-  })
+  next: called(onNext)
 })
 
 /** The turns of the event loop that this process runs in. */

@@ -259,6 +259,29 @@ describe("a job that makes up currencies and questions", () => {
       yield* client.close
     })
   )
+
+  it.scoped("has a thousand open questions kept, the newest, and room again for each that is closed", () =>
+    Effect.gen(function* () {
+      const { client, jobs, server } = yield* two
+      let seq = 0
+      const said = (kind: string, i: number) =>
+        event(++seq, { input_id: `i${i}`, prompt: "?" }, `x-vendor.effect-arcp.input_${kind}`)
+      const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
+      const open = Effect.map(collect(Stream.take(jobs[0].inputs, 1_000)), (all) =>
+        all.map(({ input_id }) => input_id)
+      )
+      for (const i of range(0, 1_200)) yield* server.send(said("request", i))
+      for (const i of range(300, 1_000)) yield* server.send(said("closed", i), said("request", i))
+      for (const i of range(1_200, 1_900)) yield* server.send(said("request", i))
+      yield* server.send(result(++seq))
+      assert.strictEqual(yield* jobs[0].result, 7)
+      assert.deepStrictEqual(
+        yield* open,
+        [...range(200, 300), ...range(1_000, 1_900)].map((i) => `i${i}`)
+      )
+      yield* client.close
+    })
+  )
 })
 
 describe("pings that come faster than their answers go out", () => {

@@ -225,7 +225,63 @@ describe("a connection", () => {
       yield* Scope.close(scopes[0], Exit.void)
       assert.deepStrictEqual(yield* typesOf(server), [])
       yield* Scope.close(scopes[1], Exit.void)
-      assert.deepStrictEqual(yield* typesOf(server), ["job.unsubscribe"])
+      assert.deepStrictEqual(yield* typesOf(server), ["job.unsubscribe", "session.ping"])
     })
   )
+
+  describe("an unsubscribe that nothing shows to have arrived", () => {
+    /** A client whose only subscription is the scope's. */
+    const subscribedOnce = Effect.gen(function* () {
+      const { greeted, open } = yield* scripted
+      const { client, server } = yield* open(welcome(["subscribe"]))
+      const scope = yield* Scope.make()
+      const subscribing = yield* Effect.fork(Scope.extend(client.subscribe("job_1"), scope))
+      const { id } = yield* server.expect("job.subscribe")
+      yield* server.send(subscribed(id, 0))
+      yield* Fiber.join(subscribing)
+      return { client, greeted, leave: Scope.close(scope, Exit.void), server }
+    })
+    const pong = (ping: ScriptedRuntime.Received) =>
+      message("session.pong", { ping_nonce: ping.payload["nonce"] })
+
+    it.scoped("is said on the next connection when there was none", () =>
+      Effect.gen(function* () {
+        const { greeted, leave, server } = yield* subscribedOnce
+        yield* server.drop
+        const { server: second } = yield* greeted
+        // Welcomed only now.
+        yield* leave
+        yield* second.send(welcome(["subscribe"]))
+        const { payload } = yield* second.expect("job.unsubscribe")
+        assert.deepStrictEqual(payload, { job_id: "job_1" })
+        yield* second.send(pong(yield* second.expect("session.ping")))
+        yield* settle
+        // It has arrived: not on the one after that.
+        yield* second.drop
+        const { server: third } = yield* greeted
+        yield* third.send(welcome(["subscribe"]))
+        assert.deepStrictEqual(yield* typesOf(third), [])
+      })
+    )
+
+    it.scoped("is said again when the connection went with it, unless the job has a handle again", () =>
+      Effect.gen(function* () {
+        const { client, greeted, leave, server } = yield* subscribedOnce
+        yield* leave
+        yield* server.expect("job.unsubscribe")
+        yield* server.drop
+        const { server: second } = yield* greeted
+        yield* second.send(welcome(["subscribe"]))
+        yield* second.expect("job.unsubscribe")
+        const subscribing = yield* Effect.fork(client.subscribe("job_1"))
+        const { id } = yield* second.expect("job.subscribe")
+        yield* second.send(subscribed(id, 0))
+        yield* Fiber.join(subscribing)
+        yield* second.drop
+        const { server: third } = yield* greeted
+        yield* third.send(welcome(["subscribe"]))
+        assert.deepStrictEqual(yield* typesOf(third), ["session.ping"])
+      })
+    )
+  })
 })

@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import { InternalError } from "../../../protocol/Errors.js"
 import type { Body } from "../../../protocol/Event.js"
-import { isWellFormed } from "../../../protocol/Text.js"
+import { isWellFormed, withArticle } from "../../../protocol/Text.js"
 import { byteLength } from "../../../protocol/Utf8.js"
 import type { TurnService } from "../../../services/runtime/Turn.js"
 import {
@@ -160,7 +160,10 @@ export class Journal {
       this.known.set(key, known)
     }
     if (known.kind !== kind)
-      return nondeterministic(`${key} is the key of a ${kind}, and was that of a ${known.kind}`, [key])
+      return nondeterministic(
+        `${key} is the key of ${withArticle(kind)}, and was that of ${withArticle(known.kind)}`,
+        [key]
+      )
     if (known.running)
       return Effect.die(
         new Error(`the key ${key} is used twice at once: each step of a job needs a key of its own`)

@@ -1,0 +1,33 @@
+/** What an outbox counts: bytes as they go over the wire. */
+import { assert, describe, it } from "@effect/vitest"
+import { Outbox } from "../../../src/layers/session/Outbox.js"
+
+describe("an outbox", () => {
+  it("counts bytes, not characters, until what it holds was sent", () => {
+    const outbox = new Outbox(3_000)
+    outbox.push("x".repeat(1_000))
+    outbox.push("€".repeat(600))
+    assert.isFalse(outbox.full)
+    outbox.push("€".repeat(100))
+    assert.isTrue(outbox.full)
+    const [batch, ...more] = outbox.take()
+    assert.deepStrictEqual([batch?.bytes, more.length], [3_100, 0])
+    assert.isTrue(outbox.full)
+    if (batch) outbox.sent(batch)
+    assert.deepStrictEqual([outbox.idle, outbox.full, outbox.sentBytes], [true, false, 3_100])
+  })
+
+  it("begins another batch by bytes", () => {
+    const outbox = new Outbox(1)
+    for (let i = 0; i < 4; i++) outbox.push("€".repeat(50_000))
+    assert.deepStrictEqual(
+      outbox.take().map(({ bytes, frames }) => [bytes, frames.length]),
+      [
+        [150_000, 1],
+        [150_000, 1],
+        [150_000, 1],
+        [150_000, 1]
+      ]
+    )
+  })
+})
