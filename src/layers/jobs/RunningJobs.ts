@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import { PassingMap } from "../../services/runtime/Passing.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
@@ -24,7 +25,7 @@ export interface CurrentJob extends JobRecord {
 
 /** Holds the jobs that run in this process, and counts them by session, principal and parent. */
 export class RunningJobs {
-  private readonly jobs = new Map<string, RunningJob>()
+  private readonly jobs = new PassingMap<string, RunningJob>()
   private readonly perSession = new CountByKey()
   private readonly perPrincipal = new CountByKey()
   /** The runtime shuts down: nothing new is taken. */

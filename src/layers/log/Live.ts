@@ -8,6 +8,7 @@ import * as FiberId from "effect/FiberId"
 import { InternalError } from "../../protocol/Errors.js"
 import { nobody } from "../../services/cluster/Cluster.js"
 import type { Slow } from "../../services/log/EventLog.js"
+import { PassingMap } from "../../services/runtime/Passing.js"
 import {
   epochOf,
   firstEpoch,
@@ -41,7 +42,7 @@ export const countRetained = (
 /** Holds the views and the job logs that are in memory, and loads those that are not. */
 export class LiveLogs {
   readonly views = new Map<string, ViewState>()
-  readonly jobs = new Map<string, JobState>()
+  readonly jobs = new PassingMap<string, JobState>()
   /** Views that are caught up with what they have not numbered; see Sequencer.ts. */
   readonly catchingUp = new Set<ViewState>()
   /** Who reads what a session observes: gets the jobs of which something is committed meanwhile. */

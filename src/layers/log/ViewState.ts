@@ -4,6 +4,7 @@ import { type Feature, unobserved } from "../../protocol/Features.js"
 import { eventIds } from "../../protocol/Ids.js"
 import type { EventType } from "../../protocol/Message.js"
 import type { NewEvent, View } from "../../services/log/EventLog.js"
+import { PassingMap, PassingSet } from "../../services/runtime/Passing.js"
 import type { Observed, StoredEvent } from "../../services/store/Store.js"
 import { Congestion } from "./Congestion.js"
 import type { JobState } from "./JobState.js"
@@ -89,7 +90,7 @@ export class ViewState extends Congestion implements View {
   /** The newest runs, ascending and without a gap up to `last`. */
   runs: Array<RunState> = []
   /** Jobs not ended whose events are numbered for this view. */
-  readonly observed = new Set<JobState>()
+  readonly observed = new PassingSet<JobState>()
   /** Jobs that the session observes and has not come to the end of, by id, and the `seq` that it has come to; see Sequencer.ts. */
   readonly behind = new Map<string, number>()
   /** What the session observes is known. */
@@ -106,7 +107,7 @@ export class ViewState extends Congestion implements View {
   readonly ledger: Ledger
   private readonly eventId: (eventSeq: number) => string
   /** What makes the frames of a job that has begun and has not ended, as far as this view has read. */
-  private readonly frames = new Map<string, BuildFrame>()
+  private readonly frames = new PassingMap<string, BuildFrame>()
 
   constructor(
     readonly sessionId: string,

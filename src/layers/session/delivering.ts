@@ -47,6 +47,7 @@ const withAccepts = (
 ) =>
   Effect.gen(function* () {
     const missing = starts.filter(({ jobId }) => !accepts.begins(jobId))
+    if (missing.length === 0) return frames
     const found = yield* Effect.forEach(
       missing,
       ({ index, jobId }) => Effect.map(jobs.accepted(session, jobId), (accepted) => ({ accepted, index })),

@@ -2,6 +2,7 @@
 
 import type { Writable } from "node:stream"
 import * as Effect from "effect/Effect"
+import { PassingSet } from "../../services/runtime/Passing.js"
 import { eventLoop } from "../../services/runtime/Turn.js"
 
 /** Unwritten bytes above which a sender waits until the stream has drained. */
@@ -9,7 +10,7 @@ const highWaterBytes = 256 * 1024
 
 /** Writes to a stream, and waits when its buffer is full. */
 export class StreamWriter {
-  private readonly waiting = new Set<() => void>()
+  private readonly waiting = new PassingSet<() => void>()
   private released = false
 
   constructor(

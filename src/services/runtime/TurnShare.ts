@@ -10,6 +10,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { PassingSet } from "./Passing.js"
 import { Pending } from "./Pending.js"
 import { eventLoop, type TurnService } from "./Turn.js"
 
@@ -36,7 +37,7 @@ export const make = (
   now: () => number,
   connections: () => number = () => accepted
 ): Effect.Effect<void> => {
-  const waiting = new Set<() => void>()
+  const waiting = new PassingSet<() => void>()
   let until: number | undefined
 
   const begin = () => {

@@ -88,8 +88,14 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
     })
 
   const trimAll = Effect.gen(function* () {
-    for (const job of live.jobs.values()) {
-      if (job.dropped || job.foreignTo !== undefined || job.ledger.events <= 1) continue
+    for (const job of [...live.jobs.values()]) {
+      if (
+        job.dropped ||
+        live.jobs.get(job.jobId) !== job ||
+        job.foreignTo !== undefined ||
+        job.ledger.events <= 1
+      )
+        continue
       yield* live.trimmed(
         job.jobId,
         Effect.flatMap(store.needed(job.jobId), (needed) => trim(job, Math.min(needed ?? job.last, job.last)))
