@@ -48,7 +48,7 @@ export const countable = (
   const exact = amount(value)
   if (exact !== undefined) return exact
   const given = BigDecimal.isBigDecimal(value) ? value : decimal(String(value), 1024)
-  if (given === undefined) return /^\d+(?:\.\d+)?(?:[eE]\+?\d+)?$/.test(String(value)) ? largest : undefined
+  if (given === undefined) return roundedUp(String(value))
   if (BigDecimal.isNegative(given)) return undefined
   if (given.value >= 10n ** 2048n) return largest
   const { scale, value: digits } = BigDecimal.normalize(given)
@@ -57,6 +57,22 @@ export const countable = (
   if (whole < -maxDigits) return smallest
   const divisor = 10n ** BigInt(scale - maxDigits)
   return BigDecimal.make((digits + divisor - 1n) / divisor, maxDigits)
+}
+
+/** What counts of a text of any length, or with any exponent. */
+const roundedUp = (text: string): BigDecimal.BigDecimal | undefined => {
+  const match = /^(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text)
+  if (match === null) return undefined
+  const [, whole = "", fraction = "", exponent = "0"] = match
+  const first = (whole + fraction).search(/[1-9]/)
+  if (first < 0) return BigDecimal.make(0n, 0)
+  const magnitude = whole.length - first + Number(exponent)
+  if (magnitude > maxDigits) return largest
+  if (magnitude < -maxDigits) return smallest
+  const digits = (whole + fraction).slice(first)
+  const kept = magnitude + maxDigits
+  const more = /[1-9]/.test(digits.slice(kept)) ? 1n : 0n
+  return BigDecimal.make(BigInt(digits.slice(0, kept).padEnd(kept, "0")) + more, maxDigits)
 }
 
 /** What sums and differences of amounts, however many, stay below. */

@@ -182,3 +182,24 @@ it("an amount that is reckoned after the work is counted as far as it can be, an
   expect(counted("1e-100")).toBe(`0.${"0".repeat(63)}1`)
   for (const none of ["a", "1.2.3", "-1e70", Number.NaN, Infinity, ""]) expect(counted(none)).toBeUndefined()
 })
+
+describe("an amount of very many digits that is reckoned after the work", () => {
+  const zeros = "0".repeat(2_000)
+  const least = `0.${"0".repeat(63)}1`
+  const cases: ReadonlyArray<[string, string, string]> = [
+    ["next to nothing", `0.${zeros}1`, least],
+    ["next to nothing, by its exponent", "1e-99999", least],
+    ["nothing", zeros, "0"],
+    ["nothing, by a large exponent", "0e99999", "0"],
+    ["one", `${zeros}1.${zeros}`, "1"],
+    ["one and next to nothing", `1.${zeros}1`, `1.${"0".repeat(63)}1`],
+    ["one, by its exponent", `${"1"}${zeros}e-2000`, "1"],
+    ["too much", `1${zeros}`, "9".repeat(64)],
+    ["too much, by its exponent", "1e99999", "9".repeat(64)]
+  ]
+  for (const [name, text, counted] of cases)
+    it(`counts as it is, rounded up: ${name}`, () => {
+      const value = Budget.countable(text)
+      expect(value && Budget.format(value)).toBe(counted)
+    })
+})

@@ -24,7 +24,7 @@ export interface Options extends DialOptions {
   /** Default: `globalThis.WebSocket`. */
   readonly WebSocket?: (new (url: string) => WebSocket) | undefined
   /**
-   * Bytes held for a consumer that does not take them. This API cannot pause its socket, so beyond this
+   * Bytes held for a consumer that does not take them, 256 more for each frame. This API cannot pause its socket, so beyond this
    * the connection is closed (1013) and the session has to be resumed. Default: 64 MiB.
    */
   readonly maxHeldBytes?: number | undefined

@@ -474,7 +474,7 @@ describe("the dialers", () => {
       const client = yield* DialerWebSocketGlobal.connect({
         url: server.address,
         WebSocket: PageWebSocket,
-        maxHeldBytes: 10_000
+        maxHeldBytes: 12_560
       })
       const connection = yield* accepted(server)
       yield* connection.send(Array.from({ length: 20 }, () => "x".repeat(1_000)))
