@@ -204,7 +204,14 @@ export const make = Effect.gen(function* () {
       isMeasured
     }),
     isStopping: Effect.sync(stopping),
-    authenticate: Identifying.make({ auth: yield* Auth, options, failedLogins, stopping, halted }),
+    authenticate: Identifying.make({
+      auth: yield* Auth,
+      options,
+      failedLogins,
+      stopping,
+      isMeasured,
+      halted
+    }),
     list: Listing.make(table, policy),
     nodes: yield* Nodes.make({ cluster, store, policy }),
     shutdown: ending.run

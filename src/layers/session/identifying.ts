@@ -6,6 +6,7 @@ import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { Sessions } from "../../services/session/Sessions.js"
 import { sound } from "./boundary.js"
 import { type FailedLogins, failedTooOften } from "./FailedLogins.js"
+import * as Measuring from "./measuring.js"
 
 /** What identifying somebody takes. */
 export interface IdentifyingServices {
@@ -13,6 +14,8 @@ export interface IdentifyingServices {
   readonly options: Options
   readonly failedLogins: FailedLogins
   readonly stopping: () => boolean
+  /** Somebody keeps metrics. */
+  readonly isMeasured: boolean
   /** Returns when a shutdown has begun. */
   readonly halted: Effect.Effect<void>
 }
@@ -33,6 +36,7 @@ export const make =
     auth,
     failedLogins,
     halted,
+    isMeasured,
     options,
     stopping
   }: IdentifyingServices): Sessions["Type"]["authenticate"] =>
@@ -53,4 +57,4 @@ export const make =
           return wait === 0 ? said : Effect.zipRight(said, Effect.raceFirst(Effect.sleep(wait), halted))
         })
       )
-    })
+    }).pipe(Effect.tapError((error) => Effect.sync(() => isMeasured && Measuring.refused(error))))

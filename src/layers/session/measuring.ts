@@ -2,14 +2,14 @@
 import * as Effect from "effect/Effect"
 import { families, type Source } from "../../services/runtime/Metrics.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
-import { tooManyFailed } from "./FailedLogins.js"
+import { failedTooOften } from "./FailedLogins.js"
 import type { HelloRefusal } from "./Handshake.js"
 import type { SessionTable } from "./SessionTable.js"
 
-/** Returns why a hello was refused: its code, or of the runtime's own faults and limits which. */
-const reasonOf = (refusal: HelloRefusal): string => {
-  if (refusal === tooManyFailed) return "failed_logins"
-  const { code, details } = refusal.error
+/** Returns why a login was refused: its code, or of the runtime's own faults and limits which. */
+const reasonOf = (error: HelloRefusal["error"]): string => {
+  if (error === failedTooOften) return "failed_logins"
+  const { code, details } = error
   const more = details?.["limit"] ?? details?.["reason"]
   return code === "INTERNAL_ERROR" && typeof more === "string" && reasons.has(more)
     ? more
@@ -19,8 +19,9 @@ const reasonOf = (refusal: HelloRefusal): string => {
 /** Those that the runtime itself gives; `Auth` may give any. */
 const reasons = new Set(["authentication", "pending_hellos", "sessions_per_principal", "shutdown", "storage"])
 
-/** Counts a hello that was refused. */
-export const refused = (refusal: HelloRefusal): void => families.loginsRefused.update(1, reasonOf(refusal))
+/** Counts a login that was refused. */
+export const refused = (error: HelloRefusal["error"]): void =>
+  families.loginsRefused.update(1, reasonOf(error))
 
 /** Counts what becomes of a hello that was accepted. */
 export const counted = <A>(

@@ -196,7 +196,7 @@ const turnAway = (
       const { isMeasured, resuming } = services
       const error = ended._tag === "Closed" ? tooLarge(ended, resuming.options.maxHelloFrameBytes) : ended
       if (error === undefined) return Effect.void
-      if (isMeasured) Measuring.refused(error)
+      if (isMeasured) Measuring.refused(error.error)
       return refuseSlowly(services, connection, error)
     },
     onRight: (defect) => failed(connection, defect)

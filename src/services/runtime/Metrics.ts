@@ -99,7 +99,11 @@ export const families = {
     "resumes by outcome: resumed, expired, refused or failed",
     "outcome"
   ),
-  loginsRefused: counter("arcp_logins_refused_total", "hellos that were refused, by reason", "reason"),
+  loginsRefused: counter(
+    "arcp_logins_refused_total",
+    "logins that were refused, in hellos and HTTP requests, by reason",
+    "reason"
+  ),
 
   jobs: gauge(
     "arcp_jobs",

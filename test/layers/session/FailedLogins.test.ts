@@ -16,9 +16,12 @@ import { FailedLogins } from "../../../src/layers/session/FailedLogins.js"
 import * as Identifying from "../../../src/layers/session/identifying.js"
 import { addressGroup, trustedProxies } from "../../../src/layers/transport/clientAddress.js"
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
+import { Unauthenticated } from "../../../src/protocol/Errors.js"
+import { families } from "../../../src/services/runtime/Metrics.js"
 import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { TransportServer } from "../../../src/services/transport/Transport.js"
+import { measured } from "../../support/measured.js"
 import { hello } from "../../support/Wire.js"
 
 const serving = (policy: TransportWebSocket.UpgradePolicy, options: RuntimeOptions.Input = {}) =>
@@ -169,6 +172,29 @@ describe("addresses", () => {
 })
 
 describe("who asks without a hello", () => {
+  it.effect("is counted when refused, as whoever says hello is", () =>
+    Effect.gen(function* () {
+      const options = RuntimeOptions.make()
+      const asking = (isMeasured: boolean) =>
+        Effect.flip(
+          Identifying.make({
+            auth: { authenticate: () => new Unauthenticated({ message: "who is that?" }) },
+            options,
+            failedLogins: new FailedLogins(options, () => 0),
+            stopping: () => false,
+            isMeasured,
+            halted: Effect.void
+          })({ kind: "http", remote: "here" }, undefined)
+        )
+      const count = () => measured(families.loginsRefused, "unauthenticated")
+      const before = count()
+      yield* asking(false)
+      assert.strictEqual(count() - before, 0)
+      yield* asking(true)
+      assert.strictEqual(count() - before, 1)
+    })
+  )
+
   it.scoped("is told in time that a verifier which cannot be interrupted has not decided", () =>
     Effect.gen(function* () {
       const options = RuntimeOptions.make({ helloTimeout: "10 seconds" })
@@ -186,6 +212,7 @@ describe("who asks without a hello", () => {
         options,
         failedLogins: new FailedLogins(options, () => 0),
         stopping: () => false,
+        isMeasured: true,
         halted: Effect.never
       })
       const asking = yield* Effect.fork(
