@@ -1,10 +1,12 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
-import * as Either from "effect/Either"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as fc from "effect/FastCheck"
 import * as JSONSchema from "effect/JSONSchema"
 import * as Schema from "effect/Schema"
 import * as JsonSchemaCheck from "../../src/protocol/JsonSchemaCheck.js"
+import { decodeUnknown } from "../../src/services/agents/decoding.js"
 
 interface Tree {
   readonly name: string
@@ -50,7 +52,7 @@ describe("a value, by the JSON Schema that Effect makes", () => {
   for (const [name, schema] of Object.entries(whole))
     it(`is what the schema takes, and nothing else: ${name}`, () => {
       const described = JSONSchema.make(schema) as unknown as Record<string, unknown>
-      const decode = Schema.decodeUnknownEither(schema, { onExcessProperty: "error" })
+      const decode = decodeUnknown(schema, { onExcessProperty: "error" })
       const good = Arbitrary.make(Schema.encodedSchema(schema)).map(
         (value): unknown => JSON.parse(JSON.stringify(value ?? null)) as unknown
       )
@@ -65,12 +67,25 @@ describe("a value, by the JSON Schema that Effect makes", () => {
         fc.property(fc.oneof(good, broken, json), (value) => {
           const problem = JsonSchemaCheck.problem(described, value, "value")
           expect(problem === undefined, `${JSON.stringify(value)}: ${problem}`).toBe(
-            Either.isRight(decode(value))
+            Exit.isSuccess(Effect.runSyncExit(decode(value)))
           )
         }),
         { numRuns: 300 }
       )
     })
+
+  it("is refused, too, when no text can be made of what should be a tag", () => {
+    const decode = decodeUnknown(whole["union"] as Schema.Schema<unknown>)
+    for (const tag of [{ toString: false }, { toString: null }, [{ toString: 1 }]])
+      expect(Exit.isSuccess(Effect.runSyncExit(decode({ _tag: tag, n: 0 })))).toBe(false)
+    const faulty = Schema.transform(Schema.Unknown, Schema.Unknown, {
+      decode: () => {
+        throw new TypeError("a fault")
+      },
+      encode: (value) => value
+    })
+    expect(() => decodeUnknown(faulty)({ n: 0 })).toThrow("a fault")
+  })
 
   it("names the place, and never the value", () => {
     const schema = JSONSchema.make(Schema.Struct({ a: Schema.Array(Schema.Struct({ n: Schema.Int })) }))

@@ -21,6 +21,7 @@ import { Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
 import { mapBothNow } from "../runtime/decided.js"
 import type { Contract, Outcome, Restart } from "./Contract.js"
+import { decodeUnknown } from "./decoding.js"
 import { checkDeclared, checkHandled, checkRun } from "./given.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import { identityOf, type PromiseJob } from "./PromiseJob.js"
@@ -212,7 +213,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
   } = {}
 ): Registered<Exclude<R, Granted>> => {
   checkHandled(contract, handler, needs)
-  const decode = Schema.decodeUnknown(contract.input)
+  const decode = decodeUnknown(contract.input)
   const encodeOutput = Schema.encode(contract.output)
   const encodeFailure = Schema.encode(contract.error)
   const fail = (error: F | ArcpError): Effect.Effect<never, ArcpError> =>

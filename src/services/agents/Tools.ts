@@ -32,6 +32,7 @@ import { describe } from "../../protocol/Problem.js"
 import type { Cost } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
 import { failureMessage } from "./Agent.js"
+import { decodeUnknown } from "./decoding.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import { readableCause } from "./Thrown.js"
 
@@ -253,7 +254,7 @@ export const handle = <I, IE, O, OE, F, FE, R = never>(
   handler: (input: I) => Effect.Effect<O, F | ArcpError, R>
 ): Registered<Exclude<R, Scope.Scope>> => {
   const { name } = contract
-  const decode = Schema.decodeUnknown(contract.input)
+  const decode = decodeUnknown(contract.input)
   const failed = failedRun(contract)
   const finished = finishedRun(contract)
   return {

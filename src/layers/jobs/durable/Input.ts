@@ -3,12 +3,12 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Schema from "effect/Schema"
 import * as CanonicalJson from "../../../protocol/CanonicalJson.js"
 import { InternalError, InvalidRequest } from "../../../protocol/Errors.js"
 import { json, timestamp } from "../../../protocol/EventText.js"
 import { describe } from "../../../protocol/Problem.js"
 import { exceeds } from "../../../protocol/Utf8.js"
+import { decodeUnknown } from "../../../services/agents/decoding.js"
 import { type JsonSchema, jsonSchema } from "../../../services/agents/JsonSchema.js"
 import { type AskInput, InputExpired, type InputOptions } from "../../../services/jobs/Input.js"
 import { inTurns } from "../../../services/runtime/inTurns.js"
@@ -155,8 +155,7 @@ const outcomeOf = (
 
 /** Returns what takes an answer as the handler wants it: with no more than its JSON Schema tells of. */
 const decoding = <A, I>({ schema }: InputOptions<A, I>) => {
-  const decode =
-    schema === undefined ? undefined : Schema.decodeUnknown(schema, { onExcessProperty: "error" })
+  const decode = schema === undefined ? undefined : decodeUnknown(schema, { onExcessProperty: "error" })
   return (value: unknown): Effect.Effect<A, InvalidRequest> =>
     decode === undefined
       ? Effect.succeed(value as A)
