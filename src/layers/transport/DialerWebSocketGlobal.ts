@@ -42,7 +42,7 @@ const maxReasonChars = 41
 const frameOverhead = 256
 
 /** A binary frame: a `Blob` in browsers, in Bun a `Buffer`. */
-type Binary = { readonly length?: undefined; readonly size: number } | Buffer
+type Binary = { readonly length?: undefined; readonly size: number } | Uint8Array
 
 /** What is used of an open `WebSocket`, whoever made it. */
 interface Open {
