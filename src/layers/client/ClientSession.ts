@@ -168,7 +168,7 @@ export class ClientSession implements Host {
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
   #put(key: unknown, pending: Pending): void {
     const { leaves } = pending
-    if (leaves && !this.handles.has(leaves)) this.post("job.unsubscribe", { job_id: leaves }, leaves)
+    if (leaves && !this.#wants(leaves)) this.post("job.unsubscribe", { job_id: leaves }, leaves)
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
       this.requests.reject(key, tooBig(request, `more than ${this.frameBytes} bytes`))
@@ -256,12 +256,17 @@ export class ClientSession implements Host {
     return { nonce: this.options.nextId(), sent_at: new Date(this.options.now()).toISOString() }
   }
 
+  /** Has the job a handle, or will have one? What is said of it meanwhile would come after what it is subscribed by. */
+  #wants(jobId: string): unknown {
+    return this.handles.has(jobId) || this.requests.like("job.subscribed", { job_id: jobId })
+  }
+
   /**
    * Wants no more of a job, unless that has a handle: says so, also when the connection is just away, until it has arrived.
    * What follows it is a ping, since nothing answers it.
    */
   unsubscribe(leaves: string): void {
-    if (this.handles.has(leaves)) return
+    if (this.#wants(leaves)) return
     Effect.runFork(
       Effect.ignore(this.request("session.ping", "session.pong", this.ping, { leaves, repeatable: false }))
     )

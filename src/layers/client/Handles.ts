@@ -40,7 +40,7 @@ export class Handles {
     this.#keep(jobId, [...this.#of(jobId), inbox])
     const early = this.#early.get(jobId)
     this.#early.delete(jobId)
-    for (const [frame, bytes] of early ?? []) this.deliver(jobId, frame, bytes, false)
+    for (const [frame, bytes] of early ?? []) this.deliver(jobId, frame, bytes, 0)
     if (this.#earlyCut) inbox.cut()
   }
   #of(jobId: string): ReadonlyArray<JobInbox> {
@@ -63,8 +63,8 @@ export class Handles {
   awaits(jobId: string | undefined, seq: number): boolean {
     return this.#of(jobId as string).some(({ newest }) => newest < seq)
   }
-  /** `claiming`: a request is under way whose answer may claim the job. */
-  deliver(jobId: string, frame: JobFrame, bytes: number, claiming: boolean): void {
+  /** `claiming`: how many requests are under way whose answer may claim the job. */
+  deliver(jobId: string, frame: JobFrame, bytes: number, claiming: number): void {
     const inboxes = this.#live.get(jobId)
     if (inboxes) {
       for (const inbox of inboxes) inbox.offer(frame, bytes)

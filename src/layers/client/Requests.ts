@@ -49,6 +49,8 @@ export class Requests {
   readonly #pending = new Map<unknown, Pending & { sent: number }>()
   /** The traces of those that do not wait any more: what comes of them late, or again, answers no other. */
   readonly #past = new Set<unknown>()
+  /** How many there are whose answer may claim a job. */
+  claiming = 0
   /** Called for each that is added. */
   onAdd: () => void = () => {}
 
@@ -60,12 +62,8 @@ export class Requests {
 
   add(id: string, request: Pending): void {
     this.#pending.set(id, { ...request, sent: this.#now() })
+    if (request.claims) this.claiming++
     this.onAdd()
-  }
-  /** Is there one whose answer may claim a job? */
-  get claiming(): boolean {
-    for (const request of this.#pending.values()) if (request.claims) return true
-    return false
   }
   /** All of them, to be sent on another connection: their time begins again. */
   resent(): ReadonlyArray<readonly [unknown, Pending]> {
@@ -82,9 +80,10 @@ export class Requests {
     }
     return largest
   }
-  /** The only one there is. */
+  /** The only one that somebody waits for. */
   get only(): unknown {
-    return this.#pending.size === 1 ? this.#pending.keys().next().value : undefined
+    const [only, other] = [...this.#pending].filter(([, { leaves }]) => !leaves)
+    return other ? undefined : only?.[0]
   }
   /**
    * The one that an answer without `request_id` belongs to (§3 of the protocol page): of its trace, else the oldest of its
@@ -129,6 +128,7 @@ export class Requests {
   take(id: unknown): Pending | undefined {
     const request = this.#pending.get(id)
     this.#pending.delete(id)
+    if (request?.claims) this.claiming--
     if (request?.traceId) remember(this.#past, request.traceId)
     return request
   }

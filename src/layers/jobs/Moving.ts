@@ -62,14 +62,39 @@ export const familiesOf = <Job extends Pick<JobRecord, "jobId" | "parentJobId">>
 }
 
 /** Returns the families that have a job above all others: the rest is above itself, and recovery would refuse what comes with it. */
-export const rootedOf = (
-  families: ReadonlyArray<ReadonlyArray<Movable>>
-): ReadonlyArray<ReadonlyArray<Movable>> => {
+const rootedOf = (families: ReadonlyArray<ReadonlyArray<Movable>>): ReadonlyArray<ReadonlyArray<Movable>> => {
   const all = new Set(families.flat().map(({ jobId }) => jobId))
   return families.filter((family) =>
     family.some(({ parentJobId }) => parentJobId === undefined || !all.has(parentJobId))
   )
 }
+
+/**
+ * Returns the families that can be gone on with: not what is above itself, nor what is below a job whose record is damaged, since
+ * that would be ended without it, and the record may be restored.
+ */
+export const takeable = (
+  { store }: Pick<JobParts, "store">,
+  families: ReadonlyArray<ReadonlyArray<Movable>>
+) =>
+  Effect.filter(
+    rootedOf(families),
+    (family) => {
+      const all = new Set(family.map(({ jobId }) => jobId))
+      const above = family.flatMap(({ parentJobId }) =>
+        parentJobId === undefined || all.has(parentJobId) ? [] : [parentJobId]
+      )
+      return Effect.catchIf(
+        Effect.as(
+          Effect.forEach(above, (jobId) => store.job(jobId), { discard: true }),
+          true
+        ),
+        Faults.isDamage,
+        () => Effect.succeed(false)
+      )
+    },
+    { concurrency: 8 }
+  )
 
 /**
  * Moves jobs to a node, or to nobody, a family whole or not at all; with a cancel where one is given. Returns those that nobody else

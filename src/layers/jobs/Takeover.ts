@@ -77,7 +77,7 @@ const takeAll = (
 /** Takes the jobs of a node that is gone, as far as no other does. */
 const takeFrom = (parts: JobParts, cluster: ClusterService, recovery: Recovery, name: string) =>
   Effect.gen(function* () {
-    const families = Moving.rootedOf(Moving.familiesOf(yield* Moving.openJobs(parts, name)))
+    const families = yield* Moving.takeable(parts, Moving.familiesOf(yield* Moving.openJobs(parts, name)))
     const cancels = families.length === 0 ? Moving.noCancels : yield* cancelsOf(parts, name)
     const all = new Set<string>()
     // In an order of its own, so that nodes seldom try for the same.
@@ -116,6 +116,9 @@ const inheriting = ({ hooks }: JobParts, { node }: ClusterService) => {
   return { inherit, isDue }
 }
 
+const aliveOf = (nodes: ReadonlyArray<SeenNode>): ReadonlySet<string> =>
+  new Set(nodes.filter(({ isAlive }) => isAlive).map(({ name }) => name))
+
 /** Looks for jobs whose node is gone. */
 const look = (
   parts: JobParts,
@@ -128,8 +131,8 @@ const look = (
     const names = yield* parts.store.jobNodes
     const others = names.filter((name) => name !== cluster.node)
     if (!isDue() && others.length === 0) return
-    const nodes = yield* cluster.nodes.list
-    const alive = new Set(nodes.filter(({ isAlive }) => isAlive).map(({ name }) => name))
+    const seen = yield* cluster.nodes.list
+    const alive = aliveOf(seen)
     for (const name of others) {
       if (parts.running.stopping) return
       if (alive.has(name)) continue
@@ -143,7 +146,9 @@ const look = (
           Effect.logWarning(`jobs of node ${JSON.stringify(name)} could not be taken; looking again`, cause)
       )
     }
-    yield* inherit(nodes, alive)
+    // Taking takes its time, and whoever came meanwhile calls its own.
+    const nodes = others.length === 0 ? seen : yield* cluster.nodes.list
+    yield* inherit(nodes, aliveOf(nodes))
   })
 
 /** Takes jobs whose node is gone, for as long as the scope: it looks when it is woken, and once in a while in any case. */

@@ -41,8 +41,12 @@ const maxReasonChars = 41
 /** What a frame takes beside its text, in bytes. */
 const frameOverhead = 256
 
-/** A binary frame: a `Blob` in browsers, in Bun a `Buffer`. */
-type Binary = { readonly length?: undefined; readonly size: number } | Uint8Array
+/** A frame: a string, or a binary one: a `Blob` in browsers, in Bun a `Buffer`, and an `ArrayBuffer` where that is asked for. */
+interface Data {
+  readonly length?: number | undefined
+  readonly size?: number | undefined
+  readonly byteLength?: number | undefined
+}
 
 /** What is used of an open `WebSocket`, whoever made it. */
 interface Open {
@@ -52,7 +56,7 @@ interface Open {
   readonly bufferedAmount: number
   readonly send: (text: string) => void
   readonly close: (code: number, reason: string) => void
-  addEventListener(type: "message", listener: (event: { readonly data: string | Binary }) => void): void
+  addEventListener(type: "message", listener: (event: { readonly data: Data }) => void): void
   addEventListener(
     type: "close",
     listener: (event: { readonly code: number; readonly reason: string }) => void
@@ -72,7 +76,7 @@ export const fromOpen = (ws: Open, options: Options): Connection => {
   }
   ws.addEventListener("message", ({ data }) => {
     const isText = typeof data === "string"
-    const size = data.length ?? data.size
+    const size = data.length ?? data.size ?? data.byteLength ?? 0
     if (isText ? exceeds(data, maxFrameBytes) : size > maxFrameBytes) return close(tooBig(maxFrameBytes))
     // What a frame is held in counts too: of empty ones there may be any number.
     const bytes = size + frameOverhead

@@ -229,6 +229,29 @@ describe("a connection", () => {
     })
   )
 
+  it.scoped(
+    "a job that is being subscribed to again is not unsubscribed from, also on another connection",
+    () =>
+      Effect.gen(function* () {
+        const { greeted, open } = yield* scripted
+        const { client, server } = yield* open(welcome(["subscribe"]))
+        const first = yield* Scope.make()
+        const subscribing = yield* Effect.fork(Scope.extend(client.subscribe("job_1"), first))
+        yield* server.send(subscribed((yield* server.expect("job.subscribe")).id, 0))
+        yield* Fiber.join(subscribing)
+        const again = yield* Effect.fork(client.subscribe("job_1"))
+        yield* server.expect("job.subscribe")
+        yield* Scope.close(first, Exit.void)
+        assert.deepStrictEqual(yield* typesOf(server), [])
+        yield* server.drop
+        const { server: second } = yield* greeted
+        yield* second.send(welcome(["subscribe"]))
+        yield* second.send(subscribed((yield* second.expect("job.subscribe")).id, 0))
+        yield* Fiber.join(again)
+        assert.deepStrictEqual(yield* typesOf(second), [])
+      })
+  )
+
   describe("an unsubscribe that nothing shows to have arrived", () => {
     /** A client whose only subscription is the scope's. */
     const subscribedOnce = Effect.gen(function* () {

@@ -2,7 +2,8 @@
 import { assert, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { familiesOf, movableOf, openJobs, rootedOf, take } from "../../../src/layers/jobs/Moving.js"
+import * as Exit from "effect/Exit"
+import { familiesOf, movableOf, openJobs, take, takeable } from "../../../src/layers/jobs/Moving.js"
 import { sweep } from "../../../src/layers/jobs/Sweeping.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import type { SeenNode } from "../../../src/services/cluster/Nodes.js"
@@ -30,12 +31,34 @@ it("families are whole, whatever comes first; what is above itself comes to an e
   assert.lengthOf(families.flat(), tree.length)
 })
 
-it("what is above itself is left, with what is below that; all others are taken", () => {
-  const below = aJob("job_below", { parentJobId: "job_ring" })
-  const all = [...tree, below].map(movableOf)
-  const taken = rootedOf(familiesOf(all)).flatMap(idsOf)
-  assert.deepStrictEqual(taken.sort(), ["job_alone", "job_child", "job_grandchild", "job_orphan", "job_root"])
-})
+it.effect(
+  "what is above itself, or below what is damaged, is left, with what is below that; all others are taken",
+  () =>
+    Effect.gen(function* () {
+      const store = yield* Store
+      const all = [
+        ...tree,
+        aJob("job_below", { parentJobId: "job_ring" }),
+        aJob("job_kept", { parentJobId: "job_damaged" }),
+        aJob("job_kept_too", { parentJobId: "job_kept" })
+      ]
+      const damaged: typeof store = {
+        ...store,
+        job: (jobId) =>
+          jobId === "job_damaged"
+            ? new StoreError({ message: "it is damaged", damaged: {} })
+            : store.job(jobId)
+      }
+      const taken = yield* takeable({ store: damaged }, familiesOf(all.map(movableOf)))
+      assert.deepStrictEqual(taken.flatMap(idsOf).sort(), [
+        ...["job_alone", "job_child", "job_grandchild", "job_orphan", "job_root"]
+      ])
+      const away = { ...store, job: () => new StoreError({ message: "not reached" }) }
+      assert.isTrue(
+        Exit.isFailure(yield* Effect.exit(takeable({ store: away }, familiesOf(all.map(movableOf)))))
+      )
+    }).pipe(Effect.provide(StoreMemory.layer()))
+)
 
 it.effect("jobs are read in pages, and a family that is on several of them is one", () =>
   Effect.gen(function* () {

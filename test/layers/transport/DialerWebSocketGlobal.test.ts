@@ -34,6 +34,7 @@ describe("frames that nobody takes", () => {
   const kinds: ReadonlyArray<[string, unknown]> = [
     ["binary ones", new Blob([new Uint8Array(500)])],
     ["binary ones of other runtimes", Buffer.alloc(500)],
+    ["binary ones as buffers", new ArrayBuffer(500)],
     ["empty binary ones", new Blob([])],
     ["empty texts", ""],
     ["texts", "x".repeat(500)]
@@ -53,7 +54,12 @@ describe("frames that nobody takes", () => {
 
   it.effect("a binary frame has the bound of a text", () =>
     Effect.gen(function* () {
-      for (const data of [new Blob([new Uint8Array(1_001)]), Buffer.alloc(1_001), "x".repeat(1_001)]) {
+      for (const data of [
+        new Blob([new Uint8Array(1_001)]),
+        new ArrayBuffer(1_001),
+        Buffer.alloc(1_001),
+        "x".repeat(1_001)
+      ]) {
         const { said, ws } = socket()
         const connection = fromOpen(ws, limits)
         said(data)

@@ -25,9 +25,9 @@ export class DamagedRows {
   delete(jobId: string): void {
     this.triedAt.delete(jobId)
   }
-  /** Returns whether it is not to be tried yet; it is when the clock was put back. */
-  rests(jobId: string, now: number): boolean {
+  /** Returns until when it is not to be tried, in epoch ms; nothing when it may be, as when the clock was put back. */
+  restsUntil(jobId: string, now: number): number | undefined {
     const at = this.triedAt.get(jobId)
-    return at !== undefined && now >= at && now - at < damagedRest
+    return at !== undefined && now >= at && now - at < damagedRest ? at + damagedRest : undefined
   }
 }

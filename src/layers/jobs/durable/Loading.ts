@@ -156,19 +156,19 @@ const look = (parts: JobParts, reopen: Reopen, isThorough: boolean): Effect.Effe
     const by = now()
     waits.looking()
     const came = new Set<Attended>()
-    let isLeft = false
+    let restsUntil = never
     // Whoever comes later has no place before whoever found none.
     const enter = Effect.sync(() => !waits.isCrowded && waits.enter())
     let after: { readonly dueAt: number; readonly jobId: string } | undefined
     for (;;) {
       const records = yield* Faults.storage(store.due({ by, after, node, limit: page }))
       // Of one that is being loaded the row is still there.
-      const due = records.filter(
-        ({ jobId }) =>
-          (running.get(jobId)?.live.rests !== undefined || running.get(jobId) === undefined) &&
-          !waits.damaged.rests(jobId, by)
-      )
-      if (due.length < records.length) isLeft ||= records.some(({ jobId }) => waits.damaged.rests(jobId, by))
+      const due = records.filter(({ jobId }) => {
+        const until = waits.damaged.restsUntil(jobId, by)
+        if (until !== undefined) restsUntil = Math.min(restsUntil, until)
+        const job = running.get(jobId)
+        return until === undefined && (job === undefined || job.live.rests !== undefined)
+      })
       for (const one of yield* attendAll(parts, reopen, due, enter)) came.add(one)
       const last = records.at(-1)
       if (last === undefined || records.length < page || running.stopping) break
@@ -182,7 +182,7 @@ const look = (parts: JobParts, reopen: Reopen, isThorough: boolean): Effect.Effe
       store.due({ by: never - 1, after: { dueAt: by, jobId: "\u{10ffff}" }, node, limit: 1 })
     )
     const nextAt = (next && dueAt(next)) ?? never
-    return isLeft || came.has("damaged") ? Math.min(nextAt, by + damagedRest) : nextAt
+    return Math.min(nextAt, restsUntil, came.has("damaged") ? now() + damagedRest : never)
   })
 
 /** Loads jobs that are parked, and whose agents are here again. */
