@@ -5,9 +5,9 @@ import * as TestClock from "effect/TestClock"
 import { DamagedRows, damagedRest } from "../../../src/layers/jobs/durable/DamagedRows.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
-import { Op, StoreError, type Survival } from "../../../src/services/store/Store.js"
+import { Op, StoreError } from "../../../src/services/store/Store.js"
 import { boot, Disk } from "../../support/Rig.js"
-import { aJob } from "../store/fixtures.js"
+import { aJob, survival } from "../store/fixtures.js"
 
 it("one rests for a while after each try, and is new until it could be loaded", () => {
   const rows = new DamagedRows()
@@ -28,14 +28,11 @@ const settle = Effect.repeatN(eventLoop.next, 60)
 it.scoped("one is tried once a minute, and keeps nobody who is due from being loaded", () =>
   Effect.gen(function* () {
     const disk = yield* Disk.make
-    const survival: Survival = {
-      ...{ restart: "steps", identity: {}, features: [], attempt: 1, deaths: 0, progress: 0 },
-      waiting: { sleepingUntil: 0, dueAt: 0 }
-    }
+    const due = { ...survival, waiting: { sleepingUntil: 0, dueAt: 0 } }
     const agent = "quick@1.0.0"
     yield* disk.store.commit({
       ops: ["job_a", "job_b"].flatMap((jobId) => [
-        Op.PutJob({ job: aJob(jobId, { agent, survival }) }),
+        Op.PutJob({ job: aJob(jobId, { agent, survival: due }) }),
         Op.PutInput({ jobId, input: "null" })
       ]),
       owners: []

@@ -9,6 +9,7 @@ import { leavesFirst } from "../../../src/layers/jobs/Recovery.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { type JobFilter, type JobRecord, Op, StoreError } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
+import { survival } from "../store/fixtures.js"
 import { agents, makeStore, pong, restarted, resume, serve, submit, type TestStore } from "./support.js"
 import { until } from "./unloading.js"
 
@@ -155,14 +156,6 @@ describe("jobs that the last process left", () => {
   it.scoped("are each ended or run again, but for those of which something is damaged", () =>
     Effect.gen(function* () {
       const store = yield* makeStore
-      const survival = {
-        restart: "steps",
-        identity: {},
-        features: [],
-        attempt: 1,
-        deaths: 0,
-        progress: 0
-      } as const
       const agent = "quick@1.0.0"
       const quick = Agent.handle(Agent.make("quick", { version: "1.0.0", durable: true }), () => Effect.void)
       yield* store.store.commit({

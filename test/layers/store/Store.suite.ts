@@ -13,8 +13,7 @@ import {
   Op,
   Store,
   type StoredEvent,
-  type StoreError,
-  type Survival
+  type StoreError
 } from "../../../src/services/store/Store.js"
 import { cursorSuite } from "./cursors.suite.js"
 import {
@@ -28,20 +27,12 @@ import {
   range,
   seqs,
   someEvents,
+  survival,
   vacuumAll
 } from "./fixtures.js"
 import { nodesSuite } from "./nodes.suite.js"
 import { numberingSuite } from "./numbering.suite.js"
 import { retentionSuite } from "./retention.suite.js"
-
-const survival: Survival = {
-  restart: "steps",
-  identity: {},
-  features: [],
-  attempt: 1,
-  deaths: 0,
-  progress: 0
-}
 
 export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void => {
   const test = <E>(title: string, body: (store: Store["Type"]) => Effect.Effect<void, E, Store>): void =>

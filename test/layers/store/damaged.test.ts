@@ -6,18 +6,9 @@ import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import { mapJobs } from "../../../src/services/store/paged.js"
-import { Op, Store, type StoreService, type Survival } from "../../../src/services/store/Store.js"
+import { Op, Store, type StoreService } from "../../../src/services/store/Store.js"
 import { statements } from "../../e2e/support/sqlite.js"
-import { aJob } from "./fixtures.js"
-
-const survival: Survival = {
-  restart: "steps",
-  identity: {},
-  features: [],
-  attempt: 1,
-  deaths: 0,
-  progress: 0
-}
+import { aJob, survival } from "./fixtures.js"
 
 /** A file with jobs that are due, one after the other, of which some are damaged. */
 const withDamage = (

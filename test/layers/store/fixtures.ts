@@ -8,8 +8,19 @@ import {
   type SessionRecord,
   Store,
   type StoredEvent,
-  type StoreService
+  type StoreService,
+  type Survival
 } from "../../../src/services/store/Store.js"
+
+/** Of a durable job that has begun once. */
+export const survival: Survival = {
+  restart: "steps",
+  identity: {},
+  features: [],
+  attempt: 1,
+  deaths: 0,
+  progress: 0
+}
 
 export const aJob = (jobId: string, fields: Partial<JobRecord> = {}): JobRecord => ({
   jobId,

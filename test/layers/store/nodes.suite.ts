@@ -2,24 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
-import {
-  absent,
-  type JobRecord,
-  Op,
-  Store,
-  type StoreError,
-  type Survival
-} from "../../../src/services/store/Store.js"
-import { aJob, append, aSession, put } from "./fixtures.js"
-
-const survival: Survival = {
-  restart: "steps",
-  identity: {},
-  features: [],
-  attempt: 1,
-  deaths: 0,
-  progress: 0
-}
+import { absent, type JobRecord, Op, Store, type StoreError } from "../../../src/services/store/Store.js"
+import { aJob, append, aSession, put, survival } from "./fixtures.js"
 
 export const nodesSuite = (name: string, layer: Layer.Layer<Store, StoreError>): void => {
   const test = <E>(title: string, body: (store: Store["Type"]) => Effect.Effect<void, E, Store>): void =>
