@@ -125,29 +125,27 @@ describe.concurrent("stdio", () => {
     expect((await client.nextOf("session.error")).payload.code).toBe("INVALID_REQUEST")
   })
 
-  it("when stdin ends, what was asked for is decided, jobs get the grace, and their ends and the bye are written", async () => {
+  it("when stdin ends, what was asked for is decided, and its end and the bye are written", async () => {
     verifies("stdio-end-of-input")
     const { client, program } = await start([
       "--memory",
       "--heartbeat-sec",
       "1",
       "--shutdown-grace-ms",
-      "4000"
+      "200000"
     ])
     await client.hello()
-    const long = await client.accept("sleep", { ms: 600_000 })
-    const submitted = client.submit("emit", { count: 20, delayMs: 10 })
+    // Longer than a heartbeat, which nobody answers any more.
+    const submitted = client.submit("emit", { count: 20, delayMs: 150 })
     program.child.stdin?.end()
     const accepted = await client.answer(submitted)
     expect((await client.terminal(accepted.job_id)).payload.result).toEqual({ count: 20 })
-    const ended = (await client.terminal(long.job_id)).payload
-    expect([ended.code, ended.details]).toEqual(["INTERNAL_ERROR", { reason: "runtime_restart" }])
     expect((await client.nextOf("session.bye")).payload["reason"]).toBe("shutdown")
     expect(client.frames.at(-1)?.type).toBe("session.bye")
     expect(await program.leaves()).toEqual({ code: 0, signal: null })
   })
 
-  it("when stdin ends, an agent that does not keeps nothing from leaving", async () => {
+  it("when stdin ends, jobs get the grace, and an agent that does not end keeps nothing from leaving", async () => {
     verifies("stdio-end-of-input")
     const { client, program } = await start([
       "--memory",
@@ -158,8 +156,11 @@ describe.concurrent("stdio", () => {
     ])
     await client.hello()
     const { job_id } = await client.accept("stubborn", { ms: 600_000 })
+    const long = await client.accept("sleep", { ms: 600_000 })
     program.child.stdin?.end()
     expect((await client.terminal(job_id)).payload.code).toBe("INTERNAL_ERROR")
+    const ended = (await client.terminal(long.job_id)).payload
+    expect([ended.code, ended.details]).toEqual(["INTERNAL_ERROR", { reason: "runtime_restart" }])
     await client.nextOf("session.bye")
     expect(await program.leaves()).toEqual({ code: 0, signal: null })
   })
