@@ -177,18 +177,38 @@ describe.concurrent("stdio", () => {
     expect(types).toEqual(["session.welcome", "session.bye", ""])
   })
 
-  it.each(["SIGTERM", "SIGINT"] as const)("%s: the jobs' ends and the bye, exit 0", async (signal) => {
-    verifies("stdio-shutdown")
-    const { client, program } = await start(["--memory", "--shutdown-grace-ms", "3000"])
-    await client.hello()
-    const long = await client.accept("sleep", { ms: 600_000 })
-    const short = await client.accept("emit", { count: 5, delayMs: 50 })
-    program.signal(signal)
-    expect((await client.terminal(short.job_id)).payload.result).toEqual({ count: 5 })
-    expect((await client.terminal(long.job_id)).payload.code).toBe("INTERNAL_ERROR")
+  const farewell = async ({ client, program }: Awaited<ReturnType<typeof start>>) => {
     expect((await client.nextOf("session.bye")).payload["reason"]).toBe("shutdown")
     expect(await program.leaves()).toEqual({ code: 0, signal: null })
-  })
+  }
+
+  it.each(["SIGTERM", "SIGINT"] as const)(
+    "%s: the ends of jobs within the grace, the bye, exit 0",
+    async (signal) => {
+      verifies("stdio-shutdown")
+      const started = await start(["--memory", "--shutdown-grace-ms", "200000"])
+      const { client, program } = started
+      await client.hello()
+      const { job_id } = await client.accept("emit", { count: 5, delayMs: 50 })
+      program.signal(signal)
+      expect((await client.terminal(job_id)).payload.result).toEqual({ count: 5 })
+      await farewell(started)
+    }
+  )
+
+  it.each(["SIGTERM", "SIGINT"] as const)(
+    "%s: what does not end within the grace is ended",
+    async (signal) => {
+      verifies("stdio-shutdown")
+      const started = await start(["--memory", "--shutdown-grace-ms", "100"])
+      const { client, program } = started
+      await client.hello()
+      const { job_id } = await client.accept("sleep", { ms: 600_000 })
+      program.signal(signal)
+      expect((await client.terminal(job_id)).payload.code).toBe("INTERNAL_ERROR")
+      await farewell(started)
+    }
+  )
 
   it("a wrong token is refused and the program leaves", async () => {
     verifies("auth-unauthenticated", "stdio-same-protocol")
