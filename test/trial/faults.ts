@@ -78,22 +78,30 @@ const losing = async (
   return had > 0 ? ms : undefined
 }
 
+/** The same by a signal that ends the process; what it had may be with others before it has ended. */
+const ending = async (site: Site, node: TrialNode, signal: NodeJS.Signals): Promise<number | undefined> => {
+  const { program, starts } = node
+  const takenMs = await losing(site, node, () => node.signal(signal))
+  await until(() => node.starts > starts || program?.exit !== undefined, `${node.name} has ended`)
+  return takenMs
+}
+
 const kill: Fault = async (site) => {
   const node = oneOf(site)
-  const takenMs = await losing(site, node, () => node.signal("SIGKILL"))
+  const takenMs = await ending(site, node, "SIGKILL")
   return { what: `kill -9 ${node.name}`, failovers: 1, takenMs }
 }
 
 const killTwo: Fault = async (site) => {
   const [first, second] = [...site.nodes].sort(() => site.random.next() - 0.5) as [TrialNode, TrialNode]
-  const both = [first, second].map((node) => losing(site, node, () => node.signal("SIGKILL")))
+  const both = [first, second].map((node) => ending(site, node, "SIGKILL"))
   const takenMs = Math.max(...(await Promise.all(both)).map((ms) => ms ?? 0))
   return { what: `kill -9 ${first.name} and ${second.name}`, failovers: 2, takenMs }
 }
 
 const terminate: Fault = async (site) => {
   const node = oneOf(site)
-  const takenMs = await losing(site, node, () => node.signal("SIGTERM"))
+  const takenMs = await ending(site, node, "SIGTERM")
   return { what: `SIGTERM ${node.name}`, failovers: 1, takenMs }
 }
 
@@ -173,7 +181,7 @@ const skew: Fault = async (site) => {
   const node = oneOf(site)
   for (const each of site.nodes) each.skewMs = 0
   node.skewMs = (site.random.next() < 0.5 ? -1 : 1) * between(site, 60_000, 300_000)
-  const takenMs = await losing(site, node, () => node.signal("SIGKILL"))
+  const takenMs = await ending(site, node, "SIGKILL")
   return {
     what: `kill -9 ${node.name}, back with a clock ${seconds(node.skewMs)} off`,
     failovers: 1,
@@ -186,7 +194,7 @@ const rolling: Fault = async (site) => {
   let takenMs = 0
   for (const node of site.nodes) {
     const { starts } = node
-    takenMs = Math.max(takenMs, (await losing(site, node, () => node.signal("SIGTERM"))) ?? 0)
+    takenMs = Math.max(takenMs, (await ending(site, node, "SIGTERM")) ?? 0)
     node.restartMs = 300
     await until(() => node.starts > starts && node.isReady, `${node.name} is back`)
   }
