@@ -7,7 +7,7 @@ import { NameTaken, Nodes, type SeenNode } from "../../services/cluster/Nodes.js
 import { within } from "../../services/runtime/within.js"
 import { StoreError } from "../../services/store/Store.js"
 import { naming, prefixProblem } from "../store/naming.js"
-import { nameOf, pooled } from "../store/pg/connections.js"
+import { nameOf, type PgPool, pooled } from "../store/pg/connections.js"
 import { toStoreError } from "../store/pg/failures.js"
 import { slotOfNode } from "../store/pg/holding.js"
 import { lockWriters, migrate, transaction, versionOf } from "../store/pg/migrate.js"
@@ -94,14 +94,19 @@ export const layer = ({ prefix = "arcp_", url, ...options }: Options): Layer.Lay
       const problem = prefixProblem(prefix)
       if (problem !== undefined) return yield* new StoreError({ message: problem })
       const expiry = Duration.decode(options.expiry ?? usualExpiry)
-      const { lend } = yield* pooled(
+      const pool = pooled(
         { url, maxConnections: 1, connectTimeout: patience, statementTimeout: patience },
         naming(prefix)
       )
-      const ask = <A>(work: (statements: PgStatements) => Effect.Effect<A, PgFailure | StoreError>) =>
-        Effect.mapError(Effect.uninterruptible(lend(work)), toStoreError(nameOf(url)))
-      const rows = (sql: string, params: ReadonlyArray<unknown>) =>
-        ask((statements) => statements.executeValues(sql, params))
+      const asking =
+        ({ lend }: PgPool) =>
+        <A>(work: (statements: PgStatements) => Effect.Effect<A, PgFailure | StoreError>) =>
+          Effect.mapError(Effect.uninterruptible(lend(work)), toStoreError(nameOf(url)))
+      const ask = asking(yield* pool)
+      // A connection of its own: what is done about a node that has gone may wait for what that one had locked, and a beat must not.
+      const beat = asking(yield* pool)
+      const rows = (sql: string, params: ReadonlyArray<unknown>, by = ask) =>
+        by((statements) => statements.executeValues(sql, params))
       yield* ask((statements) => tables(statements, nameOf(url), prefix))
       const remembered = Duration.toMillis(rememberedFor)
       return {
@@ -128,7 +133,7 @@ export const layer = ({ prefix = "arcp_", url, ...options }: Options): Layer.Lay
             return yield* beating(
               name,
               expiry,
-              Effect.map(rows(renew, key), (renewed) => renewed.length > 0)
+              Effect.map(rows(renew, key, beat), (renewed) => renewed.length > 0)
             )
           }),
         bury: (name) =>

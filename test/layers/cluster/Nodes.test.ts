@@ -1,15 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
+import * as TestServices from "effect/TestServices"
+import pg from "pg"
 import { afterAll } from "vitest"
 import { beating, usualExpiry } from "../../../src/layers/cluster/heartbeat.js"
 import * as NodesMemory from "../../../src/layers/cluster/NodesMemory.js"
 import * as NodesPg from "../../../src/layers/cluster/NodesPg.js"
+import { naming } from "../../../src/layers/store/naming.js"
+import { lockWriters } from "../../../src/layers/store/pg/migrate.js"
 import { NodeLost, Nodes } from "../../../src/services/cluster/Nodes.js"
 import { missing, query } from "../../testing/Postgres.js"
 import { TcpProxy } from "../../testing/TcpProxy.js"
@@ -53,19 +58,19 @@ afterAll(stores.drop)
 
 if (missing === undefined) {
   let prefixes = 0
-  const pg = (options: Partial<NodesPg.Options> = {}) =>
+  const inPostgres = (options: Partial<NodesPg.Options> = {}) =>
     Layer.unwrapEffect(
       Effect.map(Effect.promise(stores.url), (url) =>
         NodesPg.layer({ url: Redacted.make(url), prefix: `nodes${++prefixes}_`, ...options })
       )
     )
-  suite("Postgres", { layer: (expiry) => pg({ expiry }) })
+  suite("Postgres", { layer: (expiry) => inPostgres({ expiry }) })
 
   describe("nodes on a Postgres", () => {
     it.scopedLive("one that comes back is not buried between its place among the writers and its join", () =>
       Effect.gen(function* () {
         const url = yield* Effect.promise(stores.url)
-        const nodes = yield* Layer.build(pg({ prefix: "back_" }))
+        const nodes = yield* Layer.build(inPostgres({ prefix: "back_" }))
         const { bury } = Context.get(nodes, Nodes)
         const writers = (text: string) => Effect.promise(() => query(url, text))
         yield* writers(
@@ -78,6 +83,36 @@ if (missing === undefined) {
         yield* writers("UPDATE back_writers SET expires = clock_timestamp() - interval '1 s'")
         assert.isTrue(yield* bury("a"))
         assert.deepStrictEqual(yield* writers("SELECT 1 FROM back_writers"), [])
+      })
+    )
+
+    it.scoped("one that waits for what a node had locked that has gone says meanwhile that it is alive", () =>
+      Effect.gen(function* () {
+        const url = yield* Effect.promise(stores.url)
+        const { bury, join } = Context.get(yield* Layer.build(inPostgres({ prefix: "locked_" })), Nodes)
+        const ask = (text: string) => Effect.promise(() => query(url, text))
+        yield* join(aNode("b"))
+        const told = ask("SELECT alive::text FROM locked_nodes WHERE name = 'b'")
+        const before = yield* told
+        const gone = new pg.Client({ connectionString: url })
+        yield* Effect.acquireRelease(
+          Effect.promise(() => gone.connect()),
+          () => Effect.promise(() => gone.end())
+        )
+        yield* Effect.promise(() => gone.query("BEGIN"))
+        yield* Effect.promise(() => gone.query(naming("locked_")(lockWriters)))
+        const burying = yield* Effect.fork(Effect.exit(bury("a")))
+        const soon = <A>(effect: Effect.Effect<A>, ready: (a: A) => boolean) =>
+          TestServices.provideLive(until(effect, ready))
+        yield* soon(
+          ask("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"),
+          (rows) => rows.length > 0
+        )
+        yield* TestClock.adjust(Duration.times(usualExpiry, 1 / 3))
+        // It fails by itself, without an answer in time.
+        yield* soon(told, (now) => now[0]?.[0] !== before[0]?.[0] || burying.unsafePoll() !== null)
+        assert.notDeepEqual(yield* told, before)
+        assert.isNull(burying.unsafePoll())
       })
     )
 

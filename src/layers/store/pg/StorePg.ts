@@ -117,6 +117,7 @@ const keepAlive = (
 const makeOver = (
   lend: LendPg,
   lendForCommits: LendPg,
+  lendForLease: LendPg,
   lendForMigrations: Effect.Effect<LendPg, StoreError, Scope>,
   name: string,
   prefix: string,
@@ -137,7 +138,7 @@ const makeOver = (
       mapError(lend((statements) => hold(statements, holder, name))),
       () => within(Effect.ignoreLogged(lend((statements) => release(statements, holder))), goodbye)
     )
-    const over = yield* keepAlive(lend, holder, name)
+    const over = yield* keepAlive(lendForLease, holder, name)
     const died = Deferred.await(over)
     if (!isShared && version < schemaVersion)
       yield* Effect.raceFirst(
@@ -197,7 +198,10 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
       )
     // Commits have one of their own: they wait for no read, and find what was prepared on it.
     const commits = yield* pool(1)
-    const { lend } = maxConnections > 1 ? yield* pool(maxConnections - 1) : commits
+    const rest = maxConnections > 2 ? maxConnections - 2 : maxConnections - 1
+    const { lend } = rest > 0 ? yield* pool(rest) : commits
+    // And so has the lease, where there are enough: it must not be lost because reads are slow.
+    const { lend: lendForLease } = maxConnections > 2 ? yield* pool(1) : { lend }
     const lendForCommits = options.prepare === false ? commits.lend : commits.lendPreparing
     // What a migration takes grows with what is stored.
     const forMigrations = Effect.map(pool(1, "1 day"), (made) => made.lend)
@@ -205,6 +209,7 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
     return yield* makeOver(
       lend,
       lendForCommits,
+      lendForLease,
       forMigrations,
       nameOf(url),
       prefix,

@@ -6,9 +6,10 @@ import type { PgFailure, PgStatements } from "./statement.js"
 
 /**
  * Begins a transaction that Postgres ends when nothing is said in it for longer: of a machine that vanishes it learns nothing by
- * itself before the connection is probed, and until then whoever follows waits for the rows that it had. In one message.
+ * itself before the connection is probed, of a process that is stopped never, and until then whoever follows waits for what it
+ * had locked. So it is well within the time after which others take a node for gone: they would be next. In one message.
  */
-const begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'"
+const begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '2s'"
 
 /** Runs statements as one transaction, on the one connection that they are given to. */
 export const transaction = <A, E>(

@@ -83,7 +83,7 @@ describe.skipIf(missing !== undefined)(
         )
         const told = (statements: PgStatements) =>
           statements.executeValues("SHOW idle_in_transaction_session_timeout", [])
-        assert.deepStrictEqual(yield* lend((on) => transaction(on, told(on))), [["10s"]])
+        assert.deepStrictEqual(yield* lend((on) => transaction(on, told(on))), [["2s"]])
         // That of the session is left as it was.
         assert.deepStrictEqual(yield* lend(told), [["0"]])
       })
