@@ -40,7 +40,7 @@ project() {
 
 # Waits for a line of a file that matches, as long as the server lives; prints what matched.
 line() {
-  for _ in $(seq 600); do
+  for _ in $(seq 3000); do
     if grep -oE "$2" "$1"; then return; fi
     kill -0 "$server" 2>/dev/null || break
     sleep 0.1

@@ -25,7 +25,7 @@ const versions = { bun: "1.4.5", deno: "2.9.6" }
 const project = resolve(process.argv[2] ?? ".")
 const folder = mkdtempSync(join(realpathSync(tmpdir()), "arcp-platforms-"))
 const program = join(project, "node_modules/effect-arcp/dist/programs/arcp.js")
-const patienceMs = 120_000
+const patienceMs = 300_000
 let failures = 0
 
 /** Runs a command to its end; gives its code and what it printed. */

@@ -19,7 +19,7 @@ project client --omit=optional
 # Scripts are for what is compiled or downloaded.
 if grep '"hasInstallScript"' node_modules/.package-lock.json; then exit 1; fi
 cp "$root/.ci/platforms/absent.mjs" "$root/.ci/platforms/consumer.ts" .
-timeout 120 node absent.mjs
+timeout 300 node absent.mjs
 cat >tsconfig.json <<'JSON'
 {
   "compilerOptions": {
