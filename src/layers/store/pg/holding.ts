@@ -112,6 +112,13 @@ export const look = (
           }
   )
 
+/** Returns the slots of all that are alive. */
+export const slotsAlive = (statements: PgStatements): Effect.Effect<ReadonlySet<string>, PgFailure> =>
+  Effect.map(
+    statements.executeValues("SELECT slot FROM {writers} WHERE expires >= clock_timestamp()", []),
+    (rows) => new Set(rows.map(([slot]) => String(slot)))
+  )
+
 /** Milliseconds between two looks at whether the holder says that it is alive. */
 const betweenLooks = 250
 
