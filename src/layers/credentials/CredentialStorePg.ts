@@ -87,11 +87,14 @@ class Given {
   }
 }
 
-/** The place of whoever writes, which nobody takes before this statement is committed. */
+/**
+ * The place of whoever writes, which nobody takes before this statement is committed. Its commits, and that it says that it is alive,
+ * go on meanwhile: they change no key.
+ */
 const holding = (given: Given, holder: Holder | undefined): string =>
   holder === undefined
     ? "holder AS (SELECT 1)"
-    : `holder AS (SELECT 1 FROM {writers} WHERE slot = ${given.text(slotOf(holder))} AND id = ${given.text(holder.id)} FOR SHARE)`
+    : `holder AS (SELECT 1 FROM {writers} WHERE slot = ${given.text(slotOf(holder))} AND id = ${given.text(holder.id)} FOR KEY SHARE)`
 
 /**
  * The job of a record that is to be held, when somebody else has it. One that is not stored yet is had by whoever is about to open

@@ -1,12 +1,19 @@
 /** Records of credentials in Postgres: the contract, and who may write which. */
 import { assert, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/TestClock"
 import pg from "pg"
 import { afterAll, describe } from "vitest"
+import * as RuntimeCluster from "../../../src/layers/cluster/RuntimeCluster.js"
+import * as Credentials from "../../../src/layers/credentials/Credentials.js"
+import * as IdGenerator from "../../../src/layers/runtime/IdGenerator.js"
 import * as StorePg from "../../../src/layers/store/pg/StorePg.js"
+import { CredentialProvisioner } from "../../../src/services/credentials/CredentialProvisioner.js"
 import { CredentialStore, type SharedCredentials } from "../../../src/services/credentials/CredentialStore.js"
 import { absent, type Fenced, Op, Store, type StoreError } from "../../../src/services/store/Store.js"
 import { missing, query } from "../../testing/Postgres.js"
@@ -14,10 +21,12 @@ import { TcpProxy } from "../../testing/TcpProxy.js"
 import { aJob, put, range } from "../store/fixtures.js"
 import { makeStores } from "../store/pg/layers.js"
 import { aRecord, suite } from "./CredentialStore.suite.js"
+import { aJob as aHolder, Upstream } from "./credentials.js"
 
 const stores = makeStores()
 afterAll(stores.drop)
 
+const pause = Effect.withClock(Effect.sleep("20 millis"), Clock.make())
 const title = (what: string) => `${what}${missing === undefined ? "" : ` (${missing})`}`
 
 describe.skipIf(missing !== undefined)(title("records of credentials in Postgres"), () => {
@@ -117,29 +126,66 @@ describe.skipIf(missing !== undefined)(title("records of credentials in Postgres
     })
   )
 
+  /** Says something to Postgres, in a session of its own. */
+  const saying = Effect.map(
+    Effect.acquireRelease(
+      Effect.promise(async () => {
+        const client = new pg.Client({ connectionString: await stores.url() })
+        await client.connect()
+        return client
+      }),
+      (client) => Effect.promise(() => client.end())
+    ),
+    (client) => (text: string) => Effect.promise(() => client.query(text))
+  )
+  const somebodyWaits = (others: number) =>
+    Effect.gen(function* () {
+      const waiting =
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+      while ((yield* sql(waiting)).length < others) yield* Effect.sleep("5 millis")
+    })
+
   it.scopedLive("a record that is written while its node is buried is there before that, or not at all", () =>
     Effect.gen(function* () {
       const prefix = fresh()
       const [a, b] = [yield* open(prefix, "a"), yield* open(prefix, "b")]
-      const client = yield* Effect.acquireRelease(
-        Effect.promise(async () => {
-          const client = new pg.Client({ connectionString: await stores.url() })
-          await client.connect()
-          return client
-        }),
-        (client) => Effect.promise(() => client.end())
-      )
-      const say = (text: string) => Effect.promise(() => client.query(text))
+      const say = yield* saying
       yield* say(`BEGIN; DELETE FROM ${prefix}writers WHERE slot = 'node a'`)
       const inserting = yield* Effect.fork(Effect.flip(a.insert(aRecord("cred_a", { node: "a" }))))
       // It waits for whoever takes its place, whatever it has seen.
-      const waits = sql(`SELECT 1 FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()`)
-      while ((yield* waits).length === 0) yield* Effect.sleep("5 millis")
+      yield* somebodyWaits(1)
       assert.isNull(inserting.unsafePoll())
       yield* say("COMMIT")
       const error = yield* Fiber.join(inserting)
       assert.deepStrictEqual([error._tag, "fenced" in error && error.fenced], ["StoreError", true])
       assert.deepStrictEqual(yield* b.list, [])
+    })
+  )
+
+  it.scopedLive("whoever follows under a name sees what was being written under it", () =>
+    Effect.gen(function* () {
+      const prefix = fresh()
+      const old = yield* open(prefix, "a", { lease: "1 minute" })
+      const say = yield* saying
+      const record = aRecord("cred_a", { node: "a", epoch: 1 })
+      // It waits for another of its name, which then is not there.
+      yield* say(
+        `BEGIN; INSERT INTO ${prefix}credentials VALUES ('cred_a', '', '', '', '', '', '', 0, 0, 0, 0, '', '', 0)`
+      )
+      const inserting = yield* Effect.fork(old.insert(record))
+      yield* somebodyWaits(1)
+      // Nor is it in the way of a commit.
+      yield* old.store.commit({ ops: [put({ ...aJob("job_z"), node: "a" })], owners: [] })
+      yield* sql(`UPDATE ${prefix}writers SET expires = '-infinity'`)
+      const following = yield* Effect.fork(open(prefix, "a"))
+      yield* somebodyWaits(2)
+      assert.isNull(following.unsafePoll())
+      yield* say("ROLLBACK")
+      yield* Fiber.join(inserting)
+      const young = yield* Fiber.join(following)
+      assert.deepStrictEqual(yield* young.list, [record])
+      const error = yield* Effect.flip(old.insert(aRecord("cred_b", { node: "a" })))
+      assert.deepStrictEqual([error._tag, "fenced" in error && error.fenced], ["StoreError", true])
     })
   )
 
@@ -184,5 +230,55 @@ describe.skipIf(missing !== undefined)(title("records of credentials in Postgres
       assert.strictEqual(cuts, 1)
       assert.deepStrictEqual(yield* a.list, [record])
     })
+  )
+
+  it.scoped(
+    "credentials of a node are left alone while it is there, and revoked once when it is not; it mints and revokes nothing then",
+    () =>
+      Effect.gen(function* () {
+        const upstream = new Upstream()
+        const url = yield* Effect.promise(stores.url)
+        const sql = (text: string) => Effect.promise(() => query(url, text))
+        const rows = sql("SELECT node, epoch::integer, state FROM nodes_credentials ORDER BY node")
+        const start = (node: string) =>
+          Effect.map(
+            Layer.build(
+              Credentials.layer({ shutdownGrace: "0 millis" }).pipe(
+                Layer.provide(Layer.succeed(CredentialProvisioner, upstream.provisioner)),
+                Layer.provide(IdGenerator.layer()),
+                Layer.provide(RuntimeCluster.layer({ url: Redacted.make(url), prefix: "nodes_", node }))
+              )
+            ),
+            Context.get(Credentials.Credentials)
+          )
+        const a = yield* start("a")
+        const [b, c] = [yield* start("b"), yield* start("c")]
+        upstream.profiles = ["one", "two"]
+        yield* a.mint(aHolder("job_a", { epoch: 2 }))
+        upstream.profiles = ["one"]
+        yield* b.mint(aHolder("job_b"))
+        const held = [
+          ["a", 2, "active"],
+          ["a", 2, "active"]
+        ]
+        for (let looks = 0; looks < 3; looks++) yield* Effect.zipRight(TestClock.adjust("5 seconds"), pause)
+        assert.deepStrictEqual(yield* rows, [...held, ["b", 1, "active"]])
+        // As those do who take it for gone; it has not heard of it.
+        yield* sql("UPDATE nodes_nodes SET incarnation = '', expires = '-infinity' WHERE name = 'a'")
+        yield* sql("DELETE FROM nodes_writers WHERE slot = 'node a'")
+        const error = yield* Effect.flip(a.mint(aHolder("job_z")))
+        assert.match(error.message, /the credential store failed/)
+        yield* a.release("job_a")
+        while ((yield* rows).length > 1) yield* Effect.zipRight(TestClock.adjust("5 seconds"), pause)
+        assert.deepStrictEqual(yield* rows, [["b", 1, "active"]])
+        yield* Effect.zipRight(TestClock.adjust("1 minute"), pause)
+        assert.deepStrictEqual(
+          upstream.calls.filter((call) => !call.startsWith("mint")),
+          ["revoke", "revoke"]
+        )
+        assert.deepStrictEqual(upstream.calls.filter((call) => call.startsWith("mint")).length, 3)
+        assert.strictEqual(upstream.live.size, 1)
+        assert.deepStrictEqual([b.held("job_b").length, yield* c.outstanding], [1, []])
+      })
   )
 })

@@ -56,6 +56,8 @@ const take = (statements: PgStatements, holder: Holder) =>
       )
       if (others.length > 0) return false
       yield* statements.executeRaw(`DELETE FROM {writers} WHERE ${isOtherKind("$1::text")}`, [slot])
+      // What was begun in that place is done before (`CredentialStorePg`), and nothing is begun there after.
+      yield* statements.executeRaw("SELECT 1 FROM {writers} WHERE slot = $1 FOR UPDATE", [slot])
       const taken = yield* statements.executeValues(
         `INSERT INTO {writers} (slot, id, name, last_commit, alive, expires)
          VALUES ($4, $1, $2, 0, clock_timestamp(), clock_timestamp() + $3::bigint * interval '1 millisecond')
