@@ -102,3 +102,33 @@ export const batches = [
     { _tag: "Lose", sessionId: "sess_a" }
   ]
 ]
+
+/** Records of credentials, which Postgres keeps beside them. */
+export const credentials = [
+  {
+    id: "cred_a",
+    credentialId: "cred_0",
+    jobId: "job_a",
+    principal: "alice",
+    state: "active",
+    endpoint: "https://models.example",
+    reference: "ab12",
+    createdAt: 1000,
+    updatedAt: 2000,
+    attempts: 1,
+    lastError: "it is down",
+    node: "a",
+    epoch: 3
+  },
+  {
+    id: "cred_b",
+    credentialId: "cred_b",
+    jobId: "job_b",
+    principal: "alice",
+    state: "minting",
+    createdAt: 1500,
+    updatedAt: 1500,
+    unsettledUntil: 9000,
+    attempts: 0
+  }
+]

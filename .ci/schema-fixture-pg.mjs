@@ -7,11 +7,12 @@ import { execFileSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { pathToFileURL } from "node:url"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as esbuild from "esbuild"
 import { ownCluster } from "../bench/ownCluster.mjs"
-import { batches } from "./schema-fixture-batches.mjs"
+import { batches, credentials } from "./schema-fixture-batches.mjs"
 
 const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim()
 const root = new URL("..", import.meta.url).pathname
@@ -20,7 +21,9 @@ const folder = fs.mkdtempSync(path.join(root, "node_modules", ".arcp-fixture-"))
 const outfile = path.join(folder, "store.mjs")
 await esbuild.build({
   stdin: {
-    contents: `export { make } from "./src/layers/store/pg/StorePg.ts"
+    contents: `export { open } from "./src/layers/store/pg/StorePg.ts"
+export { CredentialStore } from "./src/services/credentials/CredentialStore.ts"
+export { Store } from "./src/services/store/Store.ts"
 export { migrations } from "./src/layers/store/pg/schema.ts"`,
     resolveDir: root
   },
@@ -31,15 +34,18 @@ export { migrations } from "./src/layers/store/pg/schema.ts"`,
   outfile,
   logLevel: "error"
 })
-const { make, migrations } = await import(pathToFileURL(outfile).href)
+const { CredentialStore, migrations, open, Store } = await import(pathToFileURL(outfile).href)
 fs.rmSync(folder, { recursive: true })
 const version = migrations.length
 
 const { binaries, stop, url } = await ownCluster()
 await Effect.runPromise(
   Effect.scoped(
-    Effect.flatMap(make({ url: Redacted.make(url) }), (store) =>
-      Effect.forEach(batches, (ops) => store.commit({ ops, owners: [] }))
+    Effect.flatMap(open({ url: Redacted.make(url) }), (stores) =>
+      Effect.zipRight(
+        Effect.forEach(batches, (ops) => Context.get(stores, Store).commit({ ops, owners: [] })),
+        Effect.forEach(credentials, (record) => Context.get(stores, CredentialStore).insert(record))
+      )
     )
   )
 )

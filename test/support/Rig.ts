@@ -22,6 +22,7 @@ import type { Policy } from "../../src/services/auth/Policy.js"
 import { Cluster } from "../../src/services/cluster/Cluster.js"
 import type { NodesService } from "../../src/services/cluster/Nodes.js"
 import type { WakeService } from "../../src/services/cluster/Wake.js"
+import type { Credentials } from "../../src/services/credentials/Credentials.js"
 import { Hooks } from "../../src/services/jobs/Hooks.js"
 import type * as RuntimeOptions from "../../src/services/runtime/RuntimeOptions.js"
 import {
@@ -153,6 +154,7 @@ export interface RigOptions {
   readonly disk?: Disk
   readonly cluster?: RigCluster
   readonly hooks?: Hooks["Type"]
+  readonly credentials?: Layer.Layer<Credentials>
 }
 
 /** Tokens are the principals' own names. */
@@ -169,6 +171,7 @@ export const rig = (
       Runtime.layer({
         options: { shutdownGrace: "0 millis", heartbeatInterval: "1 hour", ...given.options },
         policy: given.policy,
+        credentials: given.credentials,
         hooks: given.hooks === undefined ? undefined : Layer.succeed(Hooks, given.hooks)
       })
     ),

@@ -81,14 +81,17 @@ const told = ({ name, why }: NodeLost): StoreError =>
     fenced: true
   })
 
-const make = (options: Options): Effect.Effect<Context.Context<Store | Cluster>, StoreError, Scope> =>
+const make = (
+  options: Options
+): Effect.Effect<Context.Context<StorePg.Stores | Cluster>, StoreError, Scope> =>
   Effect.gen(function* () {
     const { advertise, expiry: given, node, version = "", ...rest } = options
     const name = node ?? `${hostname()}-${randomBytes(4).toString("hex")}`
     if (name === "") return yield* new StoreError({ message: "the name of a node is not empty" })
     const expiry = Duration.decode(given ?? usualExpiry)
     // First: it brings the tables up to date, which only whoever may write to them does.
-    const store = yield* StorePg.make({ ...rest, node: name, lease: expiry })
+    const stores = yield* StorePg.open({ ...rest, node: name, lease: expiry })
+    const store = Context.get(stores, Store)
     const { prefix = "arcp_", url } = options
     const others = yield* Layer.build(
       Layer.merge(
@@ -100,13 +103,15 @@ const make = (options: Options): Effect.Effect<Context.Context<Store | Cluster>,
     const lost = yield* joined(nodes, { name, address: advertise, version }, expiry)
     const gone = Effect.mapError(lost, told)
     const died = store.died === undefined ? gone : Effect.raceFirst(store.died, gone)
-    return Context.make(Store, Store.of({ ...store, died })).pipe(
+    return stores.pipe(
+      Context.add(Store, { ...store, died }),
       Context.add(Cluster, { node: name, nodes, wake: Context.get(others, Wake) })
     )
   })
 
 /**
- * Provides the store of a runtime that is one of several on a Postgres, and its place among them, for the lifetime of the layer.
+ * Provides the stores of a runtime that is one of several on a Postgres (of all that it keeps, and of the credentials that are
+ * provisioned for its jobs), and its place among them, for the lifetime of the layer.
  * Needs the package `pg`, and a connection that no pooler in transaction mode is in the way of, since it listens.
  *
  * When it is a node no more (it could not say for `expiry` that it is alive, or was stopped for as long) nothing that it writes
@@ -115,7 +120,7 @@ const make = (options: Options): Effect.Effect<Context.Context<Store | Cluster>,
  * @example
  * Runtime.layer().pipe(Layer.provideMerge(RuntimeCluster.layer({ url, node: "a", advertise: "10.0.0.1:7777" })))
  */
-export const layer = (options: Options): Layer.Layer<Store | Cluster, StoreError> => {
+export const layer = (options: Options): Layer.Layer<StorePg.Stores | Cluster, StoreError> => {
   Argument.check("RuntimeCluster.layer", ["options", optionsRule, options])
   return Layer.scopedContext(make(options))
 }

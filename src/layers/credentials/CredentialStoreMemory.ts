@@ -8,9 +8,17 @@ import {
 } from "../../services/credentials/CredentialStore.js"
 import { StoreError } from "../../services/store/Store.js"
 
+const byAge = (a: CredentialRecord, b: CredentialRecord) =>
+  a.createdAt === b.createdAt ? (a.id < b.id ? -1 : 1) : a.createdAt - b.createdAt
+
 /** Makes a store of records in memory. */
 export const make: Effect.Effect<CredentialStoreService> = Effect.sync(() => {
   const records = new Map<string, CredentialRecord>()
+  const isOf = (id: string, node: string | undefined) => {
+    const record = records.get(id)
+    return record !== undefined && record.node === node
+  }
+  const all = () => Array.from(records.values()).sort(byAge)
   return {
     kind: "memory",
     insert: (record) =>
@@ -22,14 +30,24 @@ export const make: Effect.Effect<CredentialStoreService> = Effect.sync(() => {
       }),
     update: (record) =>
       Effect.sync(() => {
-        if (records.has(record.id)) records.set(record.id, { ...record })
+        if (isOf(record.id, record.node)) records.set(record.id, { ...record })
       }),
-    remove: (id) => Effect.sync(() => void records.delete(id)),
-    list: Effect.sync(() =>
-      Array.from(records.values()).sort((a, b) =>
-        a.createdAt === b.createdAt ? (a.id < b.id ? -1 : 1) : a.createdAt - b.createdAt
-      )
-    )
+    remove: (id, node) =>
+      Effect.sync(() => {
+        if (isOf(id, node)) records.delete(id)
+      }),
+    list: Effect.sync(all),
+    shared: {
+      nodes: Effect.sync(() => [...new Set(all().map(({ node = "" }) => node))]),
+      take: (from, to) =>
+        Effect.sync(() => {
+          const taken = all()
+            .filter(({ node = "" }) => node === from)
+            .map((record) => ({ ...record, node: to }))
+          for (const record of taken) records.set(record.id, record)
+          return taken
+        })
+    }
   }
 })
 

@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import type { ParseError } from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { type BudgetExhausted, InternalError, type InvalidRequest } from "../../protocol/Errors.js"
+import * as Cluster from "../../services/cluster/Cluster.js"
 import {
   CredentialProvisioner,
   type ProvisionError
@@ -27,9 +28,10 @@ import {
   OptionsSchema
 } from "../../services/credentials/Credentials.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
-import { StoreError } from "../../services/store/Store.js"
-import { exhausted, logged, notHeld, notOutstanding, storage, unprovisioned } from "./failures.js"
+import { type Fenced, StoreError } from "../../services/store/Store.js"
+import { exhausted, jobMoved, logged, notHeld, notOutstanding, storage, unprovisioned } from "./failures.js"
 import { Holdings } from "./Holdings.js"
+import * as Left from "./left.js"
 import { type MintError, type MintingDependencies, makeMint } from "./minting.js"
 import * as Revoker from "./Revoker.js"
 
@@ -45,7 +47,7 @@ const none: Credentials["Type"] = {
 
 /** The same store, whose defects are failures like its others: there is something to revoke also after one. */
 const steady = (store: CredentialStoreService): CredentialStoreService => {
-  const typed = <A>(effect: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> =>
+  const typed = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | StoreError> =>
     Effect.catchAllDefect(effect, (defect) =>
       Effect.fail(
         new StoreError({
@@ -57,8 +59,9 @@ const steady = (store: CredentialStoreService): CredentialStoreService => {
     kind: store.kind,
     insert: (record) => typed(Effect.suspend(() => store.insert(record))),
     update: (record) => typed(Effect.suspend(() => store.update(record))),
-    remove: (id) => typed(Effect.suspend(() => store.remove(id))),
-    list: typed(store.list)
+    remove: (id, node) => typed(Effect.suspend(() => store.remove(id, node))),
+    list: typed(store.list),
+    shared: store.shared
   }
 }
 
@@ -66,7 +69,8 @@ const steady = (store: CredentialStoreService): CredentialStoreService => {
 const told = {
   ProvisionError: (error: ProvisionError) =>
     Effect.fail(error.budgetExhausted === true ? exhausted(error) : unprovisioned(error)),
-  StoreError: (error: StoreError) => Effect.zipRight(logged(error), storage(error))
+  StoreError: (error: StoreError) => Effect.zipRight(logged(error), storage(error)),
+  Fenced: (_: Fenced) => jobMoved()
 }
 
 type MintOne = ReturnType<typeof makeMint>
@@ -151,6 +155,7 @@ export const make = (input: Input = {}) =>
     const store = steady(yield* CredentialStore)
     const ids = yield* IdGenerator
     const clock = yield* Effect.clock
+    const cluster = yield* Cluster.here
     if (store.kind !== "durable" && !options.allowVolatile) {
       yield* Effect.logWarning(
         "no credentials are provisioned: that needs a durable store, so that none is forgotten in a crash"
@@ -159,16 +164,16 @@ export const make = (input: Input = {}) =>
     }
     const revoker = yield* Revoker.make({ provisioner, store, clock, options })
     const holdings = new Holdings(revoker)
-    const deps: MintingDependencies = { provisioner, store, ids, clock, options, holdings }
+    const node = cluster?.node
+    const deps: MintingDependencies = { provisioner, store, ids, clock, options, holdings, node }
     const mintOne = makeMint(deps)
-
-    const outstanding = store.list.pipe(
-      Effect.map((records) => records.filter((record) => !holdings.isWanted(record))),
-      Effect.mapError(storage)
-    )
+    const left = Left.ours(deps)
 
     // Nobody waits for this: what a job needs is minted under ids of its own.
-    for (const record of yield* store.list) revoker.pursue(record)
+    for (const record of yield* left) revoker.pursue(record)
+    if (cluster !== undefined) yield* Left.inherit(deps, cluster, revoker)
+
+    const outstanding = Effect.mapError(left, storage)
 
     return Credentials.of({
       enabled: true,

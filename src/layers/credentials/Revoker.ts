@@ -15,7 +15,7 @@ import {
 import type { CredentialRecord, CredentialStoreService } from "../../services/credentials/CredentialStore.js"
 import type { Options } from "../../services/credentials/Credentials.js"
 import { families } from "../../services/runtime/Metrics.js"
-import type { StoreError } from "../../services/store/Store.js"
+import type { Fenced, StoreError } from "../../services/store/Store.js"
 import { onlySpan } from "../lease/onlySpan.js"
 
 /** Longest pause before an unsettled mint is revoked once more, in milliseconds. */
@@ -98,7 +98,7 @@ export const attempt = (
     Effect.flatMap(() =>
       (record.unsettledUntil ?? 0) > deps.clock.unsafeCurrentTimeMillis()
         ? Effect.succeed("unsettled" as const)
-        : Effect.as(deps.store.remove(record.id), "revoked" as const)
+        : Effect.as(deps.store.remove(record.id, record.node), "revoked" as const)
     )
   )
 
@@ -110,7 +110,12 @@ export interface Revoker {
   readonly forget: (record: CredentialRecord) => Effect.Effect<void>
 }
 
-const worthRetrying = (error: ProvisionError | StoreError) => error._tag === "StoreError" || error.retryable
+/** Others have taken this process for gone, and with that what it has recorded: they revoke it. */
+export const isTaken = (error: ProvisionError | StoreError | Fenced): error is StoreError =>
+  error._tag === "StoreError" && error.fenced === true
+
+const worthRetrying = (error: ProvisionError | StoreError) =>
+  error._tag === "StoreError" ? !isTaken(error) : error.retryable
 
 /** What a pursuit works on. */
 interface Pursuing extends Dependencies {
@@ -140,6 +145,12 @@ const revoked = (pursuing: Pursuing, record: CredentialRecord) =>
     pursuing.outstanding.delete(record.id)
     return measure(pursuing)
   }).pipe(Effect.zipRight(Effect.logDebug("credential revoked")), annotate(record))
+
+const leave = (pursuing: Pursuing, record: CredentialRecord) =>
+  Effect.suspend(() => {
+    pursuing.outstanding.delete(record.id)
+    return measure(pursuing)
+  }).pipe(Effect.zipRight(Effect.logDebug("credential left to others to revoke")), annotate(record))
 
 const giveUp = ({ clock, store }: Pursuing, record: CredentialRecord) =>
   Effect.ignore(
@@ -193,11 +204,13 @@ const pursuit = (pursuing: Pursuing, wanted: CredentialRecord): Effect.Effect<vo
         )
       })
     return measure(pursuing).pipe(
-      Effect.zipRight(Effect.ignore(store.update(record))),
+      Effect.zipRight(
+        Effect.catchAll(store.update(record), (error) => (isTaken(error) ? error : Effect.void))
+      ),
       Effect.zipRight(untilSettled(1_000)),
       Effect.matchEffect({
         onSuccess: () => revoked(pursuing, record),
-        onFailure: () => giveUp(pursuing, record)
+        onFailure: (error) => (isTaken(error) ? leave(pursuing, record) : giveUp(pursuing, record))
       })
     )
   })

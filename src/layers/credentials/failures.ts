@@ -25,6 +25,13 @@ export const jobEnded = () =>
     details: { reason: "credentials" }
   })
 
+/** Returns the error of a mint for a job that another node has. */
+export const jobMoved = () =>
+  new InternalError({
+    message: "another node has the job by now, and provisions its credentials",
+    details: { reason: "credentials" }
+  })
+
 /** Returns what a client is told of a failure of the credential store. */
 export const storage = toInternalError("the credential store failed")
 

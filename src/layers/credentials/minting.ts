@@ -5,23 +5,25 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { InternalError } from "../../protocol/Errors.js"
-import type { Minted, ProvisionError } from "../../services/credentials/CredentialProvisioner.js"
+import { type Minted, ProvisionError } from "../../services/credentials/CredentialProvisioner.js"
 import type { CredentialRecord } from "../../services/credentials/CredentialStore.js"
 import type { Credential, Options } from "../../services/credentials/Credentials.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
-import type { StoreError } from "../../services/store/Store.js"
+import { epochOf, type Fenced, type StoreError } from "../../services/store/Store.js"
 import { jobEnded } from "./failures.js"
 import type { CredentialedJob, Holdings } from "./Holdings.js"
 import * as Revoker from "./Revoker.js"
 
 /** What a mint can fail with, before a client is told of it. */
-export type MintError = ProvisionError | StoreError | InternalError
+export type MintError = ProvisionError | StoreError | Fenced | InternalError
 
 /** What minting needs. */
 export interface MintingDependencies extends Revoker.Dependencies {
   readonly ids: IdGenerator["Type"]
   readonly options: Options
   readonly holdings: Holdings
+  /** The name of this node; absent when the runtime is alone. */
+  readonly node: string | undefined
 }
 
 /** What is to be minted. With the id of a held credential it takes that one's place. */
@@ -33,7 +35,7 @@ export interface MintAttempt {
 }
 
 const recordOf = (
-  { clock, ids, options }: MintingDependencies,
+  { clock, ids, node, options }: MintingDependencies,
   { credentialId, entry }: MintAttempt
 ): CredentialRecord => {
   const id = ids.unsafeMake("cred")
@@ -47,9 +49,30 @@ const recordOf = (
     createdAt: at,
     updatedAt: at,
     unsettledUntil: at + Duration.toMillis(options.callTimeout) + Duration.toMillis(options.settle),
-    attempts: 0
+    attempts: 0,
+    ...(node === undefined ? {} : { node, epoch: epochOf(entry.job) })
   }
 }
+
+/**
+ * Refuses to ask when recording took so long (a process that is stopped, a store that does not answer) that the record may be
+ * settled for whoever has taken it meanwhile, and revoked for good.
+ */
+const inTime = ({ clock, options }: MintingDependencies, { createdAt }: CredentialRecord) =>
+  clock.unsafeCurrentTimeMillis() - createdAt <= Duration.toMillis(options.settle)
+    ? Effect.void
+    : new ProvisionError({
+        message: "recording it took too long",
+        retryable: true,
+        nothingMade: true
+      })
+
+/** What others have taken by its record, before it was made, they may have revoked before it was. */
+const disown = (deps: MintingDependencies, made: CredentialRecord) =>
+  Effect.suspend(() => {
+    deps.holdings.unwant(made)
+    return Effect.ignore(Revoker.call(deps, deps.provisioner.revoke(made)))
+  })
 
 const hold = (
   { holdings }: MintingDependencies,
@@ -93,14 +116,17 @@ const tryMint = (deps: MintingDependencies, request: MintAttempt): Effect.Effect
       const minted = yield* restore(
         Revoker.call(
           deps,
-          Effect.suspend(() => ask(record.id))
+          Effect.zipRight(
+            inTime(deps, record),
+            Effect.suspend(() => ask(record.id))
+          )
         )
       ).pipe(
         Effect.onError((cause) => {
           const error = Option.getOrUndefined(Cause.failureOption(cause))
           if (error?.nothingMade !== true) return discard(record)
           holdings.unwant(record)
-          return Effect.catchAll(store.remove(record.id), () => discard(record))
+          return Effect.catchAll(store.remove(record.id, record.node), () => discard(record))
         })
       )
       const { unsettledUntil: _, ...settled } = record
@@ -111,7 +137,9 @@ const tryMint = (deps: MintingDependencies, request: MintAttempt): Effect.Effect
         reference: minted.reference,
         updatedAt: clock.unsafeCurrentTimeMillis()
       }
-      yield* Effect.tapError(store.update(active), () => discard(active))
+      yield* Effect.tapError(store.update(active), (error) =>
+        Revoker.isTaken(error) ? disown(deps, active) : discard(active)
+      )
       if (entry.released) {
         holdings.discard(active)
         return yield* jobEnded()

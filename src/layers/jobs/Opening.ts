@@ -85,7 +85,8 @@ export const mint = (
       agent: record.agent,
       lease: record.lease,
       leaseConstraints: record.leaseConstraints ?? {},
-      budget
+      budget,
+      epoch: record.epoch
     })
     .pipe(Effect.withParentSpan(parentSpan))
 }

@@ -3,10 +3,13 @@
  * memory only. A record is there before anything is minted and goes when the credential is known to be revoked,
  * so whatever a start finds is what the last process did not revoke. Every store passes
  * `test/layers/credentials/CredentialStore.suite.ts`.
+ *
+ * Where several nodes share a store each record is one node's, which alone revokes it, and changes it: the one that minted it, and
+ * when that is gone the one that has taken it over.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type { StoreError } from "../store/Store.js"
+import type { Fenced, StoreError } from "../store/Store.js"
 
 /**
  * - `minting`: asked for, no answer yet; it may or may not exist upstream
@@ -42,20 +45,43 @@ export interface CredentialRecord {
   readonly attempts: number
   /** Of the last failed revocation; names no secret. */
   readonly lastError?: string | undefined
+  /** Where nodes share the store: the one whose it is. Absent where a runtime is alone. */
+  readonly node?: string | undefined
+  /** The epoch with which that node had the job when it was minted. Kept where nodes share the store. */
+  readonly epoch?: number | undefined
+}
+
+/** What nodes that share a store do with what others have left. */
+export interface SharedCredentials {
+  /** The nodes whose records there are. */
+  readonly nodes: Effect.Effect<ReadonlyArray<string>, StoreError>
+  /**
+   * Makes the records of a node that is gone (`from`) those of this one (`to`), and returns them as they are then; those that
+   * another has taken first are not among them. Nothing when that node is there after all.
+   */
+  readonly take: (from: string, to: string) => Effect.Effect<ReadonlyArray<CredentialRecord>, StoreError>
 }
 
 /** Keeps the records of credentials that are not yet revoked. */
 export interface CredentialStoreService {
   /** `memory` forgets on exit, and then nobody knows what to revoke. */
   readonly kind: "memory" | "durable"
-  /** Adds a record; it is durable when this returns. Fails when there is one with that id. */
-  readonly insert: (record: CredentialRecord) => Effect.Effect<void, StoreError>
-  /** Replaces the record with that id; does nothing when it is gone. Durable when this returns. */
-  readonly update: (record: CredentialRecord) => Effect.Effect<void, StoreError>
-  /** Removes a record, if there is one. */
-  readonly remove: (id: string) => Effect.Effect<void, StoreError>
+  /**
+   * Adds a record; it is durable when this returns. Fails when there is one with that id. `Fenced`: it is to be held, and its
+   * job is another node's, or this one's with another epoch.
+   */
+  readonly insert: (record: CredentialRecord) => Effect.Effect<void, StoreError | Fenced>
+  /**
+   * Replaces the record with that id; does nothing when it is gone, or another node's by now. Durable when this returns. `Fenced`:
+   * it is to be held, and its job is another node's, or this one's with another epoch.
+   */
+  readonly update: (record: CredentialRecord) => Effect.Effect<void, StoreError | Fenced>
+  /** Removes the record with that id, if there is one, and it is this node's; of a runtime that is alone it is left out. */
+  readonly remove: (id: string, node?: string) => Effect.Effect<void, StoreError>
   /** All records, oldest first by `(createdAt, id)`. */
   readonly list: Effect.Effect<ReadonlyArray<CredentialRecord>, StoreError>
+  /** Of a store that several nodes may share; without it all that is in the store is the runtime's own. */
+  readonly shared?: SharedCredentials | undefined
 }
 
 /** Where the records of credentials are kept. */

@@ -55,6 +55,8 @@ export interface CredentialJob {
   readonly leaseConstraints: LeaseConstraints
   /** What the job may spend, per currency. */
   readonly budget: ReadonlyMap<string, BigDecimal.BigDecimal>
+  /** The epoch with which the runtime has the job; 1 when it is left out. */
+  readonly epoch?: number | undefined
 }
 
 /** Checks the options of credentials and fills in what is left out. */

@@ -23,10 +23,11 @@ export class Server {
     private readonly behind: Program | LocalRuntime
   ) {}
 
-  static async start(args: ReadonlyArray<string>): Promise<Server> {
+  /** `env`: what a program finds in its environment. */
+  static async start(args: ReadonlyArray<string>, env: NodeJS.ProcessEnv = {}): Promise<Server> {
     switch (inject("transport")) {
       case "websocket": {
-        const program = new Program(serveArgs(args.includes("--port") ? args : ["--port", "0", ...args]))
+        const program = new Program(serveArgs(args.includes("--port") ? args : ["--port", "0", ...args]), env)
         return new Server(await listening(program), program)
       }
       case "stdio": {
@@ -162,6 +163,11 @@ export const sharedServer = (
 export const ownServers = (sharing: Sharing = {}) => {
   const running = new Set<() => Promise<unknown>>()
   const directories = new Set<string>()
+  const started = async (args: ReadonlyArray<string>, env?: NodeJS.ProcessEnv): Promise<Server> => {
+    const server = await Server.start(args, env)
+    running.add(() => server.discard())
+    return server
+  }
   const after = sharing.concurrent ? afterAll : afterEach
   after(async () => {
     try {
@@ -174,11 +180,9 @@ export const ownServers = (sharing: Sharing = {}) => {
     }
   })
   return {
-    start: async (...args: ReadonlyArray<string>): Promise<Server> => {
-      const server = await Server.start(args)
-      running.add(() => server.discard())
-      return server
-    },
+    start: (...args: ReadonlyArray<string>): Promise<Server> => started(args),
+    startWith: (env: NodeJS.ProcessEnv, ...args: ReadonlyArray<string>): Promise<Server> =>
+      started(args, env),
     program: (args: ReadonlyArray<string>): Program => {
       const program = new Program(args)
       running.add(() => {

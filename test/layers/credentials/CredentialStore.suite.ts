@@ -17,7 +17,12 @@ export const aRecord = (id: string, fields: Partial<CredentialRecord> = {}): Cre
   ...fields
 })
 
-export const suite = (name: string, layer: Layer.Layer<CredentialStore, StoreError>): void => {
+/** `shared`: nodes may share such a store. */
+export const suite = (
+  name: string,
+  layer: Layer.Layer<CredentialStore, StoreError>,
+  { shared }: { readonly shared: boolean }
+): void => {
   const test = <E>(title: string, body: (store: CredentialStore["Type"]) => Effect.Effect<void, E>): void =>
     it.effect(title, () => Effect.flatMap(CredentialStore, body).pipe(Effect.provide(layer)))
 
@@ -87,5 +92,76 @@ export const suite = (name: string, layer: Layer.Layer<CredentialStore, StoreErr
         Object.assign(record, { state: "active" })
         expect((yield* store.list)[0]?.state).toBe("minting")
       }))
+
+    test(shared ? "can be shared by nodes" : "is one runtime's, whatever records say", (store) =>
+      Effect.gen(function* () {
+        expect(store.shared !== undefined).toBe(shared)
+        const record = aRecord("cred_a", { node: "a", epoch: 3 })
+        yield* store.insert(record)
+        expect(yield* store.list).toEqual([shared ? record : aRecord("cred_a")])
+        yield* store.update({ ...record, state: "revoking" })
+        expect((yield* store.list).map(({ state }) => state)).toEqual(["revoking"])
+        yield* store.remove("cred_a", "a")
+        expect(yield* store.list).toEqual([])
+      })
+    )
+
+    if (shared) sharedSuite(test)
   })
 }
+
+type Test = <E>(title: string, body: (store: CredentialStore["Type"]) => Effect.Effect<void, E>) => void
+
+/** What a store promises that nodes share. */
+const sharedSuite = (test: Test): void => {
+  const theShared = ({ shared }: CredentialStore["Type"]) => {
+    if (shared === undefined) throw new Error("nodes do not share this store")
+    return shared
+  }
+
+  test("a record is changed and removed by the node whose it is", (store) =>
+    Effect.gen(function* () {
+      const [ofA, ofNobody] = [aRecord("cred_a", { node: "a" }), aRecord("cred_b")]
+      yield* store.insert(ofA)
+      yield* store.insert(ofNobody)
+      yield* store.update({ ...ofA, node: "b", attempts: 7 })
+      yield* store.update({ ...ofNobody, node: "b", attempts: 7 })
+      yield* store.update(aRecord("cred_a", { attempts: 7 }))
+      yield* store.remove("cred_a", "b")
+      yield* store.remove("cred_a")
+      yield* store.remove("cred_b", "b")
+      expect(yield* store.list).toEqual([ofA, ofNobody])
+      yield* store.update({ ...ofA, attempts: 1 })
+      yield* store.remove("cred_b")
+      expect(yield* store.list).toEqual([{ ...ofA, attempts: 1 }])
+    }))
+
+  test("what a node has left another takes, once, and has it from then on", (store) =>
+    Effect.gen(function* () {
+      const { nodes, take } = theShared(store)
+      expect(yield* nodes).toEqual([])
+      const old = aRecord("cred_z", { node: "a\0", epoch: 2, createdAt: 500, state: "active" })
+      const young = aRecord("cred_a", { node: "a\0", unsettledUntil: 9_000 })
+      const other = aRecord("cred_c", { node: "c" })
+      for (const record of [young, other, old, aRecord("cred_n")]) yield* store.insert(record)
+      expect([...(yield* nodes)].sort()).toEqual(["", "a\0", "c"])
+      const [oldTaken, youngTaken] = [
+        { ...old, node: "b" },
+        { ...young, node: "b" }
+      ]
+      expect(yield* take("a\0", "b")).toEqual([oldTaken, youngTaken])
+      expect(yield* take("a\0", "b")).toEqual([])
+      expect(yield* take("", "b")).toEqual([aRecord("cred_n", { node: "b" })])
+      expect([...(yield* nodes)].sort()).toEqual(["b", "c"])
+      yield* store.update({ ...old, state: "failed" })
+      yield* store.remove("cred_a", "a\0")
+      expect(yield* store.list).toEqual(
+        [oldTaken, youngTaken, other, aRecord("cred_n", { node: "b" })].sort(byAge)
+      )
+      yield* store.remove("cred_z", "b")
+      expect((yield* store.list).map(({ id }) => id)).not.toContain("cred_z")
+    }))
+}
+
+const byAge = (a: CredentialRecord, b: CredentialRecord) =>
+  a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)

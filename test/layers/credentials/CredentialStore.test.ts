@@ -24,18 +24,22 @@ const tempFolder = Effect.acquireRelease(
 const tempFile = Effect.map(tempFolder, (folder) => path.join(folder, "arcp.db.credentials"))
 const open = (filename: string) => CredentialStoreSql.layerSqlite({ filename })
 
-suite("memory", CredentialStoreMemory.layer())
-suite("SQLite file", Layer.unwrapScoped(Effect.map(tempFile, open)))
+const [shared, alone] = [{ shared: true }, { shared: false }]
+
+suite("memory", CredentialStoreMemory.layer(), shared)
+suite("SQLite file", Layer.unwrapScoped(Effect.map(tempFile, open)), alone)
 suite(
   "SQL client",
-  CredentialStoreSql.layer().pipe(Layer.provide(SqliteClient.layer({ filename: ":memory:" })), Layer.orDie)
+  CredentialStoreSql.layer().pipe(Layer.provide(SqliteClient.layer({ filename: ":memory:" })), Layer.orDie),
+  alone
 )
 suite(
   "SQL client, with a prefix",
   CredentialStoreSql.layer({ prefix: "a1_" }).pipe(
     Layer.provide(SqliteClient.layer({ filename: ":memory:" })),
     Layer.orDie
-  )
+  ),
+  alone
 )
 
 const using =

@@ -5,6 +5,7 @@ import { describe, expect, it } from "@effect/vitest"
 import type * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as TestClock from "effect/TestClock"
 import * as CredentialStoreSql from "../../../src/layers/credentials/CredentialStoreSql.js"
 import { runWith } from "../../../src/programs/cli/run/credentials.js"
@@ -33,7 +34,7 @@ const arcp = (upstream: Upstream, db: string, flags: { revoke?: boolean; json?: 
     const err: Array<string> = []
     const real = yield* Effect.console
     const exit = yield* runWith(
-      { db, revoke: false, json: false, ...flags },
+      { db: { value: db, from: "flag" }, pg: Option.none(), revoke: false, json: false, ...flags },
       Layer.succeed(CredentialProvisioner, upstream.provisioner)
     ).pipe(
       Effect.either,

@@ -2,6 +2,7 @@
  * The store in Postgres, for one runtime at a time, or for several that are nodes with names. A commit is one statement, reads come from a pool, and nothing is left in a
  * session of Postgres, so that a pooler may stand before it.
  */
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,8 +10,10 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type { Scope } from "effect/Scope"
 import * as Argument from "../../../protocol/Argument.js"
+import { CredentialStore } from "../../../services/credentials/CredentialStore.js"
 import { inRealTime, within } from "../../../services/runtime/within.js"
 import { Store, StoreError, type StoreService } from "../../../services/store/Store.js"
+import * as CredentialStorePg from "../../credentials/CredentialStorePg.js"
 import { naming, prefixProblem } from "../naming.js"
 import { noted } from "../noted.js"
 import { nameOf, pooled } from "./connections.js"
@@ -123,7 +126,7 @@ const makeOver = (
   prefix: string,
   { lease, node }: Pick<Holder, "lease" | "node">,
   patience: Duration.Duration
-): Effect.Effect<StoreService, StoreError, Scope> =>
+): Effect.Effect<Context.Context<Stores>, StoreError, Scope> =>
   Effect.gen(function* () {
     const mapError = Effect.mapError(toStoreError(name))
     const version = yield* mapError(lend((statements) => prepare(statements, name, prefix)))
@@ -150,7 +153,7 @@ const makeOver = (
     const writing = noted("writing to the store")
     const exclusive = (yield* Effect.makeSemaphore(1)).withPermits(1)
     const writer = new PgWriter({ name, lend: lendForCommits, holder, patience })
-    return {
+    const store: StoreService = {
       kind: "durable",
       ...(yield* readsOf(lend, name, patience, node)),
       // Once begun it ends as a whole, and its caller learns how.
@@ -176,10 +179,16 @@ const makeOver = (
       died,
       held: () => 0
     }
+    return Context.make(Store, store).pipe(
+      Context.add(CredentialStore, CredentialStorePg.make({ lend, name, patience, holder }))
+    )
   })
 
-/** Makes the store; see {@link layer}. */
-export const make = (options: Options): Effect.Effect<StoreService, StoreError, Scope> =>
+/** What such tables keep. */
+export type Stores = Store | CredentialStore
+
+/** Makes what is kept in the tables; see {@link layer}. */
+export const open = (options: Options): Effect.Effect<Context.Context<Stores>, StoreError, Scope> =>
   Effect.gen(function* () {
     const { prefix = "arcp_", url } = options
     const problem = prefixProblem(prefix)
@@ -218,9 +227,13 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
     )
   })
 
+/** Makes the store; see {@link layer}. */
+export const make = (options: Options): Effect.Effect<StoreService, StoreError, Scope> =>
+  Effect.map(open(options), Context.get(Store))
+
 /**
- * Provides the store of a runtime in Postgres, for the lifetime of the layer, in tables that it makes and keeps current. Needs
- * the package `pg`. One runtime at a time holds the tables of a prefix, unless all of them are nodes.
+ * Provides the store of a runtime in Postgres, for the lifetime of the layer, in tables that it makes and keeps current; and that of
+ * the credentials that are provisioned for its jobs. Needs the package `pg`. One runtime at a time holds the tables of a prefix, unless all of them are nodes.
  *
  * Fails when Postgres cannot be reached, does not let the user in or make tables, has no such database, when the tables are of a
  * newer version, or another runtime holds them.
@@ -228,7 +241,7 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
  * @example
  * Runtime.layer().pipe(Layer.provide(StorePg.layer({ url: Redacted.make("postgres://arcp:secret@db.internal/arcp") })))
  */
-export const layer = (options: Options): Layer.Layer<Store, StoreError> => {
+export const layer = (options: Options): Layer.Layer<Stores, StoreError> => {
   Argument.check("StorePg.layer", ["options", optionsRule, options])
-  return Layer.scoped(Store, make(options))
+  return Layer.scopedContext(open(options))
 }

@@ -4,10 +4,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import type { Scope } from "effect/Scope"
+import { CredentialStore } from "../../../services/credentials/CredentialStore.js"
 import { Store, StoreError, type StoreService } from "../../../services/store/Store.js"
+import * as CredentialStorePg from "../../credentials/CredentialStorePg.js"
 import { naming } from "../naming.js"
 import { nameOf, pooled } from "./connections.js"
 import { toStoreError } from "./failures.js"
+import { slotOf, slotsAlive } from "./holding.js"
 import { versionOf } from "./migrate.js"
 import { readsOf } from "./reads.js"
 import * as StorePg from "./StorePg.js"
@@ -20,7 +23,8 @@ const prefix = "arcp_"
 
 const empty = (name: string) => `${name} holds no runtime's data; name the database of one`
 
-const makeReadOnly = (url: Redacted.Redacted): Effect.Effect<StoreService, StoreError, Scope> =>
+/** Opens a database whose tables are of this version. */
+const opened = (url: Redacted.Redacted) =>
   Effect.gen(function* () {
     const name = nameOf(url)
     const { lend } = yield* pooled(
@@ -45,10 +49,19 @@ const makeReadOnly = (url: Redacted.Redacted): Effect.Effect<StoreService, Store
               ? `${name} was written by an older version; start a runtime on it once to bring it up to date`
               : `${name} was written by a newer version (schema ${version}, this one knows ${schemaVersion})`
       })
+    return { lend, name }
+  })
+
+/** For which a statement of a tool is tried again. */
+const patience = Duration.seconds(1)
+
+const makeReadOnly = (url: Redacted.Redacted): Effect.Effect<StoreService, StoreError, Scope> =>
+  Effect.gen(function* () {
+    const { lend, name } = yield* opened(url)
     const refused = new StoreError({ message: `${name} is only read` })
     return {
       kind: "durable",
-      ...(yield* readsOf(lend, name, Duration.seconds(1))),
+      ...(yield* readsOf(lend, name, patience)),
       commit: () => refused,
       vacuum: refused,
       held: () => 0
@@ -58,6 +71,24 @@ const makeReadOnly = (url: Redacted.Redacted): Effect.Effect<StoreService, Store
 /** Provides what a runtime has stored in a Postgres. Commits fail. */
 export const layerReadOnly = (url: Redacted.Redacted): Layer.Layer<Store, StoreError> =>
   Layer.scoped(Store, makeReadOnly(url))
+
+/** Provides the records of credentials that runtimes have in a Postgres, also while they run. */
+export const layerCredentials = (url: Redacted.Redacted): Layer.Layer<CredentialStore, StoreError> =>
+  Layer.scoped(
+    CredentialStore,
+    Effect.map(opened(url), (parts) => CredentialStorePg.make({ ...parts, patience, holder: undefined }))
+  )
+
+/** Returns what tells whether the node of a record is there, or a runtime that is alone. */
+export const whoIsThere = (
+  url: Redacted.Redacted
+): Effect.Effect<(record: { readonly node?: string | undefined }) => boolean, StoreError> =>
+  Effect.gen(function* () {
+    const { lend, name } = yield* opened(url)
+    const slots = yield* Effect.mapError(lend(slotsAlive), toStoreError(name))
+    return ({ node }: { readonly node?: string | undefined }) =>
+      slots.has(slotOf({ node: undefined })) || slots.has(slotOf({ node: node ?? "" }))
+  }).pipe(Effect.scoped)
 
 /** Runs work on the tables of a runtime that does not run, and that none gets meanwhile. */
 export const owning = <A, E>(

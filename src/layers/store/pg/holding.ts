@@ -56,6 +56,8 @@ const take = (statements: PgStatements, holder: Holder) =>
       )
       if (others.length > 0) return false
       yield* statements.executeRaw(`DELETE FROM {writers} WHERE ${isOtherKind("$1::text")}`, [slot])
+      // What was begun in that place is done before (`CredentialStorePg`), and nothing is begun there after.
+      yield* statements.executeRaw("SELECT 1 FROM {writers} WHERE slot = $1 FOR UPDATE", [slot])
       const taken = yield* statements.executeValues(
         `INSERT INTO {writers} (slot, id, name, last_commit, alive, expires)
          VALUES ($4, $1, $2, 0, clock_timestamp(), clock_timestamp() + $3::bigint * interval '1 millisecond')
@@ -110,6 +112,13 @@ export const look = (
             silent: Number(row[4]),
             isNode: row[5] === true
           }
+  )
+
+/** Returns the slots of all that are alive. */
+export const slotsAlive = (statements: PgStatements): Effect.Effect<ReadonlySet<string>, PgFailure> =>
+  Effect.map(
+    statements.executeValues("SELECT slot FROM {writers} WHERE expires >= clock_timestamp()", []),
+    (rows) => new Set(rows.map(([slot]) => String(slot)))
   )
 
 /** Milliseconds between two looks at whether the holder says that it is alive. */

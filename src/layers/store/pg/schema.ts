@@ -176,6 +176,26 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
       at bigint NOT NULL,
       answer text COLLATE "C"
     )`
+  ],
+  [
+    // Credentials that may be alive upstream, never their values; of each the node that revokes it.
+    `CREATE TABLE {credentials} (
+      id text COLLATE "C" PRIMARY KEY,
+      credential_id text COLLATE "C" NOT NULL,
+      job_id text COLLATE "C" NOT NULL,
+      principal text COLLATE "C" NOT NULL,
+      state text COLLATE "C" NOT NULL,
+      endpoint text COLLATE "C",
+      reference text COLLATE "C",
+      created_at bigint NOT NULL,
+      updated_at bigint NOT NULL,
+      unsettled_until bigint,
+      attempts bigint NOT NULL,
+      last_error text COLLATE "C",
+      node text COLLATE "C" NOT NULL,
+      epoch bigint
+    )`,
+    `CREATE INDEX {credentials_by_node} ON {credentials} (node)`
   ]
 ]
 

@@ -7,6 +7,8 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
 import * as LiteLlm from "../../../layers/credentials/CredentialProvisionerLiteLlm.js"
 import * as CredentialStoreSql from "../../../layers/credentials/CredentialStoreSql.js"
 import * as Revoker from "../../../layers/credentials/Revoker.js"
@@ -15,11 +17,13 @@ import { CredentialProvisioner } from "../../../services/credentials/CredentialP
 import { type CredentialRecord, CredentialStore } from "../../../services/credentials/CredentialStore.js"
 import type { StoreError } from "../../../services/store/Store.js"
 import { columnsOf, fitted } from "../columns.js"
+import { fileOf } from "../db-flags.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import { stderrLogger } from "../logger.js"
 import { inLine, json } from "../text.js"
 import { age } from "../time.js"
 import { UsageError } from "../UsageError.js"
+import { postgresOf, type StoredFlags } from "./stored.js"
 
 /** Some are still good; exit code 1. */
 export class NotRevoked extends Data.TaggedError("NotRevoked")<{ readonly message: string }> {}
@@ -29,7 +33,10 @@ type Failure = UsageError | NotRevoked | StoreError | ConfigError
 /** Milliseconds the provisioner gets for one of them. */
 const callTimeout = Duration.seconds(15)
 
-type CredentialsFlags = { readonly db: string; readonly revoke: boolean; readonly json: boolean }
+interface CredentialsFlags extends StoredFlags {
+  readonly revoke: boolean
+  readonly json: boolean
+}
 
 type RevokeOutcome = "revoked" | "unsettled" | "failed"
 
@@ -49,6 +56,7 @@ const print = (
     created_at: new Date(record.createdAt).toISOString(),
     attempts: record.attempts,
     endpoint: record.endpoint,
+    node: record.node,
     last_error: error,
     outcome
   }
@@ -59,16 +67,48 @@ const print = (
   )
 }
 
+/** Records, and what tells of which a runtime that is up has the say. */
+interface Recorded {
+  readonly layer: Layer.Layer<CredentialStore, StoreError>
+  readonly whoIsThere: Effect.Effect<(record: CredentialRecord) => boolean, StoreError>
+}
+
+/** Those of a file; nothing when there never were any. */
+const inFile = (db: string): Effect.Effect<Recorded | undefined, StoreError> =>
+  Effect.gen(function* () {
+    const filename = CredentialStoreSql.beside(db)
+    if (!fs.existsSync(filename)) {
+      const clean = yield* besideNow(realName(db))
+      yield* Effect.zipRight(schemaOf(db, db), clean)
+      return undefined
+    }
+    return {
+      layer: CredentialStoreSql.layerSqliteShared({ filename }),
+      whoIsThere: Effect.map(CredentialStoreSql.inUse({ filename }), (isUp) => () => isUp)
+    }
+  })
+
+const inPostgres = (url: Redacted.Redacted): Effect.Effect<Recorded> =>
+  Effect.map(
+    Effect.promise(() => import("../../../layers/store/pg/beside.js")),
+    (beside) => ({ layer: beside.layerCredentials(url), whoIsThere: beside.whoIsThere(url) })
+  )
+
+const recordedOf = (flags: CredentialsFlags) =>
+  Effect.flatMap(postgresOf(flags), (url) =>
+    Option.match(url, { onNone: () => inFile(fileOf(flags.db)), onSome: inPostgres })
+  )
+
 /** Those nobody uses any more. A runtime that is up tells only of those whose job it has ended. */
-const outstanding = (filename: string) =>
+const outstanding = ({ whoIsThere }: Recorded) =>
   Effect.gen(function* () {
     const records = yield* Effect.flatMap(CredentialStore, (store) => store.list)
     // Asked after the listing: a runtime that starts in between has nothing to do with what is listed.
-    const running = yield* CredentialStoreSql.inUse({ filename })
-    return {
-      running,
-      records: running ? records.filter(({ state }) => state === "failed" || state === "revoking") : records
-    }
+    const isUp = yield* whoIsThere
+    const left = records.filter(
+      (record) => record.state === "failed" || record.state === "revoking" || !isUp(record)
+    )
+    return { held: records.length - left.length, records: left }
   })
 
 const revoke = (records: ReadonlyArray<CredentialRecord>, flags: CredentialsFlags) =>
@@ -107,17 +147,14 @@ export const runWith = (
   provisioner: Layer.Layer<CredentialProvisioner, UsageError | ConfigError>
 ): Effect.Effect<void, Failure> =>
   Effect.gen(function* () {
-    const filename = CredentialStoreSql.beside(flags.db)
-    if (!fs.existsSync(filename)) {
-      const clean = yield* besideNow(realName(flags.db))
-      yield* Effect.zipRight(schemaOf(flags.db, flags.db), clean)
+    const recorded = yield* recordedOf(flags)
+    if (recorded === undefined)
       return yield* Effect.when(Console.error("no credential was ever provisioned here"), () => !flags.json)
-    }
     yield* Effect.gen(function* () {
-      const { running, records } = yield* outstanding(filename)
+      const { held, records } = yield* outstanding(recorded)
       if (!flags.json) {
         if (records.length === 0) yield* Console.error("no credential is outstanding")
-        if (running) yield* Console.error("a runtime is up: those that its jobs hold are left out")
+        if (held > 0) yield* Console.error("a runtime is up: those that its jobs hold are left out")
       }
       if (!flags.revoke) {
         const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
@@ -129,7 +166,7 @@ export const runWith = (
       }
       if (records.length === 0) return
       yield* Effect.provide(revoke(records, flags), provisioner)
-    }).pipe(Effect.provide(CredentialStoreSql.layerSqliteShared({ filename })))
+    }).pipe(Effect.provide(recorded.layer))
   }).pipe(Effect.asVoid)
 
 /** The one that `arcp serve` would use. */

@@ -1,21 +1,18 @@
 /** What `arcp jobs delete` does. */
-import * as fs from "node:fs"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as CredentialStoreSql from "../../../layers/credentials/CredentialStoreSql.js"
 import * as Finding from "../../../layers/log/retention/finding.js"
 import { forget } from "../../../layers/runtime/atRest/forget.js"
 import { CredentialStore } from "../../../services/credentials/CredentialStore.js"
 import { type JobRecord, Store } from "../../../services/store/Store.js"
 import type { Surroundings } from "../Command.js"
 import type { DeleteFlags } from "../db.js"
-import { fileOf } from "../db-flags.js"
 import { count } from "../quantity.js"
 import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { deleteRunning } from "./deleteRunning.js"
-import { storedOf } from "./stored.js"
+import { type Stored, storedOf } from "./stored.js"
 
 const whoseOf = (
   { principal }: DeleteFlags,
@@ -42,14 +39,13 @@ const ended = (unfinished: ReadonlyArray<JobRecord>, flags: DeleteFlags) => {
 }
 
 /** How many records of credentials there are of these jobs. They stay: they say what is still to be revoked. */
-const credentialsOf = (db: string, jobs: ReadonlyArray<Finding.FoundJob>) =>
+const credentialsOf = ({ credentials }: Stored, jobs: ReadonlyArray<Finding.FoundJob>) =>
   Effect.suspend(() => {
-    const filename = CredentialStoreSql.beside(db)
-    if (!fs.existsSync(filename)) return Effect.succeed(0)
+    if (credentials === undefined) return Effect.succeed(0)
     const ids = new Set(jobs.map(({ jobId }) => jobId))
     return Effect.flatMap(CredentialStore, (store) => store.list).pipe(
       Effect.map((records) => records.filter(({ jobId }) => ids.has(jobId)).length),
-      Effect.provide(CredentialStoreSql.layerSqliteShared({ filename }))
+      Effect.provide(credentials)
     )
   })
 
@@ -69,7 +65,8 @@ const counted = (found: ReadonlyArray<Finding.FoundJob>): ReadonlyArray<string> 
 /** Deletes from what no runtime has. */
 const atRest = (flags: DeleteFlags, whose: Finding.Whose) =>
   Effect.gen(function* () {
-    const { layer, owning } = yield* storedOf(flags)
+    const stored = yield* storedOf(flags)
+    const { layer, owning } = stored
     const found = flags.dryRun
       ? yield* Effect.flatMap(Store, (store) => Finding.find(store, whose)).pipe(Effect.provide(layer))
       : yield* owning((store) =>
@@ -81,7 +78,7 @@ const atRest = (flags: DeleteFlags, whose: Finding.Whose) =>
             return found
           })
         )
-    const credentials = yield* credentialsOf(fileOf(flags.db), found.jobs)
+    const credentials = yield* credentialsOf(stored, found.jobs)
     const verb = flags.dryRun ? "would be deleted" : "deleted"
     for (const job of found.jobs) {
       const { agent, jobId, principal } = job

@@ -1,5 +1,4 @@
 /** Where `arcp serve` keeps everything: in a file, in Postgres, or in memory; and the runtime over that. */
-import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
@@ -8,8 +7,6 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Policy from "../../../layers/auth/Policy.js"
 import * as LiteLlm from "../../../layers/credentials/CredentialProvisionerLiteLlm.js"
-import * as Credentials from "../../../layers/credentials/Credentials.js"
-import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import type * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { version } from "../../version.js"
@@ -17,6 +14,7 @@ import { defaultDb } from "../db-flags.js"
 import type { ServeFlags } from "../serve.js"
 import { UsageError } from "../UsageError.js"
 import { checkPg } from "./pgUrl.js"
+import { besideFile, movedFrom, provisioned } from "./provisioning.js"
 import { webhookOf } from "./webhook.js"
 
 /** Where everything is kept, and what the log calls that. */
@@ -52,32 +50,9 @@ export const keptIn = (flags: ServeFlags): Effect.Effect<WhereKept, UsageError |
     return { in: "postgres", name: nameOf(url.value), url: url.value }
   })
 
-/**
- * Credentials of the environment's LiteLLM gateway, if it names one, recorded in a file beside `filename`. The gateway is built
- * at once: what is wrong with its variables is said before anything begins.
- */
-const credentialsBeside = (filename: string) =>
+/** What is kept in Postgres, opened. */
+const postgresStore = (flags: ServeFlags, url: Redacted.Redacted) =>
   Effect.gen(function* () {
-    if (!(yield* LiteLlm.configured)) return undefined
-    const gateway = yield* Layer.build(LiteLlm.layerConfig().pipe(Layer.provide(FetchHttpClient.layer)))
-    const CredentialStoreSql = yield* Effect.promise(
-      () => import("../../../layers/credentials/CredentialStoreSql.js")
-    )
-    return Credentials.layer().pipe(
-      Layer.provide(CredentialStoreSql.layerSqlite({ filename: CredentialStoreSql.beside(filename) })),
-      Layer.provide(Layer.succeedContext(gateway)),
-      Layer.provide(IdGenerator.layer())
-    )
-  })
-
-/** What is kept durably, opened. The records of credentials are in a file of this machine all the same. */
-const storeOf = (flags: ServeFlags, kept: Exclude<WhereKept, { readonly in: "memory" }>) =>
-  Effect.gen(function* () {
-    if (kept.in === "file") {
-      const StoreSqlite = yield* Effect.promise(() => import("../../../layers/store/StoreSqlite.js"))
-      return StoreSqlite.layer({ filename: kept.filename, synchronous: flags.synchronous })
-    }
-    const { url } = kept
     if (!flags.cluster) {
       const StorePg = yield* Effect.promise(() => import("../../../layers/store/pg/StorePg.js"))
       return StorePg.layer({ url })
@@ -112,13 +87,19 @@ export const runtimeOf = (
         yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")
       return Runtime.layerMemory({ options: limits, policy, hooks }).pipe(Layer.provideMerge(begun))
     }
-    const credentials = yield* credentialsBeside(kept.in === "file" ? kept.filename : defaultDb)
-    if (credentials !== undefined && kept.in === "postgres")
-      yield* Effect.logWarning(
-        `--pg: what is provisioned for jobs is recorded on this machine, beside ${defaultDb}; a runtime elsewhere does not revoke it`
+    const credentials = yield* provisioned
+    if (kept.in === "file") {
+      const { filename } = kept
+      const StoreSqlite = yield* Effect.promise(() => import("../../../layers/store/StoreSqlite.js"))
+      const recorded = credentials?.pipe(Layer.provide(yield* besideFile(filename)))
+      return Runtime.layer({ options: limits, policy, hooks, credentials: recorded }).pipe(
+        Layer.provideMerge(begun),
+        Layer.provideMerge(StoreSqlite.layer({ filename, synchronous: flags.synchronous }))
       )
-    return Runtime.layer({ options: limits, policy, hooks, credentials }).pipe(
+    }
+    const recorded = credentials?.pipe(Layer.provide(movedFrom(defaultDb)))
+    return Runtime.layer({ options: limits, policy, hooks, credentials: recorded }).pipe(
       Layer.provideMerge(begun),
-      Layer.provideMerge(yield* storeOf(flags, kept))
+      Layer.provideMerge(yield* postgresStore(flags, kept.url))
     )
   })

@@ -1,4 +1,5 @@
 /** Where a command finds what a runtime has stored: in the Postgres that is named, or else in its file. */
+import * as fs from "node:fs"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
@@ -6,8 +7,10 @@ import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type { Scope } from "effect/Scope"
+import * as CredentialStoreSql from "../../../layers/credentials/CredentialStoreSql.js"
 import { owning } from "../../../layers/store/care/ours.js"
 import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
+import type { CredentialStore } from "../../../services/credentials/CredentialStore.js"
 import type { Store, StoreError, StoreService } from "../../../services/store/Store.js"
 import { fileOf } from "../db-flags.js"
 import type { Sourced } from "../Flags.js"
@@ -15,7 +18,7 @@ import { UsageError } from "../UsageError.js"
 import { checkPg } from "./pgUrl.js"
 
 /** Flags that name it. */
-interface StoredFlags {
+export interface StoredFlags {
   readonly db: Sourced<string> | undefined
   readonly pg: Option.Option<string>
 }
@@ -48,6 +51,8 @@ export interface Stored {
   readonly owning: <A, E>(
     work: (store: StoreService) => Effect.Effect<A, E, Scope>
   ) => Effect.Effect<A, E | StoreError>
+  /** The records of credentials with it; nothing where there never were any. */
+  readonly credentials: Layer.Layer<CredentialStore, StoreError> | undefined
   /** Whether a runtime has it, where that can be told. */
   readonly held: Effect.Effect<boolean, StoreError> | undefined
 }
@@ -63,6 +68,9 @@ export const storedOf = (flags: StoredFlags): Effect.Effect<Stored, UsageError |
           flag: "--db",
           layer: StoreSqlite.layerReadOnly({ filename }),
           owning: (work) => owning({ filename, compact: true }, work),
+          credentials: fs.existsSync(CredentialStoreSql.beside(filename))
+            ? CredentialStoreSql.layerSqliteShared({ filename: CredentialStoreSql.beside(filename) })
+            : undefined,
           held: undefined
         })
       },
@@ -74,6 +82,7 @@ export const storedOf = (flags: StoredFlags): Effect.Effect<Stored, UsageError |
             flag: "--pg",
             layer: beside.layerReadOnly(named),
             owning: (work) => beside.owning(named, work),
+            credentials: beside.layerCredentials(named),
             held: beside.held(named)
           })
         )

@@ -21,6 +21,7 @@ import {
   migrations,
   schemaVersion
 } from "../../../../src/layers/store/pg/schema.js"
+import { CredentialStore } from "../../../../src/services/credentials/CredentialStore.js"
 import { Op, Store } from "../../../../src/services/store/Store.js"
 import { missing } from "../../../testing/Postgres.js"
 import { TcpProxy } from "../../../testing/TcpProxy.js"
@@ -105,11 +106,30 @@ describe.skipIf(missing !== undefined)(
       cursors: version >= 3,
       wishes: version >= 7
     })
+    /** Records of credentials are with it since version 8. */
+    const credentialsAsLeft = (version: number) =>
+      Effect.gen(function* () {
+        const records = yield* (yield* CredentialStore).list
+        assert.deepStrictEqual(
+          records.map(({ credentialId, epoch, id, node, unsettledUntil }) => [
+            ...[id, credentialId, node],
+            ...[epoch, unsettledUntil]
+          ]),
+          version < 8
+            ? []
+            : [
+                ["cred_a", "cred_0", "a", 3, undefined],
+                ["cred_b", "cred_b", undefined, undefined, 9_000]
+              ]
+        )
+      })
     /** What was left by a version is all there, twice, and can be gone on with. */
     const isWhole = (version: number, prefix: string) =>
       Effect.gen(function* () {
         for (let round = 0; round < 2; round++)
-          yield* readsAsLeft(kept(version)).pipe(Effect.provide(layer(prefix)))
+          yield* Effect.zipRight(readsAsLeft(kept(version)), credentialsAsLeft(version)).pipe(
+            Effect.provide(layer(prefix))
+          )
         yield* goesOn.pipe(Effect.provide(layer(prefix)))
       })
 
