@@ -408,6 +408,30 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.isAtMost(await page.evaluate(() => document.querySelectorAll("main *").length), 2_000)
     assert.include((await page.textContent(".line")) ?? "", "⟨U+001B⟩[31mred")
     await shot(page, "vast")
+    // A result that came in pieces is read as JSON when somebody asks for it, and not before.
+    await page.addInitScript(() => {
+      const parse = JSON.parse
+      Object.assign(globalThis, { longestRead: 0 })
+      JSON.parse = (text, reviver) => {
+        const read = globalThis as unknown as { longestRead: number }
+        read.longestRead = Math.max(read.longestRead, String(text).length)
+        return parse(text, reviver)
+      }
+    })
+    const longestRead = () =>
+      page.evaluate(() => (globalThis as unknown as { readonly longestRead: number }).longestRead)
+    const id = await post("members", { count: 300_000 })
+    await page.goto(`${home()}#/job/${id}`)
+    await page.reload()
+    await page.waitForSelector("#result-title")
+    await page.getByText("show more of").waitFor()
+    const length = JSON.stringify(
+      Object.fromEntries(Array.from({ length: 300_000 }, (_, i) => [`m${i}`, i]))
+    ).length
+    assert.isBelow(await longestRead(), length / 2)
+    await page.getByRole("button", { name: "as a tree" }).click()
+    await page.getByText("300\u202f000 members").waitFor()
+    assert.strictEqual(await longestRead(), length)
     assert.deepStrictEqual(wrong, [])
     await page.close()
   })

@@ -91,3 +91,9 @@ it("the alert rules ask for metrics that there are", () => {
   expect(queries.length).toBe([...text.matchAll(/- alert: /g)].length)
   for (const query of queries) checkQuery(query, names)
 })
+
+it("says of every alert what to do", () => {
+  const alerts = [...page("prometheus-alerts.yaml").matchAll(/- alert: (\w+)/g)].map(([, name]) => name)
+  const told = [...page("telemetry.md").matchAll(/^\| `(Arcp\w+)` \| .+ \|$/gm)].map(([, name]) => name)
+  expect(told).toEqual(alerts)
+})

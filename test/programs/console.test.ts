@@ -11,6 +11,13 @@ import * as Markdown from "../../src/programs/console/model/markdown.js"
 import * as Prometheus from "../../src/programs/console/model/prometheus.js"
 import * as Route from "../../src/programs/console/model/route.js"
 import * as Rows from "../../src/programs/console/model/rows.js"
+import {
+  jsonIn,
+  jsonUnasked,
+  mayBeJson,
+  mostUnasked,
+  Pieces
+} from "../../src/programs/console/model/Streamed.js"
 import { fieldOf, initial, missing } from "../../src/programs/console/model/schemaForm.js"
 import { brief, counted, duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
 import { rowsOf } from "../../src/programs/console/model/timeline.js"
@@ -149,6 +156,52 @@ describe("the console's model", () => {
     assert.strictEqual(search.length(15), 2)
     assert.strictEqual(search.at(1), 10)
     assert.strictEqual(search.lineOf(20), 2)
+    // Events may be large: a share is as much as there is time for, and one at least.
+    const late = new Rows.Search(events, { text: "NEEDLE", least: "trace", kinds: new Set() })
+    let looks = 0
+    while (late.look(50, () => late.seen % 3 === 2)) looks++
+    assert.deepStrictEqual([looks, late.found], [33, search.found])
+  })
+
+  it("keeps a result that comes in pieces as it came, and reads no large one unasked", () => {
+    const put = (parts: ReadonlyArray<Uint8Array>) => {
+      const pieces = new Pieces()
+      for (const part of parts) pieces.add(part)
+      return pieces
+    }
+    // Also where a piece ends within a character.
+    fc.assert(
+      fc.property(fc.fullUnicodeString(), fc.nat(), (text, cut) => {
+        const bytes = new TextEncoder().encode(text)
+        const at = cut % (bytes.length + 1)
+        const pieces = put([bytes.subarray(0, at), bytes.subarray(at)])
+        assert.deepStrictEqual(
+          { ...pieces.whole(true) },
+          { content: text, size: bytes.length, isWhole: true }
+        )
+        assert.deepStrictEqual(pieces.whole(false).content, bytes)
+      })
+    )
+    const large = new Uint8Array(30_000_000)
+    const beginning = put([large, large, large, new Uint8Array(1)]).whole(false)
+    assert.deepStrictEqual(
+      [beginning.content.length, beginning.size, beginning.isWhole],
+      [60_000_000, 90_000_001, false]
+    )
+    fc.assert(
+      fc.property(fc.jsonValue(), (value) => {
+        const isTree = typeof value === "object" && value !== null
+        assert.deepStrictEqual(
+          jsonUnasked(` ${JSON.stringify(value)}\n`),
+          isTree ? JSON.parse(JSON.stringify(value)) : undefined
+        )
+      })
+    )
+    assert.isUndefined(jsonIn("[a link](https://example.com) [no list]"))
+    const many = JSON.stringify(Array.from({ length: mostUnasked / 2 }, () => 1))
+    assert.isTrue(mayBeJson(many))
+    assert.isUndefined(jsonUnasked(many))
+    assert.strictEqual((jsonIn(many) as ReadonlyArray<unknown>).length, mostUnasked / 2)
   })
 
   it("keeps where one is in the address", () => {
@@ -307,6 +360,11 @@ describe("the console's model", () => {
     ])
     assert.deepStrictEqual(missing(field, {}), ["input.topic is missing", "input.__proto__ is missing"])
     assert.strictEqual(fieldOf({ $ref: "#/a", a: { $ref: "#/a" } }).type, "json")
+    const members = (n: number) => ({
+      type: "object",
+      properties: Object.fromEntries(Array.from({ length: n }, (_, i) => [`p${i}`, { type: "string" }]))
+    })
+    assert.deepStrictEqual([fieldOf(members(200)).type, fieldOf(members(10_000)).type], ["object", "json"])
     fc.assert(fc.property(fc.jsonValue(), (any) => void missing(fieldOf(any), initial(fieldOf(any), true))))
   })
 

@@ -58,6 +58,12 @@ const decoder = () => new TextDecoder("utf-8", { fatal: true })
 
 const notJson = new InvalidRequest({ message: "the body is not JSON in UTF-8" })
 
+/**
+ * As many times as many bytes as are taken are read to their end and let go of: the answer that it was too much is lost with a
+ * connection that is closed while its client still sends.
+ */
+const passed = 16
+
 /** Reads the body of the request in context, at most `maxBytes` of it; `undefined` when there is none. */
 export const body = (
   maxBytes: number
@@ -72,22 +78,22 @@ export const body = (
     const length = Number(headers["content-length"] ?? 0)
     if (length === 0 && headers["transfer-encoding"] === undefined) return undefined
     yield* checkMedia(headers)
-    // Whatever else comes is not read, so the connection is of no use any more.
+    // Whatever may still come is not read, so the connection is of no use any more.
     const over = tooLarge(maxBytes, { connection: "close" })
-    if (length > maxBytes) return yield* over
+    if (length > maxBytes * passed) return yield* over
     const parts: Array<Uint8Array> = []
     let bytes = 0
     yield* Stream.runForEach(request.stream, (part) => {
       bytes += part.length
-      if (bytes > maxBytes) return over
-      parts.push(part)
-      return Effect.void
+      if (bytes <= maxBytes) parts.push(part)
+      return bytes > maxBytes * passed ? over : Effect.void
     }).pipe(
       Effect.catchTag(
         "RequestError",
         () => new InvalidRequest({ message: "the body has not arrived as a whole" })
       )
     )
+    if (bytes > maxBytes) return yield* over
     if (bytes === 0) return undefined
     const value = yield* Effect.try({
       try: (): unknown => JSON.parse(decoder().decode(Buffer.concat(parts))),
@@ -107,7 +113,7 @@ const longestWait = 300
 
 /** Reads `Prefer`. */
 export const preferences = (header: string | undefined): Preferences => {
-  const seconds = /(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])/i.exec(header ?? "")?.[1]
+  const seconds = /(?:^|[,;])\s*wait\s*=\s*"?(\d+)"?\s*(?:$|[,;])/i.exec(header ?? "")?.[1]
   return { wait: seconds === undefined ? undefined : Math.min(longestWait, Number(seconds)) }
 }
 

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import {
+  fromZero,
   Metrics,
   type MetricsService,
   other,
@@ -55,6 +56,7 @@ const firstOf = (max: number) => {
 }
 
 const make = (): MetricsService => {
+  for (const [family, ...labels] of fromZero) family.update(0, ...labels)
   const tellings = new Set<Telling>()
   const agents = firstOf(maxAgents)
   const currencies = firstOf(maxCurrencies)

@@ -196,9 +196,27 @@ export const families = {
   loopDelay: gauge(
     "nodejs_eventloop_delay_seconds",
     "how late the event loop was since the last reading: p50, p99 or max",
-    "quantile"
+    "of"
   )
 } as const satisfies Record<string, Family>
+
+/**
+ * Counters of which the values of labels are known, and that are 0 before there is anything to count: Prometheus sees an increase from
+ * one reading to the next only, so the first of what is not there yet would be none.
+ */
+export const fromZero: ReadonlyArray<readonly [family: Family, ...labels: ReadonlyArray<string>]> = [
+  [families.sessionsOpened],
+  ...["resumed", "expired", "refused", "failed"].map((outcome) => [families.resumes, outcome] as const),
+  [families.loginsRefused, "unauthenticated"],
+  ...["rerun", "ended", "failed"].map((outcome) => [families.recoveries, outcome] as const),
+  [families.jobsTaken],
+  [families.events],
+  [families.eventBytes],
+  [families.eventsSent],
+  [families.commitsFailed],
+  ...["succeeded", "given_up"].map((outcome) => [families.hookCalls, outcome] as const),
+  [families.credentialsFailed]
+]
 
 /** A value of a gauge now. */
 export type Sample = readonly [family: Family, value: number, ...labels: ReadonlyArray<string>]

@@ -142,6 +142,11 @@ const vast = Agent.fromPromise("vast", { version: "1.0.0" }, async (_, job) => {
   return { deep, list: Array.from({ length: 20_000 }, (_, i) => i) }
 })
 
+/** A result that takes long to read as JSON. */
+const members = Agent.fromPromise("members", { version: "1.0.0" }, async ({ count }) =>
+  Object.fromEntries(Array.from({ length: count }, (_, i) => [`m${i}`, i]))
+)
+
 const many = Agent.fromPromise("many", { version: "1.0.0" }, async ({ count }, job) => {
   const levels = ["debug", "info", "info", "info", "warn"]
   for (let i = 0; i < count; i++) {
@@ -155,4 +160,4 @@ const many = Agent.fromPromise("many", { version: "1.0.0" }, async ({ count }, j
 /** A result that is streamed where frames are small. */
 const long = Agent.fromPromise("long", { version: "1.0.0" }, async ({ size }) => "x".repeat(size))
 
-export const agents = [work, helper, hostile, approve, breaks, odd, vast, many, long]
+export const agents = [work, helper, hostile, approve, breaks, odd, vast, members, many, long]

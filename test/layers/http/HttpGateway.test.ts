@@ -679,7 +679,34 @@ describe("hostile requests", () => {
         expect(
           await statuses(json(ask("/v1/jobs/job_x/events", { headers: { "last-event-id": id } })))
         ).toEqual([400])
+      const applied = await submit(ask, "echo", 1, { headers: { prefer: "wait=99999999999" } })
+      expect([applied.status, applied.headers.get("preference-applied")]).toEqual([200, "wait=300"])
       expect((await submit(ask, "echo", 1, { headers: { prefer: "wait=30" } })).body.result).toBe(1)
+    })
+  )
+
+  it.scopedLive("who sends a body that is too large to its end is told so", () =>
+    test(async ({ base }) => {
+      const body = Buffer.alloc(8_000_000, " ")
+      const answer = await new Promise<string>((resolve) => {
+        const socket = connect(Number(base.port), "127.0.0.1", () => {
+          socket.write(
+            `POST /v1/jobs HTTP/1.1\r\nHost: ${base.host}\r\nAuthorization: Bearer a\r\n` +
+              `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`
+          )
+          socket.write(body)
+        })
+        let said = ""
+        socket.on("data", (data) => {
+          said += data.toString()
+        })
+        socket.on("error", (error) => {
+          said = `${error}`
+        })
+        socket.on("close", () => resolve(said))
+      })
+      expect(answer).toMatch(/^HTTP\/1\.1 413 /)
+      expect(answer).toMatch(/at most/)
     })
   )
 

@@ -266,7 +266,7 @@ describe("metrics of a runtime", () => {
       assert.isAbove(sampleIn(text, "process_cpu_seconds_total") ?? 0, 0)
       assert.isAbove(sampleIn(text, "process_start_time_seconds") ?? 0, 1e9)
       assert.isAbove(sampleIn(text, "nodejs_heap_size_used_bytes") ?? 0, 1e6)
-      assert.isAtLeast(sampleIn(text, "nodejs_eventloop_delay_seconds", { quantile: "p99" }) ?? -1, 0)
+      assert.isAtLeast(sampleIn(text, "nodejs_eventloop_delay_seconds", { of: "p99" }) ?? -1, 0)
     }).pipe(Effect.provide(Process.layer().pipe(Layer.provideMerge(Metrics.layer()))))
   )
 })

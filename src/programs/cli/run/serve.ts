@@ -4,6 +4,7 @@ import { resolve } from "node:path"
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -217,6 +218,9 @@ const served = (flags: ServeFlags, host: Host, onAddress: OnAddress, leavesSoon:
       ),
       // Here it is the server that has no port, and not a client that finds no server.
       Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message })),
-      Effect.ensuring(Effect.logInfo("arcp has stopped"))
+      // One that cannot begin, or go on, is told last why.
+      Effect.onExit((exit) =>
+        Exit.isSuccess(exit) || Exit.isInterrupted(exit) ? Effect.logInfo("arcp has stopped") : Effect.void
+      )
     )
   })

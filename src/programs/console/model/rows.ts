@@ -153,8 +153,8 @@ export class Search {
     return this.length(index)
   }
 
-  /** Looks at some more events; tells whether there are more. */
-  look(most: number): boolean {
+  /** Looks at some more events, until it is late but at one at least; tells whether there are more. */
+  look(most: number, isLate: () => boolean = () => false): boolean {
     if (this.isAll) {
       this.seen = this.#events.length
       return false
@@ -163,6 +163,10 @@ export class Search {
     for (; this.seen < until; this.seen++) {
       const event = this.#events[this.seen]
       if (event !== undefined && this.#matches(event)) this.found.push(this.seen)
+      if (isLate()) {
+        this.seen++
+        break
+      }
     }
     return this.seen < this.#events.length
   }

@@ -34,6 +34,9 @@ const deepest = 4
 /** Schemas that one form is made of; what more there are is given as JSON. References make many, and endless ones, of a few. */
 const mostSchemas = 2_000
 
+/** Members of one object that a form has fields for; one with more is given as JSON. */
+const mostMembers = 200
+
 /** The schema that references lead into, and how many more schemas are looked at. */
 interface Root {
   readonly schema: unknown
@@ -186,6 +189,7 @@ const ofType = (schema: unknown, root: Root, depth: number): Field => {
       const properties = field(schema, "properties")
       const required = field(schema, "required")
       if (!isRecord(properties) || depth >= deepest) return { type: "json" }
+      if (Object.keys(properties).length > mostMembers) return { type: "json" }
       const members = Object.entries(properties).map(([name, inner]) => ({
         name,
         required: Array.isArray(required) && required.includes(name),

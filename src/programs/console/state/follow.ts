@@ -4,10 +4,12 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import { isArcpError, ResumeWindowExpired } from "../../../protocol/Errors.js"
+import type { Body } from "../../../protocol/Event.js"
 import type * as Message from "../../../protocol/Message.js"
 import type { ArcpClientService, ClientError } from "../../../services/client/ArcpClient.js"
 import { childEnded, type End, empty, ended, type JobModel, mark, take } from "../model/JobModel.js"
 import type { Entry } from "../model/JobTable.js"
+import { Pieces } from "../model/Streamed.js"
 import { client } from "./connection.js"
 import { table, version as tableVersion } from "./jobs.js"
 import { onConnection } from "./presence.js"
@@ -100,25 +102,38 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void, depth:
     job.state = model
     job.subscribed.value = handle.subscribed
     job.problem.value = undefined
-    let firstChunk: number | undefined
+    let first: Body<"result_chunk"> | undefined
     const events = yield* Effect.fork(
       Stream.runForEach(handle.events, (event) =>
         Effect.sync(() => {
-          if (event.kind === "result_chunk") firstChunk ??= event.body.chunk_seq
+          if (event.kind === "result_chunk") first ??= event.body
           take(model, event)
           flush()
         })
       )
     )
     const looking = yield* Effect.fork(children(made, job, model, depth))
-    const result = yield* Effect.either(handle.result)
-    yield* Effect.ignore(Fiber.join(events))
+    const allEvents = Effect.ignore(Fiber.join(events))
+    const pieces = new Pieces()
+    const result = yield* Stream.runForEach(handle.chunks, (bytes) =>
+      Effect.sync(() => pieces.add(bytes))
+    ).pipe(
+      Effect.zipRight(allEvents),
+      // What did not come in pieces is a value already; `result` of what did would read all of it as JSON.
+      Effect.zipRight(
+        Effect.suspend(() =>
+          first === undefined ? handle.result : Effect.succeed(pieces.whole(first.encoding === "utf8"))
+        )
+      ),
+      Effect.either
+    )
+    yield* allEvents
     yield* Fiber.interrupt(looking)
     yield* Effect.ignore(findChildren(made, job, model, depth))
     const end: End | undefined =
       result._tag === "Right" ? { status: "success", result: result.right } : endOf(result.left)
     if (end === undefined && result._tag === "Left")
-      job.problem.value = (firstChunk ?? 0) > 0 ? resultGone : result.left
+      job.problem.value = (first?.chunk_seq ?? 0) > 0 ? resultGone : result.left
     if (end !== undefined) ended(model, end)
     flush()
   }).pipe(

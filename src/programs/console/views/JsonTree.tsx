@@ -1,7 +1,8 @@
 /** A value as a tree that is made as it is opened, so that it may be of any size. */
-import { useRef, useState } from "preact/hooks"
+import { useState } from "preact/hooks"
 import { brief, count, plain } from "../model/text.js"
-import { namesOf, openAtFirst, Shares } from "../model/tree.js"
+import { namesOf, openAtFirst } from "../model/tree.js"
+import { useShare } from "./sharing.js"
 
 /** Members that are shown at first, and that are added when more are asked for. */
 const page = 100
@@ -25,33 +26,19 @@ const Leaf = ({ value }: { readonly value: unknown }) => {
   )
 }
 
-/** Milliseconds of a frame in which members are looked at that are not open. */
-const shares = new Shares(
-  8,
-  () => performance.now(),
-  (begin) => requestAnimationFrame(begin)
-)
-
 /** What is known of an object or a list that is shown. */
 interface Look {
-  readonly of: object
   readonly names: ReadonlyArray<string>
   readonly said: string
 }
 
+const nothing: Look = { names: [], said: "" }
+
 /** Looks at an object or a list, or not yet, as long as other parts have their turn. */
-const useLook = (value: unknown): Look | undefined => {
-  const [turn, again] = useState(0)
-  const done = useRef<Look | undefined>(undefined)
-  if (isObject(value) && done.current?.of !== value) {
-    const names = Array.isArray(value) ? () => [] : () => namesOf(value)
-    done.current = shares.run(
-      () => ({ of: value, names: names(), said: brief(value, 80) }),
-      () => again(turn + 1)
-    )
-  }
-  return done.current
-}
+const useLook = (value: unknown): Look | undefined =>
+  useShare(value, () =>
+    isObject(value) ? { names: Array.isArray(value) ? [] : namesOf(value), said: brief(value, 80) } : nothing
+  )
 
 /** The members of an object or a list that are shown. */
 const Members = ({

@@ -1,18 +1,21 @@
 /** Everything that a job has said, of which only what can be seen is in the page. */
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks"
+import type { JobEvent } from "../../../services/client/ArcpClient.js"
 import { isDenied, type Level, levelOf, levels, nameOf, Search, textOf } from "../model/rows.js"
 import { clock, count, counted } from "../model/text.js"
 import { announce } from "../state/announcing.js"
 import type { Followed } from "../state/follow.js"
 import { JsonTree } from "./JsonTree.js"
 import { Copy, download } from "./parts.js"
+import { useShare } from "./sharing.js"
 
 /** Pixels of a line; the style says the same. */
 const lineHeight = matchMedia("(min-width: 2400px)").matches ? 32 : 24
 /** Lines beyond those that are seen, on either side. */
 const spare = 12
-/** Events that are searched before the page gets its turn. */
+/** Events that are searched before the page gets its turn, and the milliseconds after which it does with fewer. */
 const share = 20_000
+const shareMs = 40
 /** Pixels that browsers draw without losing count. */
 const mostPixels = 8_000_000
 
@@ -94,7 +97,8 @@ const useSearch = (job: Followed, shown: Shown): Search => {
     [model, shown]
   )
   const [, again] = useState(0)
-  const more = search.look(share)
+  const until = performance.now() + shareMs
+  const more = search.look(share, () => performance.now() > until)
   useEffect(() => {
     if (!more) return
     const timer = setTimeout(() => again((n) => n + 1))
@@ -113,6 +117,11 @@ const useFound = (search: Search, events: number) => {
     announce(`${count(search.found.length)} ${search.found.length === 1 ? "line" : "lines"} found`, "found")
   })
 }
+
+/** What an event says. Of one with very many members that takes a while, and there may be a screen full of them. */
+const Said = ({ event }: { readonly event: JobEvent }) => (
+  <bdi class="said">{useShare(event, () => textOf(event)) ?? "…"}</bdi>
+)
 
 const Detail = ({
   index,
@@ -281,7 +290,7 @@ export const Log = ({
               >
                 <span class="time">{clock(job.model.times[index] ?? Number.NaN)}</span>
                 <span class="kind">{nameOf(event).replace("_", " ")}</span>
-                <bdi class="said">{textOf(event)}</bdi>
+                <Said event={event} />
               </div>
             )
           })}

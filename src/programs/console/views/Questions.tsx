@@ -3,7 +3,7 @@ import { useMemo, useState } from "preact/hooks"
 import { waiting } from "../model/at.js"
 import type { Question } from "../model/JobModel.js"
 import { fieldOf, initial, missing } from "../model/schemaForm.js"
-import { brief, moment, plain } from "../model/text.js"
+import { brief, count, moment, plain } from "../model/text.js"
 import { announce } from "../state/announcing.js"
 import { client, run } from "../state/connection.js"
 import type { Followed } from "../state/follow.js"
@@ -85,10 +85,19 @@ const One = ({
   )
 }
 
-export const Questions = ({ job, upTo }: { readonly job: Followed; readonly upTo: number }) => (
-  <>
-    {waiting(job.model, upTo).map((question) => (
-      <One key={question.inputId} job={job} question={question} open={question.to === undefined} />
-    ))}
-  </>
-)
+/** Questions that are shown at once, the oldest first. */
+const mostShown = 20
+
+export const Questions = ({ job, upTo }: { readonly job: Followed; readonly upTo: number }) => {
+  const asked = waiting(job.model, upTo)
+  return (
+    <>
+      {asked.slice(0, mostShown).map((question) => (
+        <One key={question.inputId} job={job} question={question} open={question.to === undefined} />
+      ))}
+      {asked.length > mostShown ? (
+        <p class="quiet">{count(asked.length - mostShown)} more wait for an answer after these.</p>
+      ) : null}
+    </>
+  )
+}

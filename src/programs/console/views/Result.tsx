@@ -3,6 +3,7 @@ import { useMemo, useState } from "preact/hooks"
 import * as Features from "../../../protocol/Features.js"
 import { until } from "../model/at.js"
 import { looksLike } from "../model/markdown.js"
+import { jsonIn, jsonUnasked, mayBeJson, mostUnasked, Streamed } from "../model/Streamed.js"
 import { brief, bytes, line, safeUrl } from "../model/text.js"
 import { field } from "../model/values.js"
 import type { Followed } from "../state/follow.js"
@@ -10,41 +11,154 @@ import { JsonTree } from "./JsonTree.js"
 import { Markdown } from "./Markdown.js"
 import { Copy, download, Long, Problem } from "./parts.js"
 
-const asText = (value: unknown): string =>
-  typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? "")
+/** A value as the text that it is copied and saved as. */
+const textOf = (value: unknown): string =>
+  value instanceof Streamed
+    ? textOf(value.content)
+    : typeof value === "string"
+      ? value
+      : (JSON.stringify(value, null, 2) ?? "")
 
 /** The bytes of a value, in an array that a file may be made of. */
 const content = (value: unknown): BlobPart =>
-  value instanceof Uint8Array ? Uint8Array.from(value) : asText(value)
+  value instanceof Streamed
+    ? content(value.content)
+    : value instanceof Uint8Array
+      ? Uint8Array.from(value)
+      : textOf(value)
 
-/** A text of a result, read as Markdown where it looks like it, else as it is. */
-const TextValue = ({ text }: { readonly text: string }) => {
+const isData = (value: unknown): boolean =>
+  value instanceof Uint8Array || (value instanceof Streamed && isData(value.content))
+
+/** The text of a file for it, and what kind of file that is. */
+const kindOf = (value: unknown): readonly [extension: string, type: string] => {
+  if (value instanceof Streamed) return kindOf(value.content)
+  if (value instanceof Uint8Array) return ["bin", "application/octet-stream"]
+  if (typeof value !== "string" || mayBeJson(value)) return ["json", "application/json"]
+  return [looksLike(value) ? "md" : "txt", "text/plain"]
+}
+
+/** What a text is read as. */
+type Way = "as it is" | "as Markdown" | "as a tree"
+
+/** Reads a large text once the page has said that it does: it can do nothing else meanwhile. */
+const useReading = (text: string, at: object | undefined) => {
+  const [tree, setTree] = useState(at)
+  const [state, setState] = useState<"" | "reads" | "none">("")
+  const read = () => {
+    setState("reads")
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        const found = jsonIn(text)
+        setTree(found)
+        setState(found === undefined ? "none" : "")
+      })
+    )
+  }
+  return { tree, state, read }
+}
+
+/** A text of a result: as it is, as Markdown where it looks like it, or as a tree where it is JSON. */
+const TextValue = ({
+  first,
+  label,
+  text
+}: {
+  readonly text: string
+  readonly label: string
+  /** The tree of it, when that is what is shown at first. */
+  readonly first: object | undefined
+}) => {
   const isMarkdown = useMemo(() => looksLike(text), [text])
-  const [raw, setRaw] = useState(!isMarkdown)
+  const { read, state, tree } = useReading(text, first)
+  const [way, setWay] = useState<Way>(
+    first !== undefined ? "as a tree" : isMarkdown ? "as Markdown" : "as it is"
+  )
+  const ways: ReadonlyArray<Way> = [
+    ...(mayBeJson(text) ? ["as a tree" as const] : isMarkdown ? ["as Markdown" as const] : []),
+    "as it is"
+  ]
+  const choose = (next: Way) => {
+    setWay(next)
+    if (next === "as a tree" && tree === undefined) read()
+  }
+  const isTree = way === "as a tree" && tree !== undefined
   return (
     <>
-      {isMarkdown ? (
-        <button type="button" class="small" aria-pressed={raw} onClick={() => setRaw(!raw)}>
-          as it is
-        </button>
-      ) : null}
-      {raw ? <Long text={text} /> : <Markdown text={text} />}
+      {ways.length === 1 ? null : (
+        <div class="row" role="group" aria-label={`how the ${label} is shown`}>
+          {ways.map((one) => (
+            <button
+              key={one}
+              type="button"
+              class="small"
+              aria-pressed={way === one}
+              disabled={state === "reads"}
+              title={
+                one === "as a tree" && tree === undefined && text.length > mostUnasked
+                  ? "Reads all of it; the page stands still meanwhile"
+                  : undefined
+              }
+              onClick={() => choose(one)}
+            >
+              {one}
+            </button>
+          ))}
+          <span class="quiet" role="status">
+            {state === "reads" ? "Reading it …" : state === "none" ? "It is no JSON that can be read." : ""}
+          </span>
+        </div>
+      )}
+      {isTree ? (
+        <JsonTree label={label} value={tree} />
+      ) : way === "as Markdown" ? (
+        <Markdown text={text} />
+      ) : (
+        <Long text={text} />
+      )}
+    </>
+  )
+}
+
+const StreamedValue = ({ label, of }: { readonly of: Streamed; readonly label: string }) => {
+  const { content } = of
+  const first = useMemo(() => (typeof content === "string" ? jsonUnasked(content) : undefined), [content])
+  return (
+    <>
+      <p class="quiet">
+        {bytes(of.size)} {isData(of) ? "of data" : ""}
+        {of.isWhole
+          ? ""
+          : `, of which the first ${bytes(content.length)} are here. All of it: GET /v1/jobs/{id}/result`}
+      </p>
+      {typeof content === "string" ? <TextValue label={label} text={content} first={first} /> : null}
     </>
   )
 }
 
 export const Value = ({ label, value }: { readonly value: unknown; readonly label: string }) => {
+  if (value instanceof Streamed) return <StreamedValue label={label} of={value} />
   if (value instanceof Uint8Array) return <p>{bytes(value.length)} of data</p>
-  if (typeof value === "string") return <TextValue text={value} />
+  if (typeof value === "string") return <TextValue label={label} text={value} first={undefined} />
   return <JsonTree label={label} value={value} />
 }
 
-const kindOf = (value: unknown): readonly [extension: string, type: string] =>
-  value instanceof Uint8Array
-    ? ["bin", "application/octet-stream"]
-    : typeof value === "string"
-      ? [looksLike(value) ? "md" : "txt", "text/plain"]
-      : ["json", "application/json"]
+/** Copies a value, and saves it as a file. */
+const Take = ({ name, value }: { readonly name: string; readonly value: unknown }) => (
+  <div class="row">
+    {isData(value) ? null : <Copy label="copy" text={() => textOf(value)} />}
+    <button
+      type="button"
+      class="small"
+      onClick={() => {
+        const [extension, type] = kindOf(value)
+        download(`${name}.${extension}`, content(value), type)
+      }}
+    >
+      download
+    </button>
+  </div>
+)
 
 /** What a runtime says of the input of a job, to those who may see it. */
 export const inputOf = (job: Followed): { readonly value: unknown } | undefined => {
@@ -64,21 +178,7 @@ export const Outcome = ({ job, shown }: { readonly job: Followed; readonly shown
         <section class="panel" aria-labelledby="result-title">
           <div class="title">
             <h2 id="result-title">Result</h2>
-            <div class="row">
-              {end.result instanceof Uint8Array ? null : (
-                <Copy label="copy" text={() => asText(end.result)} />
-              )}
-              <button
-                type="button"
-                class="small"
-                onClick={() => {
-                  const [extension, type] = kindOf(end.result)
-                  download(`${job.jobId}.${extension}`, content(end.result), type)
-                }}
-              >
-                download
-              </button>
-            </div>
+            <Take name={job.jobId} value={end.result} />
           </div>
           <div class="value">
             <Value label="result" value={end.result} />
@@ -93,6 +193,7 @@ export const Outcome = ({ job, shown }: { readonly job: Followed; readonly shown
               <bdi>{brief(input.value, 100)}</bdi>
             </span>
           </summary>
+          <Take name={`${job.jobId}-input`} value={input.value} />
           <Value label="input" value={input.value} />
         </details>
       )}

@@ -129,15 +129,14 @@ const Union = ({
   )
 }
 
-const List = ({
-  id,
-  label,
-  of,
-  onChange,
-  optional,
-  value
-}: Given & { readonly of: Extract<Field, { type: "list" }> }) => {
+/** Items that have a field each; a list that comes with more is JSON. */
+const mostItems = 200
+
+const List = (given: Given & { readonly of: Extract<Field, { type: "list" }> }) => {
+  const { id, label, of, onChange, optional, value } = given
   const items: ReadonlyArray<unknown> = Array.isArray(value) ? value : []
+  const [isLong] = useState(items.length > mostItems)
+  if (isLong) return <Json {...given} />
   return (
     <div class="list" role="group" aria-label={label}>
       {items.map((item, i) => (

@@ -157,7 +157,7 @@ const useEarlier = (
 }
 
 const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: string }) => {
-  const of = useMemo(() => fieldOf(chosen.schema ?? {}), [JSON.stringify(chosen.schema)])
+  const of = useMemo(() => fieldOf(chosen.schema ?? {}), [chosen.schema])
   const [input, setInput] = useState<unknown>(() =>
     of.type === "json" ? chosen.examples[0] : initial(of, true)
   )

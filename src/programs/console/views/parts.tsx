@@ -126,7 +126,10 @@ export const Failed = ({ error, isSaid = false }: { readonly error: unknown; rea
     />
   )
 
-/** A long text, of which the rest is shown when it is asked for. */
+/** Characters of a text that a page lays out in a moment, even when they are one line. */
+const mostLong = 500_000
+
+/** A long text, of which the rest is shown when it is asked for, as far as a page can. */
 export const Long = ({ text }: { readonly text: string }) => {
   const [most, setMost] = useState(20_000)
   return (
@@ -134,11 +137,15 @@ export const Long = ({ text }: { readonly text: string }) => {
       <pre class="long">
         <bdi>{plain(text.slice(0, most), most)}</bdi>
       </pre>
-      {text.length > most ? (
-        <button type="button" class="small" onClick={() => setMost(most * 5)}>
+      {text.length <= most ? null : most < mostLong ? (
+        <button type="button" class="small" onClick={() => setMost(Math.min(mostLong, most * 5))}>
           show more of {count(text.length)} characters
         </button>
-      ) : null}
+      ) : (
+        <p class="quiet">
+          {count(most)} of {count(text.length)} characters: the rest is in the download.
+        </p>
+      )}
     </>
   )
 }
