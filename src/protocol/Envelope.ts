@@ -6,6 +6,9 @@ export const versions = ["1", "1.0", "1.1"] as const
 export type Version = (typeof versions)[number]
 export const isVersion = (version: string): version is Version => versions.some((one) => one === version)
 
+/** What an envelope takes of a frame beside its payload, in bytes. */
+export const envelopeBytes = 4 * 1024
+
 /** Every field of an envelope but its payload. */
 export interface Envelope {
   readonly arcp: string

@@ -4,7 +4,7 @@ import * as Schema from "effect/Schema"
 import * as Budget from "./Budget.js"
 import { explains } from "./Problem.js"
 import * as Target from "./Target.js"
-import { utf8Length } from "./Text.js"
+import { byteLength } from "./Utf8.js"
 import { vendorName } from "./Vendor.js"
 
 /** Capabilities the protocol reserves; any other must be `x-vendor.<vendor>.<name>`. */
@@ -100,8 +100,8 @@ export const excess = (lease: Lease, limits: LeaseLimits): string | undefined =>
   let bytes = 0
   for (const [capability, patterns] of Object.entries(lease)) {
     count += patterns.length
-    bytes += utf8Length(capability)
-    for (const pattern of patterns) bytes += utf8Length(pattern)
+    bytes += byteLength(capability)
+    for (const pattern of patterns) bytes += byteLength(pattern)
   }
   if (count > limits.maxLeasePatterns)
     return `has ${count} patterns, of at most ${limits.maxLeasePatterns} (maxLeasePatterns)`

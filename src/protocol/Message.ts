@@ -13,8 +13,11 @@ const Text = Schema.NonEmptyString
 const Id = Schema.String.pipe(
   Schema.filter((id) => id.length >= 1 && id.length <= 256, { description: "1 to 256 characters" })
 )
-/** A duration: NaN and the infinities are numbers, but not JSON, and an interval of nothing is none. */
-const Seconds = Schema.Number.pipe(Schema.finite(), Schema.positive({ description: "seconds, more than 0" }))
+/** A duration: NaN and the infinities are numbers, but not JSON. Others say 0 where there is none. */
+const Seconds = Schema.Number.pipe(
+  Schema.finite(),
+  Schema.nonNegative({ description: "seconds, at least 0" })
+)
 const EventSeq = Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
 
 /** Any JSON object, kept as it is: rebuilding one would turn a `__proto__` key into a prototype. */
@@ -71,9 +74,9 @@ const Limits = Schema.Struct({ frame_bytes: Bytes, outbound_frame_bytes: Bytes }
 
 /** Ours says all of it. Others name the session on the envelope only, and 1.0 has neither features nor agents. */
 export const Welcome = Schema.Struct({
-  session_id: optional(Text),
+  session_id: optional(Schema.String),
   runtime: Schema.Struct({ name: Schema.String, version: Schema.String }),
-  resume_token: optional(Text),
+  resume_token: optional(Schema.String),
   resume_window_sec: optional(Seconds),
   heartbeat_interval_sec: optional(Seconds),
   capabilities: optional(

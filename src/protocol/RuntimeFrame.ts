@@ -11,7 +11,6 @@ import type * as Message from "./Message.js"
 import type { RuntimeMessage } from "./TypedMessage.js"
 import * as Vendor from "./Vendor.js"
 
-const seconds = Check.number((value) => value > 0)
 const texts = Check.array(Check.string)
 const maybe = Check.optional(Check.string)
 const lease = Check.orElse(Check.record(texts), {})
@@ -30,6 +29,7 @@ const error = {
 /** What every answer that shows a job says of it. */
 const shown = {
   job_id: Check.text,
+  agent: Check.orElse(Check.string, ""),
   lease,
   lease_constraints: Check.optional(constraints),
   parent_job_id: Check.orElse(Check.string, null),
@@ -40,7 +40,6 @@ const waiting = { waiting_for: Check.optional(texts), sleeping_until: maybe, par
 
 const entry = Check.object<Message.JobEntry>({
   ...shown,
-  agent: Check.text,
   status,
   created_at: Check.string,
   submitted_at: maybe,
@@ -65,6 +64,8 @@ type Unread =
   | "final_status"
   | "runtime"
   | "encodings"
+  | "request_id"
+  | "reason"
   | "sent_at"
   | "received_at"
   | "accepted_at"
@@ -81,10 +82,10 @@ type Payloads = {
 
 const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
   "session.welcome": Check.object<Payloads["session.welcome"]>({
-    session_id: Check.optional(Check.text),
-    resume_token: Check.optional(Check.text),
-    resume_window_sec: Check.optional(seconds),
-    heartbeat_interval_sec: Check.optional(seconds),
+    session_id: maybe,
+    resume_token: maybe,
+    resume_window_sec: Check.optional(Check.amount),
+    heartbeat_interval_sec: Check.optional(Check.amount),
     capabilities: Check.optional(
       Check.object<Read<Message.Welcome["capabilities"] & {}>>({
         features: Check.optional(texts),
@@ -100,25 +101,15 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
   "session.error": Check.object<ErrorPayload>(error),
   "session.ping": Check.object({ nonce: Check.orElse(Check.string, "") }),
   "session.pong": Check.object({ ping_nonce: Check.orElse(Check.string, "") }),
-  "session.jobs": Check.object<Message.Jobs>({
-    request_id: maybe,
+  "session.jobs": Check.object<Read<Message.Jobs>>({
     jobs: Check.array(jobEntry),
     next_cursor: Check.orElse(Check.string, null)
   }),
-  "job.accepted": Check.object<Payloads["job.accepted"]>({
+  "job.accepted": Check.object<Payloads["job.accepted"]>(shown),
+  "job.cancelled": Check.object<Payloads["job.cancelled"]>({}),
+  "job.subscribed": Check.object<Read<Message.Subscribed>>({
     ...shown,
-    request_id: maybe,
-    agent: maybe
-  }),
-  "job.cancelled": Check.object<Payloads["job.cancelled"]>({
-    reason: maybe,
-    request_id: maybe
-  }),
-  "job.subscribed": Check.object<Message.Subscribed>({
-    ...shown,
-    request_id: maybe,
     current_status: status,
-    agent: Check.string,
     subscribed_from: Check.orElse(Check.integer, 0),
     replayed: Check.orElse(
       (value, path) => (typeof value === "boolean" ? value : Check.count(value, path)),
@@ -126,7 +117,7 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     ),
     ...waiting
   }),
-  [Vendor.jobInputAccepted]: Check.object<Payloads[typeof Vendor.jobInputAccepted]>({ request_id: maybe }),
+  [Vendor.jobInputAccepted]: Check.object<Payloads[typeof Vendor.jobInputAccepted]>({}),
   "job.event": Check.object<Event.EventPayload>({
     kind: Check.ifGood(Check.string, ""),
     ts: Check.ifGood(Check.string, "")

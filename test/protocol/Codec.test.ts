@@ -98,7 +98,7 @@ const message = (payloads: Record<string, fc.Arbitrary<unknown>>, seq: boolean) 
 
 describe("round trips", () => {
   // Found by the property below: these are numbers, but `JSON.stringify` makes them null.
-  it.each([Number.NaN, Number.POSITIVE_INFINITY, 0, -1])("a welcome has no interval of %s", (seconds) => {
+  it.each([Number.NaN, Number.POSITIVE_INFINITY, -1])("a welcome has no interval of %s", (seconds) => {
     const welcome = {
       session_id: "s",
       runtime: { name: "r", version: "1" },

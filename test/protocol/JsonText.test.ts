@@ -4,7 +4,8 @@ import * as fc from "effect/FastCheck"
 import * as Codec from "../../src/protocol/Codec.js"
 import * as Event from "../../src/protocol/Event.js"
 import { json } from "../../src/protocol/EventText.js"
-import { isWellFormed, utf8Length, wellFormed } from "../../src/protocol/Text.js"
+import { isWellFormed, wellFormed } from "../../src/protocol/Text.js"
+import { byteLength } from "../../src/protocol/Utf8.js"
 
 const frame = (input: string, more = "") =>
   `{"arcp":"1.1","id":"m1","type":"job.submit","session_id":"s"${more},"payload":{"agent":"a","input":${input}}}`
@@ -256,7 +257,7 @@ it("counts the UTF-8 bytes of a text", () => {
       fc.string({ unit: "binary" }),
       fc.constantFrom("", "\ud800", "\udc00x", "\ud800\u20ac"),
       (text, end) => {
-        expect(utf8Length(text + end)).toBe(new TextEncoder().encode(text + end).length)
+        expect(byteLength(text + end)).toBe(new TextEncoder().encode(text + end).length)
       }
     )
   )

@@ -1,8 +1,8 @@
 /** A streamed result as it comes: checks its chunks for order and size (§8.4), and decodes them. */
 import type { Body } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
+import { encoder } from "../../protocol/Utf8.js"
 import type { ProtocolViolation } from "../../services/client/ArcpClient.js"
-import { encoder } from "../transport/Inbox.js"
 import { violation } from "./violation.js"
 
 /** The body of a `result_chunk`. */

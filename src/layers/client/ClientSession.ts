@@ -13,6 +13,7 @@ import { InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.
 import type { Feature } from "../../protocol/Features.js"
 import { unsendable } from "../../protocol/JsonText.js"
 import type * as Message from "../../protocol/Message.js"
+import { exceeds } from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type {
   ClientError,
@@ -22,7 +23,6 @@ import type {
   TokenSource
 } from "../../services/client/ArcpClient.js"
 import { type Connection, closeCode, type Dialer } from "../../services/transport/Transport.js"
-import { exceeds } from "../transport/Inbox.js"
 import { Cell } from "./Cell.js"
 import { Handles } from "./Handles.js"
 import type { JobInbox } from "./JobInbox.js"
@@ -96,7 +96,7 @@ export class ClientSession implements Host {
   declare frameBytes: number
   /** Milliseconds, as a welcome says. */
   declare resumeWindow: number
-  /** Seconds, as the runtime asked for; `undefined`: no heartbeats. */
+  /** Seconds, as the runtime asked for; `undefined` or 0: no heartbeats. */
   declare heartbeatSec: number | undefined
   /** Set when the session is over for good. */
   declare over: ClientError | undefined
@@ -213,9 +213,9 @@ export class ClientSession implements Host {
       // A pong names the nonce of its ping, everything else the id of the request.
       const key = type === "session.ping" ? (payload as { nonce: string }).nonce : id
       const pending: Pending = {
+        repeatable: true,
+        ...more,
         answer,
-        jobId: more.jobId,
-        traceId: more.traceId,
         frame: (sessionId) =>
           encode({
             id,
@@ -226,8 +226,6 @@ export class ClientSession implements Host {
             extensions: more.extensions,
             payload
           }),
-        repeatable: more.repeatable ?? true,
-        leaves: more.leaves,
         claims: more.onAnswer !== undefined,
         failed: resume,
         answered: (message) => {
@@ -239,14 +237,9 @@ export class ClientSession implements Host {
       this.requests.add(key, pending)
       if (this.connection) this.#put(key, pending)
       return Effect.sync(() => {
-        const { onLateAnswer } = more
-        if (this.requests.take(key) && onLateAnswer)
-          this.requests.add(key, {
-            ...pending,
-            claims: false,
-            failed: ignore,
-            answered: onLateAnswer as Pending["answered"]
-          })
+        const answered = more.onLateAnswer as Pending["answered"] | undefined
+        if (this.requests.take(key) && answered)
+          this.requests.add(key, { ...pending, claims: false, failed: ignore, answered })
       })
     })
   }

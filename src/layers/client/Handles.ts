@@ -33,7 +33,8 @@ export class Handles {
   }
   /** The only job of which something is to come. */
   get only(): string | undefined {
-    return this.#live.size === 1 ? this.#live.keys().next().value : undefined
+    const [only, other] = this.#live.keys()
+    return other ? undefined : only
   }
   register(jobId: string, inbox: JobInbox): void {
     this.#unsettled.add(inbox)

@@ -25,7 +25,7 @@ import {
 import { Cell } from "./Cell.js"
 import { type ChunkBody, Chunks, concat, inlineBytes, type Place } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
-import { remember } from "./Requests.js"
+import { remember, trim } from "./Requests.js"
 import { violation } from "./violation.js"
 
 /** A frame that belongs to a job; `malformed` is one that could not be read, with what is then said of it. */
@@ -334,8 +334,8 @@ export class JobInbox {
       const asked = this.#asked.current
       const request = inputRequest(event.body, "")
       if (!request || asked.has(request.input_id) || this.#answered.has(request.input_id)) return
-      if (asked.size >= maxOpen) asked.delete(asked.keys().next().value)
-      this.#asked.set(asked.set(request.input_id, request))
+      trim(asked.set(request.input_id, request), maxOpen)
+      this.#asked.set(asked)
     } else if (event.kind === Vendor.inputClosed) {
       const { input_id: id } = Object(event.body) as Partial<InputRequest>
       this.#asked.current.delete(id)

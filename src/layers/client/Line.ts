@@ -69,7 +69,7 @@ export class Line {
     intervalSec: number | undefined,
     ping: () => void
   ): Effect.Effect<never, TransportError> {
-    if (intervalSec === undefined) return never
+    if (!intervalSec) return never
     return Effect.gen(this, function* () {
       yield* heartbeat(this.pulse, {
         connection,

@@ -35,11 +35,13 @@ export interface Pending {
   readonly claims?: boolean | undefined
 }
 
-/** Adds to what is remembered, of which a thousand are enough. */
-export const remember = (set: Set<unknown>, value: unknown): void => {
-  if (set.size >= 1000) set.clear()
-  set.add(value)
+/** Lets the oldest go when there are more than so many. */
+export const trim = (all: Map<unknown, unknown> | Set<unknown>, most: number): void => {
+  if (all.size > most) all.delete(all.keys().next().value)
 }
+
+/** Adds to what is remembered, of which a thousand are enough. */
+export const remember = (set: Set<unknown>, value: unknown): void => trim(set.add(value), 1000)
 
 /** Holds the requests of a session that wait for answers, each for as long as it may take on one connection. */
 export class Requests {

@@ -10,10 +10,10 @@ import type * as ScheduleInterval from "effect/ScheduleInterval"
 import { encode } from "../../protocol/Envelope.js"
 import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
 import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
+import { exceeds } from "../../protocol/Utf8.js"
 import type { ClientError } from "../../services/client/ArcpClient.js"
 import { called } from "../../services/runtime/called.js"
 import { type Connection, closeCode, TransportError } from "../../services/transport/Transport.js"
-import { exceeds } from "../transport/Inbox.js"
 import { askedToWait, backoff } from "./backoff.js"
 import { type ClientSession, type SessionOptions, tooBig } from "./ClientSession.js"
 import { first } from "./first.js"
@@ -254,7 +254,7 @@ const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number 
   if (message.problem === undefined) {
     if (message.type === "session.error") return fromPayload(message.payload)
     if (message.type === "session.welcome") {
-      const { session_id: sessionId = message.session_id } = message.payload
+      const sessionId = message.payload.session_id || message.session_id
       const resumed = session.sessionId !== undefined
       if (sessionId && (!resumed || session.sessionId === sessionId)) {
         session.open(sessionId, message.payload)

@@ -19,7 +19,7 @@ export interface ClientParts {
 /** Where the frames of a job go, and which job that is once it is known. */
 export interface Destination {
   inbox: JobInbox
-  about: About | undefined
+  about?: About
 }
 
 /** Nothing to encode or decode: whatever it is. */
@@ -104,7 +104,7 @@ export const handle = <O, F>(
  */
 export const place = (parts: ClientParts, leave: (inbox: JobInbox, jobId: string) => Effect.Effect<void>) =>
   Effect.suspend(() => {
-    const mine: Destination = { inbox: new JobInbox(parts.session), about: undefined }
+    const mine: Destination = { inbox: new JobInbox(parts.session) }
     const left = Effect.suspend(() => {
       const { about, inbox } = mine
       return about === undefined

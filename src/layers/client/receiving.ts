@@ -22,7 +22,7 @@ const patience = 250
 /** The connection was lost, and why. */
 export const lost = (closed: Closed) =>
   new TransportError({
-    message: closed.reason === "" ? `the connection closed (${closed.code})` : closed.reason
+    message: closed.reason || `the connection closed (${closed.code})`
   })
 
 /** Takes frames in until the connection ends, `first` before what it brings. */

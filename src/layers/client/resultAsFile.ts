@@ -27,7 +27,7 @@ export const resultAsFile = (
     const files = yield* FileSystemTag
     // A rename would put the file in the place of whatever it is.
     const { type } = yield* Effect.catchAll(files.stat(path), () => Effect.succeed({ type: "File" }))
-    if (type !== "File") return yield* new InvalidRequest({ message: `${path} is a ${type}` })
+    if (type !== "File") return yield* new InvalidRequest({ message: `${path} is no file: ${type}` })
     // Nobody can have put a link where nobody can know the name, and an exclusive open follows none.
     const partial = `${path}.${crypto.randomUUID()}`
     let size = 0

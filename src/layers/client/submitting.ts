@@ -108,7 +108,7 @@ export const submit =
         // Without a key, a submit to another session could run a second time.
         repeatable: idempotencyKey !== undefined,
         onAnswer: ({ payload }) => {
-          const about = { ...payload, agent: payload.agent ?? agent }
+          const about = { ...payload, agent: payload.agent || agent }
           // The key of a job that an earlier process has submitted gives its handle.
           const restored = jobs.claim(about.job_id)
           if (restored) mine.inbox = restored.inbox
@@ -154,32 +154,36 @@ export const subscribe =
       // The replay would come as new events of the same job to the handle that there is.
       if (history && session.handles.has(jobId))
         return yield* new Errors.InvalidRequest({
-          message: "it has a handle here"
+          message: "it has a handle"
         })
       const mine = yield* place(parts, (inbox) =>
         Effect.sync(() => {
           if (!inbox.ended) session.unsubscribe(jobId)
         })
       )
-      const { payload } = yield* session.request(
-        "job.subscribe",
-        "job.subscribed",
-        { job_id: jobId, history, from_event_seq: fromEventSeq },
-        {
-          jobId,
-          onAnswer: ({ payload, request_id }) => {
-            // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
-            // Others send the history before the answer.
-            mine.inbox = new JobInbox(session, {
-              events: request_id === undefined && payload.replayed ? 0 : payload.subscribed_from
-            })
-            mine.about = { ...payload, job_id: jobId }
-            session.register(jobId, mine.inbox)
-            mine.inbox.accept(payload)
-          },
-          onLateAnswer: () => session.unsubscribe(jobId)
-        }
-      )
+      const { payload } = yield* session
+        .request(
+          "job.subscribe",
+          "job.subscribed",
+          { job_id: jobId, history, from_event_seq: fromEventSeq },
+          {
+            jobId,
+            onAnswer: ({ payload, request_id }) => {
+              // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
+              // Others send the history before the answer.
+              mine.inbox = new JobInbox(session, {
+                events: request_id === undefined && payload.replayed ? 0 : payload.subscribed_from
+              })
+              mine.about = { ...payload, job_id: jobId }
+              session.register(jobId, mine.inbox)
+              mine.inbox.accept(payload)
+            }
+          }
+        )
+        .pipe(
+          // What has come of it is not known, nor is what the job was subscribed to by before and was left meanwhile.
+          Effect.onError(() => Effect.sync(() => session.unsubscribe(jobId)))
+        )
       if (session.guesses && hasEnded(payload))
         yield* Effect.forkScoped(endOf(session, mine.inbox, jobId, true))
       const seen = handle(parts, mine.inbox, payload, (contract ?? untyped) as Outcome<O, F>, "detach")

@@ -1,13 +1,13 @@
 /** What fits into one frame (§4 of the protocol page, "Frames have a bound in both directions"), and what is cut where not. */
 import * as Either from "effect/Either"
 import { type Envelope, encode } from "../../protocol/Codec.js"
+import { envelopeBytes } from "../../protocol/Envelope.js"
 import { type ErrorPayload, InternalError, toPayload } from "../../protocol/Errors.js"
 import { json } from "../../protocol/EventText.js"
 import { byteLength, exceeds } from "../../protocol/Utf8.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 
-/** What an envelope takes of a frame beside its payload, in bytes. */
-export const envelopeBytes = 4 * 1024
+export { envelopeBytes }
 
 /** Returns what the payload of one event may take, in bytes. */
 export const maxEventBytes = ({ maxOutboundFrameBytes }: Pick<Options, "maxOutboundFrameBytes">): number =>

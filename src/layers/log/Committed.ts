@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Accepted } from "../../protocol/Message.js"
+import { byteLength } from "../../protocol/Utf8.js"
 import {
   Committed,
   type CommittedEvent,
@@ -95,11 +96,11 @@ class Tap {
   private push(event: Publication): void {
     const after = this.whenFull === "dropNewest" ? this.missed : 0
     this.waiting.push(after === 0 ? event : event.after(after))
-    this.bytes += event.text.length
+    this.bytes += byteLength(event.text)
     this.missed -= after
   }
   private shift(): void {
-    this.bytes -= (this.waiting[this.head] as Publication).text.length
+    this.bytes -= byteLength((this.waiting[this.head] as Publication).text)
     this.waiting[this.head++] = undefined as never
     this.missed++
     this.dropped++

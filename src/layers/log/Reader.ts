@@ -5,9 +5,11 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import { envelopeBytes } from "../../protocol/Envelope.js"
 import { InternalError, ResumeWindowExpired, toPayload } from "../../protocol/Errors.js"
 import type { JobResult } from "../../protocol/Message.js"
 import { joinChunks, readChunk } from "../../protocol/ResultChunks.js"
+import { byteLength, exceeds } from "../../protocol/Utf8.js"
 import type { Page } from "../../services/log/EventLog.js"
 import {
   type StoredEvent,
@@ -59,7 +61,7 @@ class PageBuilder implements Page {
     const frame = this.view.frame(job, event, eventSeq, payload)
     if (event.seq === 1 && owner === this.view.sessionId)
       this.starts.push({ index: this.frames.length, jobId: job.jobId })
-    this.bytes += frame.length
+    this.bytes += byteLength(frame)
     this.frames.push(frame)
   }
 }
@@ -82,30 +84,35 @@ const fromMemory = (view: ViewState, after: number): Page => {
   return page
 }
 
-/** Returns the chunks of a streamed result joined; `undefined` when that has more than `maxSize` characters. */
-const joined = (store: StoreService, maxSize: number, jobId: string, to: number) =>
+/** Returns the chunks of a streamed result joined; `undefined` when that has more than `maxBytes` bytes. */
+const joined = (store: StoreService, maxBytes: number, jobId: string, to: number) =>
   Effect.gen(function* () {
     const parts: Array<{ data: string; encoding: string }> = []
-    let size = 0
+    let bytes = 0
     for (let from = 1; from <= to; from += firstPage) {
       for (const event of yield* store.events(jobId, from, Math.min(firstPage, to - from + 1))) {
         if (event.kind !== "result_chunk") continue
         const chunk = readChunk(event.payload)
         if (chunk === undefined)
           return yield* damagedEvent("the store", jobId, event.seq, "it is no chunk of a result")
-        size += chunk.data.length
+        bytes += byteLength(chunk.data)
         parts.push(chunk)
       }
-      if (size > maxSize) return undefined
+      if (bytes > maxBytes) return undefined
     }
     return { result: joinChunks(parts) }
   })
 
-/** Returns the payload of the end of a job with its streamed result in it, as far as there is room for that. */
-const inlined = (terminal: StoredEvent, found: { readonly result: unknown } | undefined): string => {
+/** Returns the payload of the end of a job with its streamed result in it, when that has room in `maxBytes` bytes. */
+const inlined = (
+  terminal: StoredEvent,
+  found: { readonly result: unknown } | undefined,
+  maxBytes: number
+): string => {
   if (found === undefined) return terminal.payload
   const { result_id, result_size, ...rest } = JSON.parse(terminal.payload) as JobResult
-  return JSON.stringify({ ...rest, ...found })
+  const payload = JSON.stringify({ ...rest, ...found })
+  return exceeds(payload, maxBytes) ? terminal.payload : payload
 }
 
 const unread = toInternalError("the log could not be read")
@@ -135,15 +142,16 @@ export const make = (
   store: StoreService,
   /** The log of a job that is in memory. */
   liveJob: (jobId: string) => JobState | undefined,
-  options: { readonly maxFrameBytes: number }
+  options: { readonly maxFrameBytes: number; readonly maxOutboundFrameBytes: number }
 ): Reader => {
+  const maxInlineBytes = options.maxOutboundFrameBytes - envelopeBytes
   const whole = (jobId: string, to: number) => joined(store, options.maxFrameBytes, jobId, to)
 
   /** Returns an event that a view is not given as it is stored. */
   const replaced = ({ damage, event, job }: ViewEvent): Effect.Effect<StoredEvent, StoreError> =>
     damage === undefined
       ? whole(job.jobId, event.seq).pipe(
-          Effect.map((found) => ({ ...event, payload: inlined(event, found) })),
+          Effect.map((found) => ({ ...event, payload: inlined(event, found, maxInlineBytes) })),
           Effect.catchIf(
             ({ damaged }) => damaged !== undefined,
             (error) => inPlaceOf(event, error)

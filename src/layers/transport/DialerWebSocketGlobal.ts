@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { amiss } from "../../protocol/amounts.js"
+import { exceeds } from "../../protocol/Utf8.js"
 import { called } from "../../services/runtime/called.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import { eventLoop } from "../../services/runtime/Turn.js"
@@ -17,7 +18,7 @@ import {
   Unreadable
 } from "../../services/transport/Transport.js"
 import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
-import { exceeds, Inbox, tooBig } from "./Inbox.js"
+import { Inbox, tooBig } from "./Inbox.js"
 
 /** Options of a dialer over the platform's own `WebSocket`. */
 export interface Options extends DialOptions {

@@ -10,13 +10,6 @@ import { Closed, closeCode, type Inbound } from "../../services/transport/Transp
 export const tooBig = (bytes: number) =>
   new Closed({ code: closeCode.tooBig, reason: `frame larger than ${bytes} bytes` })
 
-/** Texts as UTF-8. */
-export const encoder = new TextEncoder()
-
-/** Whether a text takes more than `bytes` bytes of UTF-8; encodes it only when its length cannot tell. */
-export const exceeds = (text: string, bytes: number): boolean =>
-  text.length > bytes || (text.length * 3 > bytes && encoder.encode(text).length > bytes)
-
 /** Holds the frames that have arrived and were not taken. */
 export class Inbox {
   #frames: Array<Inbound> = []

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Mailbox from "effect/Mailbox"
 import type * as Scope from "effect/Scope"
+import { exceeds } from "../../protocol/Utf8.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import {
   Closed,
@@ -16,7 +17,7 @@ import {
   TransportError,
   TransportServer
 } from "../../services/transport/Transport.js"
-import { exceeds, tooBig } from "./Inbox.js"
+import { tooBig } from "./Inbox.js"
 import { PausingInbox } from "./PausingInbox.js"
 
 /** What a server takes before the handshake is over, and a client ever, unless told otherwise. */

@@ -115,6 +115,58 @@ describe("with a runtime that leaves out and renames", () => {
     })
   )
 
+  it.scoped("an interval of 0 is none: nothing is pinged, and nothing given up", () =>
+    Effect.gen(function* () {
+      const { dialled, open } = yield* scripted
+      const { client, server } = yield* open(welcome({ heartbeat_interval_sec: 0, resume_window_sec: 0 }))
+      yield* TestClock.adjust("1 hour")
+      const cancelling = yield* Effect.fork(failure(client.cancel("job_1")))
+      assert.strictEqual((yield* server.received)[0]?.type, "job.cancel")
+      yield* server.send(ScriptedRuntime.sessionError("JOB_NOT_FOUND"))
+      assert.strictEqual(yield* Fiber.join(cancelling), "JOB_NOT_FOUND")
+      assert.strictEqual(yield* dialled, 1)
+    })
+  )
+
+  it.scoped(
+    "numbers, times, ids and members may look otherwise, in any order and in any number of frames",
+    () =>
+      Effect.gen(function* () {
+        const { open } = yield* scripted
+        const { client, server } = yield* open(
+          `{"payload":{"capabilities":{"agents":[{"versions":null,"name":"a","tier":3},"b"],"features":` +
+            `["list_jobs","subscribe","x-other.thing"],"encodings":["json","cbor"],"limits":{}},` +
+            `"resume_window_sec":6e2,"heartbeat_interval_sec":30.0,"resume_token":"","session_id":"S-1",` +
+            `"runtime":{"name":"other"}},"session_id":"S-1","type":"session.welcome","id":7,"arcp":"1.1",` +
+            `"sent":"2026-11-28T10:00:00+02:00"}`
+        )
+        assert.deepStrictEqual(
+          (yield* client.agents).map(({ name }) => name),
+          ["a", "b"]
+        )
+        const submitting = yield* Effect.fork(client.submit("a", 1))
+        const { id } = yield* server.expect("job.submit")
+        yield* server.send(
+          `  {"payload":{"job_id":"0b9cfd7e-2c5f","request_id":"${id}","lease":{"x-other.thing":[]},` +
+            `"lease_constraints":{"expires_at":"2026-11-28T10:00:00.123456789+02:00"},"agent":"a@1"},` +
+            `"type":"job.accepted"}\r\n`,
+          `{"job_id":"0b9cfd7e-2c5f","event_seq":1.0,"type":"job.event","payload":{"body":{"percent":50},` +
+            `"kind":"other.kind","ts":1764324000}}`,
+          `{"job_id":"0b9cfd7e-2c5f","event_seq":2.0,"type":"job.event","payload":{"body":{"current":1.0,` +
+            `"total":2,"eta":{}},"kind":"progress","ts":"2026-11-28T10:00:00+02:00"}}`,
+          `{"job_id":"0b9cfd7e-2c5f","event_seq":3e0,"type":"job.result","payload":{"result":{"n":1.0},` +
+            `"final_status":"success","duration_ms":3}}`
+        )
+        const job = yield* Fiber.join(submitting)
+        assert.strictEqual(job.jobId, "0b9cfd7e-2c5f")
+        assert.deepStrictEqual(
+          (yield* collect(job.events)).map(({ kind }) => kind),
+          ["other", "progress"]
+        )
+        assert.deepStrictEqual(yield* job.result, { n: 1 })
+      })
+  )
+
   it.scoped("a cancelled job, or one that took too long, may end in a job.result", () =>
     Effect.gen(function* () {
       for (const [status, code] of [

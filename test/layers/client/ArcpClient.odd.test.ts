@@ -284,6 +284,26 @@ describe("a job that makes up currencies and questions", () => {
   )
 })
 
+describe("a job that tells again of what it has asked", () => {
+  it.scoped("of the last thousand that are closed, none is open again", () =>
+    Effect.gen(function* () {
+      const { client, jobs, server } = yield* two
+      let seq = 0
+      const said = (kind: string, i: number) =>
+        event(++seq, { input_id: `i${i}`, prompt: "?" }, `x-vendor.effect-arcp.input_${kind}`)
+      for (let i = 0; i < 1_500; i++) yield* server.send(said("request", i), said("closed", i))
+      for (let i = 1_499; i >= 500; i--) yield* server.send(said("request", i))
+      yield* server.send(said("request", 2_000), result(++seq))
+      assert.strictEqual(yield* jobs[0].result, 7)
+      assert.deepStrictEqual(
+        (yield* collect(jobs[0].inputs)).map(({ input_id }) => input_id),
+        ["i2000"]
+      )
+      yield* client.close
+    })
+  )
+})
+
 describe("pings that come faster than their answers go out", () => {
   it.scoped("are answered up to a bound", () =>
     Effect.gen(function* () {

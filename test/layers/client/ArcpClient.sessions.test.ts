@@ -12,7 +12,7 @@ import { keptJobs, type Saved } from "../../../src/layers/client/ClientState.js"
 import * as ScriptedRuntime from "../../../src/testing/ScriptedRuntime.js"
 import { scripted } from "./scripted.js"
 
-const { event, message, result, subscribed, welcome } = ScriptedRuntime
+const { event, message, result, sessionError, subscribed, welcome } = ScriptedRuntime
 
 /** Everything that is ready happens. */
 const settle = Effect.repeatN(Effect.yieldNow(), 100)
@@ -252,6 +252,46 @@ describe("a connection", () => {
       })
   )
 
+  for (const [what, refuse] of [
+    ["refused", (id: string) => sessionError("INTERNAL_ERROR", false, id)],
+    ["not answered", undefined]
+  ] as const)
+    it.scoped(`what was subscribed to before is left when a subscription that has followed is ${what}`, () =>
+      Effect.gen(function* () {
+        const { open } = yield* scripted
+        const { client, server } = yield* open(welcome(["subscribe"]))
+        const first = yield* Scope.make()
+        const subscribing = yield* Effect.fork(Scope.extend(client.subscribe("job_1"), first))
+        yield* server.send(subscribed((yield* server.expect("job.subscribe")).id, 0))
+        yield* Fiber.join(subscribing)
+        const again = yield* Effect.fork(client.subscribe("job_1"))
+        const { id } = yield* server.expect("job.subscribe")
+        yield* Scope.close(first, Exit.void)
+        assert.deepStrictEqual(yield* typesOf(server), [])
+        if (refuse === undefined) yield* TestClock.adjust("30 seconds")
+        else yield* server.send(refuse(id))
+        assert.isTrue(Exit.isFailure(yield* Fiber.await(again)))
+        yield* settle
+        assert.deepStrictEqual(yield* typesOf(server), ["job.unsubscribe", "session.ping"])
+      })
+    )
+
+  it.scoped("a subscription that is refused leaves alone what another handle has", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const { client, server } = yield* open(welcome(["subscribe"]))
+      const subscribing = yield* Effect.fork(client.subscribe("job_1"))
+      yield* server.send(subscribed((yield* server.expect("job.subscribe")).id, 0))
+      yield* Fiber.join(subscribing)
+      const again = yield* Effect.fork(client.subscribe("job_1"))
+      const { id } = yield* server.expect("job.subscribe")
+      yield* server.send(sessionError("INTERNAL_ERROR", false, id))
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(again)))
+      yield* settle
+      assert.deepStrictEqual(yield* typesOf(server), [])
+    })
+  )
+
   describe("an unsubscribe that nothing shows to have arrived", () => {
     /** A client whose only subscription is the scope's. */
     const subscribedOnce = Effect.gen(function* () {
@@ -264,6 +304,19 @@ describe("a connection", () => {
       yield* Fiber.join(subscribing)
       return { client, greeted, leave: Scope.close(scope, Exit.void), server }
     })
+
+    it.scoped("does not keep a refusal that names no request from whoever waits for it", () =>
+      Effect.gen(function* () {
+        const { client, leave, server } = yield* subscribedOnce
+        yield* leave
+        yield* server.expect("session.ping")
+        const cancelling = yield* Effect.fork(Effect.flip(client.cancel("job_2")))
+        yield* server.expect("job.cancel")
+        yield* server.send(sessionError("PERMISSION_DENIED"))
+        assert.strictEqual((yield* Fiber.join(cancelling))._tag, "PermissionDenied")
+      })
+    )
+
     const pong = (ping: ScriptedRuntime.Received) =>
       message("session.pong", { ping_nonce: ping.payload["nonce"] })
 

@@ -234,7 +234,7 @@ describe("the file of a result", () => {
           ["link to a folder", "Directory"]
         ] as const) {
           const error = yield* Effect.flip(job.resultAsFile(at(name)))
-          assert.deepInclude(error, { _tag: "InvalidRequest", message: `${at(name)} is a ${type}` })
+          assert.deepInclude(error, { _tag: "InvalidRequest", message: `${at(name)} is no file: ${type}` })
         }
         const missing = yield* Effect.flip(job.resultAsFile(at("no folder/result")))
         assert.deepInclude(missing, { _tag: "SystemError", reason: "NotFound" })

@@ -285,6 +285,35 @@ describe("whatever is asked and emitted", () => {
     }).pipe(Effect.provide(runtime([emits], { ...small, maxMalformedFrames: 100_000 })))
   )
 
+  it.scoped(
+    "a streamed result that is longer when it is written as JSON is named to who takes no chunks",
+    () =>
+      Effect.gen(function* () {
+        const owner = yield* session()
+        const observer = yield* session([...all.filter((name) => name !== "result_chunk"), Vendor.requests])
+        for (const [unit, length, isInline] of [
+          ["x", 5_000, true],
+          ['"', 7_000, false],
+          ["\u0007", 2_000, false],
+          ["é", 7_000, false],
+          ["🦉", 1_500, true]
+        ] as const) {
+          const text = unit.repeat(length)
+          const { job_id } = yield* owner.ask("job.submit", {
+            agent: "emits",
+            input: { kind: "chunks", text }
+          })
+          yield* owner.next((frame) => frame.job_id === job_id && frame.type === "job.result")
+          yield* observer.ask("job.subscribe", { job_id, history: true })
+          const { payload } = yield* observer.next(
+            (frame) => frame.job_id === job_id && frame.type === "job.result"
+          )
+          if (isInline) assert.strictEqual(payload.result, text + text)
+          else assert.deepInclude(payload, { result_size: 2 * Buffer.byteLength(text) })
+        }
+      }).pipe(Effect.provide(runtime([emits], small)))
+  )
+
   it.scoped("a reason is as long as it may be, and repeated whole", () =>
     Effect.gen(function* () {
       const { ask, next, send, session_id } = yield* session()

@@ -2,8 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
-import { exceeds } from "../../../src/layers/transport/Inbox.js"
 import { PausingInbox } from "../../../src/layers/transport/PausingInbox.js"
+import { exceeds } from "../../../src/protocol/Utf8.js"
 
 const make = () => {
   const calls: Array<string> = []
