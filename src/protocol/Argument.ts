@@ -4,6 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import { InvalidRequest } from "./Errors.js"
+import { didYouMean } from "./suggest.js"
 
 /** Returns what is wrong with a value that goes by `name`, as a sentence, or nothing. */
 export type Rule = (value: unknown, name: string) => string | undefined
@@ -112,6 +113,21 @@ export const fields =
       problem ??= rule((value as Readonly<Record<string, unknown>>)[member], `${name}.${member}`)
     return problem
   }
+
+/** An object with these members and no others: what nobody reads was meant for something. `O`: the type of it, which has all of them. */
+export const options =
+  <O>(members: Readonly<Record<keyof O, Rule>>): Rule =>
+  (value, name) => {
+    const problem = fields(members)(value, name)
+    const names = Object.keys(members)
+    const unknown =
+      problem === undefined ? Object.keys(value as object).find((key) => !names.includes(key)) : undefined
+    return unknown === undefined ? problem : `${name} has no ${unknown}${meant(unknown, names)}`
+  }
+
+/** What was probably meant by a name that is none of these, or all of them. */
+const meant = (given: string, names: ReadonlyArray<string>): string =>
+  didYouMean(given, names) || `; it may have ${names.join(", ")}`
 
 /** An argument: its name, what it has to be, and what was given. */
 export type Argument = readonly [name: string, rule: Rule, value: unknown]

@@ -79,7 +79,7 @@ export interface Options {
 const text = Argument.maybe(Argument.text)
 const names = Argument.maybe(Argument.either(Argument.string, Argument.listOf(Argument.string)))
 
-const optionsRule = Argument.fields({
+const optionsRule = Argument.options<Options>({
   key: Argument.that(
     "one of { secret }, { publicKeyPem }, { jwk }, { jwks }, { jwksUri }",
     (value) =>
@@ -92,7 +92,14 @@ const optionsRule = Argument.fields({
   audience: names,
   clockTolerance: Argument.maybe(Argument.finiteDuration),
   requireExpiry: Argument.maybe(Argument.boolean),
-  claims: Argument.maybe(Argument.fields({ principal: text, agents: text, leaseCeiling: text, scopes: text }))
+  claims: Argument.maybe(
+    Argument.options<NonNullable<Options["claims"]>>({
+      principal: text,
+      agents: text,
+      leaseCeiling: text,
+      scopes: text
+    })
+  )
 })
 
 /** As the protocol has it (§4.1 of its page). */

@@ -17,7 +17,7 @@ export interface Options {
   readonly observers?: ReadonlyArray<string> | undefined
 }
 
-const optionsRule = Argument.fields({
+const optionsRule = Argument.options<Options>({
   cancel: Argument.maybe(Argument.oneOf("own-session", "principal")),
   observers: Argument.maybe(Argument.listOf(Argument.string)),
   operators: Argument.maybe(Argument.listOf(Argument.string))

@@ -39,7 +39,7 @@ export interface Options extends Omit<StorePg.Options, "lease" | "node"> {
   readonly expiry?: Duration.DurationInput | undefined
 }
 
-const optionsRule = Argument.fields({
+const optionsRule = Argument.options<Options>({
   ...StorePg.optionRules,
   advertise: Argument.maybe(Argument.string),
   version: Argument.maybe(Argument.string),

@@ -152,7 +152,7 @@ export interface FileOptions {
   readonly filename: string
 }
 
-const fileRule = Argument.fields({
+const fileRule = Argument.options<FileOptions & Pick<StoreSqliteOptions, "worker">>({
   filename: Argument.text,
   worker: Argument.maybe(Argument.that("a URL", (value) => value instanceof URL))
 })

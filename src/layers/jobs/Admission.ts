@@ -97,7 +97,7 @@ export class Buckets {
 /** Says that a principal has submitted as much as it may, and when it may again. */
 export const tooMany = (wait: number) => later({ limit: "submits_per_principal", retryAfter: wait })
 
-const rateLimit = Argument.fields({
+const rateLimit = Argument.options<RateLimitOptions>({
   submits: Argument.positive,
   per: Argument.positiveDuration,
   maxPrincipals: Argument.maybe(Argument.positive)

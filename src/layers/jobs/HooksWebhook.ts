@@ -40,7 +40,7 @@ export interface Options {
 
 const secretRule = Argument.either(Argument.text, Argument.that("redacted", Redacted.isRedacted))
 
-const optionsRule = Argument.fields({
+const optionsRule = Argument.options<Options>({
   url: Argument.text,
   secrets: Argument.listOf(secretRule),
   kinds: Argument.maybe(Argument.listOf(Argument.oneOf("waiting", "ended", "parked"))),

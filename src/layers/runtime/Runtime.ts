@@ -15,6 +15,7 @@ import * as FiberSet from "effect/FiberSet"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import * as Argument from "../../protocol/Argument.js"
 import type { InternalError } from "../../protocol/Errors.js"
 import { EventLog as EventLogTag } from "../../services/log/EventLog.js"
 import { Sessions } from "../../services/session/Sessions.js"
@@ -84,8 +85,23 @@ export const isGivenAsLayer = (
 const optionsOf = (options: Parts["options"]): Layer.Layer<Options.RuntimeOptions, unknown, unknown> =>
   isGivenAsLayer(options) ? options : Options.layer(options)
 
+const any: Argument.Rule = () => undefined
+const partsRule = Argument.options<Parts>({
+  options: any,
+  ids: any,
+  secrets: any,
+  policy: any,
+  admission: any,
+  hooks: any,
+  credentials: any,
+  consumers: any,
+  eventLog: any,
+  jobs: any
+})
+
 /** Layers that are new at each call, so that nothing of a runtime is found in a graph that has another one. */
 const assemble = <E>(parts: Parts<E>, own: Own<E>): Layer.Layer<Services, unknown, unknown> => {
+  Argument.check("Runtime.layer", ["parts", partsRule, parts])
   const { credentials = Credentials.layerNone, eventLog = identity, jobs = identity } = parts
   const { admission = Admission.layerAdmitAll, hooks = Hooks.layerNone } = parts
   const { ids = IdGenerator.layer(), policy = Policy.layerSamePrincipal, secrets = Secrets.layer } = parts

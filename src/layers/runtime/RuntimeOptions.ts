@@ -4,9 +4,10 @@ import * as ConfigError from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type { ParseError } from "effect/ParseResult"
+import { ParseError, Type } from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { describe } from "../../protocol/Problem.js"
+import { didYouMean } from "../../protocol/suggest.js"
 import {
   type Input,
   make,
@@ -17,15 +18,25 @@ import {
 const decodeKnown = Schema.decodeUnknown(RuntimeOptionsSchema)
 const decodeStrictly = Schema.decodeUnknown(RuntimeOptionsSchema, { onExcessProperty: "error" })
 
+const names = Object.keys(RuntimeOptionsSchema.fields)
+
+/** What is wrong, in a sentence: a schema's tree of it names every option that there is. */
+const told = (input: unknown) => (error: ParseError) => {
+  const unknown = Object.keys(Object(input)).find((name) => !names.includes(name))
+  const message =
+    unknown === undefined
+      ? describe(error.issue, "options")
+      : `options has no ${unknown}${didYouMean(unknown, names)}`
+  return new ParseError({ issue: new Type(RuntimeOptionsSchema.ast, input, message) })
+}
+
 /** A name that is none is a slip, which types find where there are some. To say which takes longer than to see that one is. */
 const decode = (input: unknown) =>
-  (Object.keys(Object(input)).every((name) => Object.hasOwn(RuntimeOptionsSchema.fields, name))
-    ? decodeKnown
-    : decodeStrictly)(input)
+  (Object.keys(Object(input)).every((name) => names.includes(name)) ? decodeKnown : decodeStrictly)(input)
 
 /** The given options, and the defaults for the rest. Fails with `ParseError` on a value out of range. */
 export const layer = (input: Input = {}): Layer.Layer<RuntimeOptions, ParseError> =>
-  Layer.effect(RuntimeOptions, decode(input))
+  Layer.effect(RuntimeOptions, Effect.mapError(decode(input), told(input)))
 
 /** `resumeWindow` → `ARCP_RESUME_WINDOW` */
 const variable = (option: string): string =>

@@ -37,14 +37,14 @@ export interface Options {
   readonly worker?: URL | undefined
 }
 
-const optionsRule = Argument.fields({
+const optionsRule = Argument.options<Options>({
   filename: Argument.text,
   // It is part of a pragma, and SQLite takes what it does not know for NORMAL, and OFF for what it says.
   synchronous: Argument.maybe(Argument.oneOf("FULL", "NORMAL")),
   worker: Argument.maybe(Argument.that("a URL", (value) => value instanceof URL))
 })
 
-const readOnlyRule = Argument.fields({ filename: Argument.text })
+const readOnlyRule = Argument.options<Pick<Options, "filename">>({ filename: Argument.text })
 
 /** Has pages that are freed overwritten, too, while somebody wants that: from the start, since an earlier process may have wanted it. */
 const erasingOn = (

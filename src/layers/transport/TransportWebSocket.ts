@@ -85,7 +85,7 @@ export interface MountOptions<Server> extends UpgradePolicy {
   readonly server: Server
 }
 
-const mountRule = Argument.fields({
+const mountRule = Argument.options<MountOptions<unknown>>({
   ...policyRules,
   path: Argument.maybe(pathRule),
   server: Argument.that(

@@ -165,7 +165,7 @@ const pem = Argument.that(
   (value) => (typeof value === "string" && value !== "") || Buffer.isBuffer(value)
 )
 
-const optionsRule = Argument.fields({
+const optionsRule = Argument.options<OptionsWithRoutes<never, never>>({
   ...policyRules,
   host: Argument.maybe(Argument.text),
   port: Argument.maybe(Argument.port),

@@ -11,9 +11,9 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { isRecord, parseJson } from "../../protocol/Json.js"
+import { didYouMean } from "../../protocol/suggest.js"
 import type { Surroundings } from "./Command.js"
 import { writePrivately } from "./privateFile.js"
-import { didYouMean } from "./suggest.js"
 import { UsageError } from "./UsageError.js"
 
 /** A runtime, as it is kept under a name. At most one of the three says how its token is come by. */

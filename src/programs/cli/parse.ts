@@ -1,7 +1,8 @@
 /** The command line: which command it means, and what it gives it. */
+
+import { didYouMean } from "../../protocol/suggest.js"
 import { type Command, type Group, idle, isGroup, type Written } from "./Command.js"
 import type { Flag } from "./Flags.js"
-import { didYouMean } from "./suggest.js"
 
 /** What the command line asks for. */
 export type Asked =

@@ -84,7 +84,7 @@ export interface Registered<R = never> {
   readonly services?: ((lessee: Lessee) => Map<string, unknown>) | undefined
 }
 
-interface AgentOptions<I, IE, O, OE, F, FE, Events> {
+export interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   readonly version: string
   /** The version that the bare name means; otherwise the highest by SemVer. */
   readonly default?: boolean | undefined

@@ -2,6 +2,7 @@
 import * as Schema from "effect/Schema"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Argument from "../../protocol/Argument.js"
+import type { AgentOptions } from "./Agent.js"
 
 const { boolean, callable, check, fields, listOf, maybe, object, oneOf, positive, that } = Argument
 
@@ -11,7 +12,7 @@ const flag = maybe(boolean)
 const written = (is: string, holds: (text: string) => boolean): Argument.Rule =>
   that(is, (value) => typeof value === "string" && holds(value))
 
-const options = fields({
+const options = Argument.options<AgentOptions<never, never, never, never, never, never, never>>({
   version: written(
     'a version of letters, digits, ".", "+", "_", "-", such as "1.0.0"',
     AgentRef.isAgentVersion
@@ -35,7 +36,7 @@ const options = fields({
 export const checkDeclared = (name: unknown, given: unknown): void => {
   check("Agent.make", [
     "name",
-    written('a name of lower-case letters, digits, ".", "_", "-"', AgentRef.isName),
+    written('a name of lower-case letters, digits, ".", "_", "-", such as "my-agent"', AgentRef.isName),
     name
   ])
   check(`Agent.make ${name}`, ["options", options, given])

@@ -13,6 +13,7 @@ import * as CredentialStoreSql from "../../../src/layers/credentials/CredentialS
 import * as Admission from "../../../src/layers/jobs/Admission.js"
 import * as Hooks from "../../../src/layers/jobs/Hooks.js"
 import * as HooksWebhook from "../../../src/layers/jobs/HooksWebhook.js"
+import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as RuntimeOptions from "../../../src/layers/runtime/RuntimeOptions.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
@@ -52,6 +53,14 @@ const refused = (says: string, call: () => unknown): void => {
 /** Gives every option every odd value, one at a time, and the call itself no options at all. */
 const options = (call: string, base: object, fine: Fine, make: (given: never) => unknown): void => {
   for (const value of [null, 3, "odd", []]) refused(`${call}: `, () => make(value as never))
+  const good = Object.fromEntries(
+    Object.entries(fine).flatMap(([option, [one]]) => (one === undefined ? [] : [[option, one]]))
+  )
+  for (const option of Object.keys(fine)) {
+    const slip = { ...good, ...base, [`${option}s`]: 1 } as never
+    if (!Object.hasOwn(fine, `${option}s`))
+      refused(`${call}: options has no ${option}s; did you mean ${option}?`, () => make(slip))
+  }
   for (const [option, allowed] of Object.entries(fine))
     for (const value of odd) {
       const given = { ...base, [option]: value } as never
@@ -102,6 +111,23 @@ describe("odd options", () => {
     )
     refused("Agent.fromPromise a: options", () => Agent.fromPromise("a", null as never, () => 1))
   })
+
+  it("of a runtime: parts and options that there are not, in a sentence", () =>
+    Effect.gen(function* () {
+      refused("Runtime.layer: parts has no option; did you mean options?", () =>
+        Runtime.layerMemory({ option: {} } as never)
+      )
+      for (const [given, says] of [
+        [{ cancelGrce: "5 seconds" }, "options has no cancelGrce; did you mean cancelGrace?"],
+        [
+          { cancelGrace: "5 secs" },
+          'options.cancelGrace: expected a duration of zero or more, as "30 seconds"'
+        ]
+      ] as const) {
+        const refusal = yield* Effect.flip(Effect.scoped(Layer.build(RuntimeOptions.layer(given as never))))
+        assert.strictEqual(refusal.message, says)
+      }
+    }).pipe(Effect.runPromise))
 
   it("of the layers that decide", () => {
     options("Policy.layer", {}, { cancel: [], operators: [] }, Policy.layer)

@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest"
 import { isGroup } from "../../../src/programs/cli/Command.js"
 import { fitted } from "../../../src/programs/cli/columns.js"
 import { commands, entries } from "../../../src/programs/cli/commands.js"
-import { nearest } from "../../../src/programs/cli/suggest.js"
+import { nearest } from "../../../src/protocol/suggest.js"
 import { run } from "./inProcess.js"
 
 const names = commands.map(({ name }) => name)

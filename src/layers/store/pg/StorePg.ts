@@ -82,7 +82,7 @@ export const optionRules = {
   node: Argument.maybe(Argument.string)
 }
 
-const optionsRule = Argument.fields({ ...optionRules, lease: Argument.maybe(timer) })
+const optionsRule = Argument.options<Options>({ ...optionRules, lease: Argument.maybe(timer) })
 
 const duration = (input: Duration.DurationInput | undefined, usual: Duration.DurationInput) =>
   Duration.decode(input ?? usual)
