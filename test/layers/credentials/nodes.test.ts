@@ -67,7 +67,12 @@ const minted = (credentials: Effect.Effect.Success<ReturnType<Effect.Effect.Succ
 const revocations = ({ calls }: Upstream) => calls.filter((call) => call.startsWith("revoke"))
 
 const whose = (store: CredentialStoreService) =>
-  Effect.map(store.list, (records) => records.map(({ epoch, node, state }) => [node, epoch, state]))
+  Effect.map(store.list, (records) =>
+    // Ids of one millisecond are in no order.
+    records
+      .map(({ epoch, node, state }) => [node, epoch, state] as const)
+      .sort(([a = ""], [b = ""]) => (a < b ? -1 : 1))
+  )
 
 it.scoped("what a job holds says whose it is, and is left alone while that node is there", () =>
   Effect.gen(function* () {
