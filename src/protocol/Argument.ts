@@ -118,11 +118,11 @@ export const fields =
 export const options =
   <O>(members: Readonly<Record<keyof O, Rule>>): Rule =>
   (value, name) => {
-    const problem = fields(members)(value, name)
     const names = Object.keys(members)
-    const unknown =
-      problem === undefined ? Object.keys(value as object).find((key) => !names.includes(key)) : undefined
-    return unknown === undefined ? problem : `${name} has no ${unknown}${meant(unknown, names)}`
+    const unknown = isObject(value) ? Object.keys(value).find((key) => !names.includes(key)) : undefined
+    return unknown === undefined
+      ? fields(members)(value, name)
+      : `${name} has no ${unknown}${meant(unknown, names)}`
   }
 
 /** What was probably meant by a name that is none of these, or all of them. */

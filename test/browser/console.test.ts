@@ -55,16 +55,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.waitForSelector(".connection[data-state=Connected]")
   }
 
-  /** A page that is logged in, at a place; what it must never do is noted. */
-  const open = async (
-    place = "#/jobs",
-    {
-      height = 900,
-      scheme = "light",
-      width = 1280
-    }: { width?: number; height?: number; scheme?: "light" | "dark" } = {}
-  ) => {
-    const page = await browser.newPage({ colorScheme: scheme, viewport: { width, height } })
+  const listened = async (page: Page) => {
     page.setDefaultTimeout(30_000)
     const heard = await hearing(page)
     const wrong: Array<string> = []
@@ -83,9 +74,48 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       if (protocol !== "data:" && protocol !== "blob:" && host !== new URL(said.console).host)
         wrong.push(`request: ${request.url()}`)
     })
-    await login(page)
-    await page.goto(`${home()}${place}`)
     return { page, wrong, heard }
+  }
+  let one: ReturnType<typeof listened> | undefined
+  /**
+   * The page that is logged in, begun anew at a place; what it must never do is noted. One for all tests: a tab, the process of
+   * which compiles the console for the first time, costs four seconds of a core, and to load it again half of one.
+   */
+  const open = async (
+    place = "#/jobs",
+    {
+      height = 900,
+      scheme = "light",
+      width = 1280
+    }: { width?: number; height?: number; scheme?: "light" | "dark" } = {}
+  ) => {
+    one ??= browser.newPage().then(listened)
+    const opened = await one
+    const { page, wrong } = opened
+    await page.unrouteAll()
+    await page.setViewportSize({ width, height })
+    await page.emulateMedia({ colorScheme: scheme })
+    // What the test before has left undone is none of this one's.
+    await page.goto("about:blank")
+    wrong.length = 0
+    await page.goto(`${home()}${place}`)
+    await page.waitForSelector(".connection[data-state=Connected], #token")
+    if ((await page.locator("#token").count()) > 0) {
+      await login(page)
+      await page.goto(`${home()}${place}`)
+    }
+    return opened
+  }
+  let other: Promise<Page> | undefined
+  /** Another tab, as of somebody who has not been here. */
+  const stranger = async () => {
+    other ??= browser.newPage()
+    const page = await other
+    page.setDefaultTimeout(30_000)
+    await page.goto(new URL("/healthz", home()).href)
+    await page.evaluate(() => sessionStorage.clear())
+    await page.goto("about:blank")
+    return page
   }
   const shot = async (page: Page, name: string) => {
     if (shots !== undefined)
@@ -143,13 +173,13 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
 
   it("is opened once by its link, and otherwise by the token, which no address keeps", async () => {
-    const page = await browser.newPage()
+    const page = await stranger()
     await page.goto(said.console)
     await page.waitForSelector(".connection[data-state=Connected]")
     assert.strictEqual(page.url(), `${home()}#/jobs`)
     await page.reload()
     await page.waitForSelector(".connection[data-state=Connected]")
-    const other = await browser.newPage()
+    const other = await stranger()
     await other.goto(said.console)
     await other.waitForSelector(".problem")
     assert.match((await other.textContent(".problem")) ?? "", /was used/)
@@ -166,11 +196,10 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await other.waitForSelector("#token")
     await other.reload()
     await other.waitForSelector("#token")
-    await Promise.all([page.close(), other.close()])
   })
 
   it("asks before a link logs it in, and stays who it was", async () => {
-    const page = await browser.newPage()
+    const page = await stranger()
     const question = page.getByRole("alertdialog", { name: "A link wants to log this tab in" })
     const kept = () => page.evaluate(() => sessionStorage.getItem("arcp-console-token"))
     await page.goto(`${home()}#token=${said.token}`)
@@ -210,7 +239,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     // That one is no good: the page is begun anew with it, and nothing of who was here is left.
     await page.waitForSelector("#token")
     assert.deepStrictEqual(await page.evaluate(() => Object.keys(sessionStorage)), [])
-    await page.close()
   })
 
   it("works below a prefix that a proxy takes away, with its link, its metrics and its sessions", async () => {
@@ -219,20 +247,18 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     const other = await belowPrefix("/a", new URL((JSON.parse(own.line) as Said).listening).port)
     try {
       for (const path of ["/console", "/console/"]) {
-        const page = await browser.newPage()
-        page.setDefaultTimeout(30_000)
+        const page = await stranger()
         await login(page, said.token, `${prefixed.origin}/team/agents${path}`)
         await page.goto(`${prefixed.origin}/team/agents${path}#/runtime`)
         await page.getByText(`${prefixed.origin.replace(/^http/, "ws")}/team/agents/arcp`).waitFor()
         await page.getByRole("table", { name: "who is connected" }).waitFor()
-        await page.close()
+        await page.evaluate(() => sessionStorage.clear())
       }
-      const page = await browser.newPage()
+      const page = await stranger()
       const { hash } = new URL((JSON.parse(own.line) as Said).console)
       await page.goto(`${other.origin}/a/console${hash}`)
       await page.waitForSelector(".connection[data-state=Connected]")
       assert.strictEqual(page.url(), `${other.origin}/a/console#/jobs`)
-      await page.close()
     } finally {
       own.stop()
       await Promise.all([prefixed.stop(), other.stop()])
@@ -283,7 +309,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.strictEqual(await page.getByLabel("cost.budget: patterns, one a line").inputValue(), "USD:2.00")
     assert.strictEqual(await page.getByLabel("topic").inputValue(), "rivers")
     assert.deepStrictEqual(wrong, [])
-    await page.close()
   })
 
   it("shows a job over time: steps, tools, what is denied, and what was delegated, at any event", async () => {
@@ -339,7 +364,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.locator(".line").first().click()
     assert.match((await page.textContent(".detail")) ?? "", /fs\.read of \/etc\/passwd/)
     assert.deepStrictEqual(wrong, [])
-    await page.close()
   })
 
   it("lists jobs by filters that are the address, and cancels", async () => {
@@ -365,7 +389,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       )
     )
     assert.deepStrictEqual(wrong, [])
-    await page.close()
   })
 
   it("makes a form of unions, of what may be null or left out, of bounds and of what is recursive", async () => {
@@ -409,7 +432,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.include((await page.textContent(".line")) ?? "", "⟨U+001B⟩[31mred")
     await shot(page, "vast")
     // A result that came in pieces is read as JSON when somebody asks for it, and not before.
-    await page.addInitScript(() => {
+    await page.evaluate(() => {
       const parse = JSON.parse
       Object.assign(globalThis, { longestRead: 0 })
       JSON.parse = (text, reviver) => {
@@ -422,8 +445,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       page.evaluate(() => (globalThis as unknown as { readonly longestRead: number }).longestRead)
     const id = await post("members", { count: 300_000 })
     await page.goto(`${home()}#/job/${id}`)
-    await page.reload()
-    await page.waitForSelector("#result-title")
     await page.getByText("show more of").waitFor()
     const length = JSON.stringify(
       Object.fromEntries(Array.from({ length: 300_000 }, (_, i) => [`m${i}`, i]))
@@ -433,7 +454,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.getByText("300\u202f000 members").waitFor()
     assert.strictEqual(await longestRead(), length)
     assert.deepStrictEqual(wrong, [])
-    await page.close()
   })
 
   it("says who is connected and how the server does, and why it cannot", async () => {
@@ -480,7 +500,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.match(first, /^a says this.*alive.*10\.0\.0\.1:7777/)
     assert.match(second, /^<b>⟨U\+202E⟩.*silent for 9\.0 s/)
     assert.deepStrictEqual(wrong, [])
-    await page.close()
   })
 
   it("answers what a job asks", async () => {
@@ -498,7 +517,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.notStrictEqual(await page.evaluate(() => document.activeElement?.tagName), "BODY")
     assert.match((await page.textContent(".value")) ?? "", /euros: 12\.5/)
     assert.deepStrictEqual(wrong, [])
-    await page.close()
   })
 
   it("says of a result whose beginning is no longer retained that it is so", async () => {
@@ -519,11 +537,10 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       const body = JSON.stringify({ agent: "long", input: { size: 400_000 } })
       const answer = await fetch(new URL("/v1/jobs", at), { method: "POST", headers, body })
       const { job_id } = (await answer.json()) as { readonly job_id: string }
-      const page = await browser.newPage()
+      const page = await stranger()
       await login(page, token, at.split("#")[0])
       await page.goto(`${at.split("#")[0]}#/job/${job_id}`)
       await page.getByText("the beginning of the result is no longer retained").waitFor()
-      await page.close()
     } finally {
       other.stop()
     }
@@ -538,11 +555,12 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await heard.until(/the job is failed: /)
     assert.strictEqual((await heard.all()).filter((text) => /failed|INTERNAL_ERROR/.test(text)).length, 1)
     await shot(page, "failed")
-    await page.close()
   })
 
   it("goes on through a connection that is cut in the middle, with nothing lost, and says where it was", async () => {
-    const { page, wrong } = await open()
+    // A socket that is routed once stays so for its tab.
+    const { page, wrong } = await listened(await browser.newPage())
+    await login(page)
     let cut = () => {}
     await page.routeWebSocket(/\/arcp$/, (socket) => {
       const to = socket.connectToServer()
@@ -602,7 +620,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.isAtMost(await sideways(page), 0)
     await shot(page, "hostile-narrow")
     assert.deepStrictEqual(wrong, [])
-    await page.close()
   })
 
   it("fits a phone and a wall, in light and in dark", async () => {
@@ -626,7 +643,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       const [light = 0] = /\d+/.exec(ground)?.map(Number) ?? []
       assert.strictEqual(light > 128, scheme === "light")
       assert.deepStrictEqual(wrong, [])
-      await page.close()
     }
   })
 
@@ -677,7 +693,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     )
     assert.strictEqual(nameless, 0)
     assert.deepStrictEqual(wrong, [])
-    await page.close()
   })
 
   it("is gone through with the Tab key on every screen, loses the focus nowhere, and keeps nobody out", async () => {
@@ -742,7 +757,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.keyboard.press("Enter")
     await page.waitForSelector(".connection[data-state=Connected]")
     assert.deepStrictEqual(wrong, [])
-    await page.close()
   }, 360_000)
 
   it("tells those who do not see it what becomes of many jobs, as the sum of it", async () => {
@@ -761,7 +775,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.deepStrictEqual([sum(said, "new jobs?"), sum(said, "failed")], [many, many])
     assert.isBelow(said.length, many)
     assert.deepStrictEqual(wrong, [])
-    await page.close()
   })
 
   it("lists the jobs of others to whom may see them, and filters by whose they are", async () => {
@@ -790,8 +803,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
           },
           body: JSON.stringify({ agent: "breaks", input: {} })
         })
-      const page = await browser.newPage()
-      page.setDefaultTimeout(30_000)
+      const page = await stranger()
       await login(page, "t", at)
       const whose = () => page.locator(".jobs tbody tr").allTextContents()
       await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 2)
@@ -813,13 +825,13 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       await page.locator(".who", { hasText: "worker" }).waitFor()
       await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 1)
       assert.notInclude((await page.textContent("main")) ?? "", "watcher")
-      await page.close()
     } finally {
       shared.stop()
     }
   })
 
-  it("is as quick with 100,000 events as with 1,000: only what is seen is in the page", async () => {
+  // Each event comes in a frame of its own, which costs a browser a third of a millisecond: the rest of 100,000 would show no more.
+  it("is as quick with 20,000 events as with 1,000: only what is seen is in the page", async () => {
     const measured = async (count: number) => {
       const { page, wrong } = await open()
       await submit(page, "many", { count })
@@ -859,13 +871,12 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       assert.include((await page.textContent(".line")) ?? "", `line ${count - 1} of`)
       if (count > 10_000) await shot(page, "many")
       assert.deepStrictEqual(wrong, [])
-      await page.close()
       return { nodes, keys }
     }
     const few = await measured(1_000)
-    const many = await measured(100_000)
+    const many = await measured(20_000)
     assert.isAtMost(many.nodes, few.nodes * 1.5)
     assert.isAtMost(many.keys, few.keys * 5 + 1_000)
-    // A hundred thousand events are drawn by a browser that may have a fraction of a core.
+    // The browser may have a fraction of a core.
   }, 360_000)
 })

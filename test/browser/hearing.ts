@@ -29,7 +29,7 @@ const listen = () => {
   }).observe(document, { subtree: true, childList: true, characterData: true })
 }
 
-/** A page asks for the jobs in a tenth of its time: on a busy machine it may be long until it asks again. */
+/** On a busy machine a page asks for the jobs every ten seconds, and for long. */
 const patience = 110_000
 
 /** Begins to listen to a page, before it is opened. */

@@ -149,6 +149,9 @@ const result = HttpApiEndpoint.get("result", "/v1/jobs/:id/result")
     Schema.Struct({ prefer: optional(text("wait=SECONDS")), range: optional(text("bytes=FROM-TO")) })
   )
   .addSuccess(Schema.Unknown.annotations({ description: "the result: JSON, text or bytes" }))
+  .addSuccess(Schema.Unknown.annotations({ description: "the part of it that was asked for" }), status(206))
+  .addError(problem(410, "the result is no longer retained"))
+  .addError(problem(416, "the result ends before the part"))
   .annotate(OpenApi.Summary, "The result of a job")
 
 const cancel = HttpApiEndpoint.post("cancel", "/v1/jobs/:id/cancel")
@@ -278,9 +281,13 @@ const group = HttpApiGroup.make("v1", { topLevel: true })
   .addError(problem(401, "no token, or one that is not known or has ended"))
   .addError(problem(403, "the lease or the policy refuses"))
   .addError(problem(404, "no such job, or none that may be seen"))
+  .addError(problem(406, "nothing that the request accepts"))
   .addError(problem(409, "not as the job is now"))
+  .addError(problem(413, "the body is too large"))
+  .addError(problem(415, "the body is no JSON"))
   .addError(problem(422, "no such agent, or a key that was used otherwise"))
   .addError(problem(429, "a limit is reached"))
+  .addError(problem(500, "a fault of the runtime"))
   .addError(problem(503, "not at the moment"))
   .annotate(OpenApi.Title, "Jobs")
 
@@ -320,9 +327,15 @@ export const routes = (): ReadonlyArray<Route> => {
   return found
 }
 
+/** Returns a document without the names that schemas have elsewhere (`$id`), of which a document may have each only once. */
+const withoutIds = <A>(value: A): A =>
+  JSON.parse(
+    JSON.stringify(value, (key, member) => (key === "$id" && typeof member === "string" ? undefined : member))
+  )
+
 /** The document of the interface, with how to say who asks: of an operation, an empty `security` would say that nobody need. */
 export const document = () => {
-  const spec = OpenApi.fromApi(api)
+  const spec = withoutIds(OpenApi.fromApi(api))
   const paths = Object.entries(spec.paths).map(([path, operations]) => [
     path,
     Object.fromEntries(

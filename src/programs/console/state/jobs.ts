@@ -74,9 +74,18 @@ const refresh = (made: ArcpClientService) =>
     for (let i = 0; i < gone.length; i += atOnce) yield* again(made, gone.slice(i, i + atOnce))
   })
 
-/** Milliseconds between two looks: soon while something runs and somebody looks, and never more than a tenth of the time. */
+/** Milliseconds after which it is looked again however long a look takes: on a busy machine one may take many seconds. */
+const longest = 10_000
+
+/**
+ * Milliseconds between two looks: soon while something runs and somebody looks, and no more than a tenth of the time, as far as that
+ * is not for too long.
+ */
 const pause = (took: number) =>
-  Math.max(document.hidden ? 10_000 : table.active().length > 0 ? 1_000 : 2_500, took * 10)
+  Math.max(
+    document.hidden ? longest : table.active().length > 0 ? 1_000 : 2_500,
+    Math.min(longest, took * 10)
+  )
 
 const keep = (made: ArcpClientService) =>
   Effect.gen(function* () {

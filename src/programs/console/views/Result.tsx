@@ -86,7 +86,7 @@ const TextValue = ({
   return (
     <>
       {ways.length === 1 ? null : (
-        <div class="row" role="group" aria-label={`how the ${label} is shown`}>
+        <div class="row ways" role="group" aria-label={`how the ${label} is shown`}>
           {ways.map((one) => (
             <button
               key={one}
@@ -126,7 +126,7 @@ const StreamedValue = ({ label, of }: { readonly of: Streamed; readonly label: s
   return (
     <>
       <p class="quiet">
-        {bytes(of.size)} {isData(of) ? "of data" : ""}
+        {bytes(of.size)} of {isData(of) ? "data" : "text"}
         {of.isWhole
           ? ""
           : `, of which the first ${bytes(content.length)} are here. All of it: GET /v1/jobs/{id}/result`}
