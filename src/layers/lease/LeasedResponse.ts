@@ -48,7 +48,16 @@ class BoundedResponse extends Inspectable.Class implements HttpClientResponse.Ht
     this.request = source.request
     this.status = source.status
     // A body can be read once; whoever asks again gets what was read.
-    this.bytes = Effect.runSync(Effect.cached(Effect.map(Stream.runCollect(this.stream), joined)))
+    this.bytes = Effect.runSync(
+      Effect.cached(
+        Effect.catchIf(
+          Effect.map(Stream.runCollect(this.stream), joined),
+          // Of a HEAD, a 204 or a 304: `fetch` has no stream of it, and nothing is what it holds.
+          ({ reason }) => reason === "EmptyBody",
+          () => Effect.succeed(new Uint8Array(0))
+        )
+      )
+    )
   }
 
   get headers(): Headers.Headers {

@@ -129,6 +129,19 @@ const handle = (
     pulse.heard(true)
   })
 
+/** Closes a connection whose peer takes nothing of the last that is to be said: nobody else would end it. */
+const closeUnheard = (served: Served): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    for (let before: string | undefined; ; ) {
+      const { farewell, sentBytes } = served.attachment.outbox
+      const sent = farewell && `${sentBytes} ${served.cursor}`
+      if (sent !== undefined && sent === before)
+        return yield* served.connection.close(closeCode.goingAway, "nobody reads what is written")
+      before = sent
+      yield* Effect.sleep(patience)
+    }
+  })
+
 /** There is no more to come, and the peer reads, also why; its silence is no loss from here on. */
 const inputEnded = (
   services: ReceiptServices,
@@ -139,7 +152,11 @@ const inputEnded = (
     served.pulse.heard(false)
     if (code === closeCode.tooBig)
       served.session.send({ type: "session.error", payload: toPayload(frameTooBig(reason)) })
-    return Effect.zipRight(decided(services, served), services.noMoreRequests)
+    return decided(services, served).pipe(
+      Effect.zipRight(services.noMoreRequests),
+      Effect.zipRight(Effect.fork(closeUnheard(served))),
+      Effect.map((watching) => served.runs(watching))
+    )
   })
 
 /** The connection is gone: what came over it is decided, and what is ready to be sent may still go out. */

@@ -104,6 +104,27 @@ for (const [name, layer] of clients)
       }).pipe(Effect.provide(layer))
     )
 
+    it.scoped("that has no body is read as an empty one", () =>
+      Effect.gen(function* () {
+        const { origin } = yield* serving(({ url }, response) => {
+          response.writeHead(Number(url?.slice(1)), { "content-type": "text/plain", "x-seen": "yes" })
+          response.end()
+        })
+        const client = yield* leasing()
+        for (const [status, response] of [
+          [200, yield* client.head(`${origin}/200`)],
+          [404, yield* client.head(`${origin}/404`)],
+          [200, yield* client.get(`${origin}/200`)],
+          [204, yield* client.get(`${origin}/204`)],
+          [205, yield* client.get(`${origin}/205`)],
+          [304, yield* client.get(`${origin}/304`)]
+        ] as const) {
+          expect([response.status, response.headers["x-seen"]]).toEqual([status, "yes"])
+          expect([yield* response.text, (yield* response.arrayBuffer).byteLength]).toEqual(["", 0])
+        }
+      }).pipe(Effect.provide(layer))
+    )
+
     it.scoped("may be read twice, as text, JSON, form and bytes", () =>
       Effect.gen(function* () {
         const { origin } = yield* serving((request, response) => {

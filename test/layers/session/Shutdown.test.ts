@@ -1,15 +1,20 @@
 /** A shutdown ends in bounded time whatever the store does, and says bye (protocol 4.7); a log that stops brings one. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Chunk from "effect/Chunk"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
+import * as TestClock from "effect/TestClock"
 import { afterEach, vi } from "vitest"
 import { Transaction } from "../../../src/layers/log/Transaction.js"
 import * as Runtime from "../../../src/layers/runtime/Runtime.js"
+import { encode } from "../../../src/protocol/Codec.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { Sessions } from "../../../src/services/session/Sessions.js"
+import { Closed, closeCode } from "../../../src/services/transport/Transport.js"
 import { boot, Disk } from "../../support/Rig.js"
 import { connect, hello, open } from "../../support/Wire.js"
 
@@ -72,6 +77,45 @@ describe("a shutdown", () => {
           assert.strictEqual(session.seen.at(-2)?.type, "job.result")
           assert.strictEqual(session.seen.at(-2)?.event_seq, 1_502)
           yield* Fiber.join(stopping)
+        })
+      )
+    })
+  )
+
+  it.scoped("waits for no peer that asks for nothing more, and reads nothing of what is said last", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot([count], { disk })
+      yield* run(
+        Effect.gen(function* () {
+          const closed = yield* Deferred.make<void>()
+          const input = [encode({ id: "h", type: "session.hello", payload: hello() })]
+          const sent: Array<string> = []
+          const { serve } = yield* Sessions
+          const serving = yield* Effect.fork(
+            serve({
+              kind: "stdio",
+              remote: "stdio",
+              take: Effect.suspend(() => {
+                const frame = input.pop()
+                return frame === undefined
+                  ? new Closed({ code: closeCode.normal, reason: "end of input", stillReads: true })
+                  : Effect.succeed(Chunk.of(frame))
+              }),
+              // The welcome has room in the pipe.
+              send: (frames) => (sent.push(...frames) > 1 ? Deferred.await(closed) : Effect.void),
+              close: () => Effect.asVoid(Deferred.succeed(closed, undefined)),
+              setMaxFrameBytes: () => Effect.void
+            })
+          )
+          while (sent.length < 2) yield* eventLoop.next
+          assert.include(sent[1], "session.bye")
+          yield* TestClock.adjust("30 seconds")
+          assert.isNull(serving.unsafePoll())
+          while (serving.unsafePoll() === null) {
+            yield* TestClock.adjust("1 minute")
+            yield* eventLoop.next
+          }
         })
       )
     })
