@@ -176,6 +176,11 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
       at bigint NOT NULL,
       answer text COLLATE "C"
     )`
+  ],
+  [],
+  [
+    // What a principal has on all nodes together is counted for its caps.
+    `CREATE INDEX {jobs_open} ON {jobs} (principal, node) WHERE ended_at IS NULL AND NOT rejected`
   ]
 ]
 
