@@ -13,7 +13,7 @@ import { inRealTime, within } from "../../../services/runtime/within.js"
 import { Store, StoreError, type StoreService } from "../../../services/store/Store.js"
 import { naming, prefixProblem } from "../naming.js"
 import { noted } from "../noted.js"
-import { nameOf, pooled } from "./connections.js"
+import { nameOf, type PgPool, pooled } from "./connections.js"
 import { toStoreError } from "./failures.js"
 import { free } from "./freeing.js"
 import { type Holder, hold, migrateShared, release, renew } from "./holding.js"
@@ -113,11 +113,17 @@ const keepAlive = (
     return died
   })
 
+/** Connections, by what they are for. */
+interface Connections {
+  readonly lend: LendPg
+  readonly lendForNews: LendPg
+  readonly lendForCommits: LendPg
+  readonly lendForMigrations: Effect.Effect<LendPg, StoreError, Scope>
+}
+
 /** Opens a store over connections: tables, lease, and what reads and writes. */
 const makeOver = (
-  lend: LendPg,
-  lendForCommits: LendPg,
-  lendForMigrations: Effect.Effect<LendPg, StoreError, Scope>,
+  { lend, lendForCommits, lendForMigrations, lendForNews }: Connections,
   name: string,
   prefix: string,
   { lease, node }: Pick<Holder, "lease" | "node">,
@@ -151,7 +157,7 @@ const makeOver = (
     const writer = new PgWriter({ name, lend: lendForCommits, holder, patience })
     return {
       kind: "durable",
-      ...(yield* readsOf(lend, name, patience, node)),
+      ...(yield* readsOf(lend, lendForNews, name, patience, node)),
       // Once begun it ends as a whole, and its caller learns how.
       commit: (batch) =>
         batch.ops.length === 0
@@ -197,15 +203,18 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
       )
     // Commits have one of their own: they wait for no read, and find what was prepared on it.
     const commits = yield* pool(1)
-    const { lend } = maxConnections > 1 ? yield* pool(maxConnections - 1) : commits
-    const lendForCommits = options.prepare === false ? commits.lend : commits.lendPreparing
+    const reads = maxConnections > 1 ? yield* pool(maxConnections - 1) : commits
+    const preparing = ({ lend, lendPreparing }: PgPool) => (options.prepare === false ? lend : lendPreparing)
     // What a migration takes grows with what is stored.
     const forMigrations = Effect.map(pool(1, "1 day"), (made) => made.lend)
     const lease = duration(options.lease, "10 seconds")
     return yield* makeOver(
-      lend,
-      lendForCommits,
-      forMigrations,
+      {
+        lend: reads.lend,
+        lendForNews: preparing(reads),
+        lendForCommits: preparing(commits),
+        lendForMigrations: forMigrations
+      },
       nameOf(url),
       prefix,
       { lease, node: options.node },

@@ -48,7 +48,7 @@ const makeReadOnly = (url: Redacted.Redacted): Effect.Effect<StoreService, Store
     const refused = new StoreError({ message: `${name} is only read` })
     return {
       kind: "durable",
-      ...(yield* readsOf(lend, name, Duration.seconds(1))),
+      ...(yield* readsOf(lend, lend, name, Duration.seconds(1))),
       commit: () => refused,
       vacuum: refused,
       held: () => 0
