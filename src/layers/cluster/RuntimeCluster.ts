@@ -3,8 +3,6 @@
  * Postgres: who is there, who has what, and what was written stand in the same tables, so no two of them can disagree for
  * longer than a statement takes.
  */
-import { randomBytes } from "node:crypto"
-import { hostname } from "node:os"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -19,6 +17,7 @@ import { inRealTime } from "../../services/runtime/within.js"
 import { Store, StoreError } from "../../services/store/Store.js"
 import * as StorePg from "../store/pg/StorePg.js"
 import * as NodesPg from "./NodesPg.js"
+import { ownName } from "./ownName.js"
 import * as WakePg from "./WakePg.js"
 
 /** Options of a runtime that is a node. */
@@ -86,7 +85,7 @@ const make = (
 ): Effect.Effect<Context.Context<StorePg.Stores | Cluster>, StoreError, Scope> =>
   Effect.gen(function* () {
     const { advertise, expiry: given, node, version = "", ...rest } = options
-    const name = node ?? `${hostname()}-${randomBytes(4).toString("hex")}`
+    const name = node ?? ownName()
     if (name === "") return yield* new StoreError({ message: "the name of a node is not empty" })
     const expiry = Duration.decode(given ?? usualExpiry)
     // First: it brings the tables up to date, which only whoever may write to them does.

@@ -8,7 +8,7 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import { Wake } from "../../services/cluster/Wake.js"
 import { Signal } from "../../services/runtime/Signal.js"
-import { lookingEvery, type WakeOptions } from "./looking.js"
+import { lookingEvery, type WakeOptions, wakingApart } from "./looking.js"
 import * as Measuring from "./measuring.js"
 import { type ConnectionLost, keep, type PgConnection, probing } from "./pgConnection.js"
 
@@ -31,7 +31,7 @@ const channelOf = (prefix: string, node: string): string => {
 }
 
 /** What is called back for a channel. */
-type Listeners = Map<string, Set<(told: boolean) => void>>
+type Listeners = Map<string, Set<() => void>>
 
 /**
  * Listens to all channels that somebody here listens to, on one connection; what was said while nobody heard it, all are told of
@@ -41,7 +41,7 @@ const listeningTo =
   (listeners: Listeners, added: Signal, heard: Set<string>) =>
   ({ client, query }: PgConnection): Effect.Effect<never, ConnectionLost> => {
     const call = (channel: string) => {
-      for (const onWake of listeners.get(channel) ?? []) onWake(true)
+      for (const onWake of listeners.get(channel) ?? []) onWake()
     }
     const listen = (channel: string) =>
       Effect.map(query(`listen ${client.escapeIdentifier(channel)}`), () => {
@@ -105,20 +105,27 @@ export const layer = ({ look, prefix = "arcp", url }: Options): Layer.Layer<Wake
         },
         listen: (node, onWake) => {
           const channel = channelOf(prefix, node)
-          const listening = Effect.acquireRelease(
-            Effect.sync(() => {
-              const of = listeners.get(channel) ?? new Set()
-              listeners.set(channel, of.add(onWake))
-              if (heard.has(channel)) onWake(true)
-              else added.give()
-            }),
-            () =>
+          const listening = (call: () => void) =>
+            Effect.acquireRelease(
               Effect.sync(() => {
-                const of = listeners.get(channel)
-                if (of?.delete(onWake) === true && of.size === 0) listeners.delete(channel)
-              })
+                const of = listeners.get(channel) ?? new Set()
+                listeners.set(channel, of.add(call))
+                if (heard.has(channel)) call()
+                else added.give()
+              }),
+              () =>
+                Effect.sync(() => {
+                  const of = listeners.get(channel)
+                  if (of?.delete(call) === true && of.size === 0) listeners.delete(channel)
+                })
+            )
+          return Effect.zipRight(
+            Effect.flatMap(
+              wakingApart(() => onWake(true)),
+              listening
+            ),
+            lookingEvery(look, onWake)
           )
-          return Effect.zipRight(listening, lookingEvery(look, onWake))
         }
       }
     })

@@ -2,6 +2,10 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { Signal } from "../../services/runtime/Signal.js"
+
+/** How long after a node was woken for something it is woken for it again at the earliest. */
+const apart = Duration.millis(10)
 
 /** How a node is woken. */
 export interface WakeOptions {
@@ -24,3 +28,16 @@ export const lookingEvery = (
       )
     )
   )
+
+/**
+ * Gives what wakes: it calls back at once, and for all that is said shortly after it once more. So what a node pays for a busy
+ * cluster, a look and a commit each time, does not grow with how often the others commit, and one event by itself is not late.
+ */
+export const wakingApart = (onWake: () => void): Effect.Effect<() => void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const said = new Signal()
+    yield* Effect.forkScoped(
+      Effect.forever(Effect.zipRight(Effect.zipRight(said.wait, Effect.sync(onWake)), Effect.sleep(apart)))
+    )
+    return () => said.give()
+  })

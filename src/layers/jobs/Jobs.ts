@@ -35,6 +35,7 @@ import * as Survival from "./durable/Survival.js"
 import * as Unloading from "./durable/Unloading.js"
 import { Unsettled } from "./durable/Unsettled.js"
 import { Waits } from "./durable/Waits.js"
+import * as Elsewhere from "./Elsewhere.js"
 import * as Faults from "./Faults.js"
 import * as HookCalls from "./hooks/HookCalls.js"
 import type { JobParts } from "./JobParts.js"
@@ -98,7 +99,7 @@ const resolveParts = Effect.gen(function* () {
     }),
     turn: yield* Turn,
     share: yield* TurnShare,
-    running: new RunningJobs(options),
+    running: new RunningJobs(options, yield* Elsewhere.make(cluster, store)),
     owners: new Owners(),
     unsettled,
     waits: new Waits(monotonic(clock), options.maxWokenJobs),

@@ -336,14 +336,14 @@ const begin = (
 /** Stores and accepts a job that waits before it begins. Its credentials are minted when it does. */
 const queue = (parts: JobParts, given: Candidate, hold: Hold): Effect.Effect<undefined, ArcpError> =>
   Effect.gen(function* () {
-    const full = Enqueuing.count(parts, given, hold)
-    if (full !== undefined) return yield* full
+    yield* Enqueuing.count(parts, given, hold)
     const waiting = { ...given, record: Enqueuing.queuedRecord(given) }
     const { ops } = yield* keepInput(parts, waiting)
     yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
     yield* announceable(parts, waiting, [])
     const all = [...ops, ...(given.ops?.() ?? [])]
     yield* Enqueuing.enqueue(parts, given, waiting.record, all, hold, (error) => unstored(given, error))
+    return undefined
   })
 
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */

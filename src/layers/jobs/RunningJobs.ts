@@ -7,6 +7,8 @@ import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import { CountByKey } from "./CountByKey.js"
+import { type Elsewhere, roomFor } from "./Elsewhere.js"
+import * as Faults from "./Faults.js"
 import type { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
 import { Queue } from "./scheduling/Queue.js"
@@ -42,8 +44,11 @@ export class RunningJobs {
   /** Those that are accepted and have not begun. */
   readonly queue: Queue
 
-  constructor(private readonly options: Options) {
-    this.queue = new Queue(options)
+  constructor(
+    private readonly options: Options,
+    private readonly elsewhere?: Elsewhere | undefined
+  ) {
+    this.queue = new Queue(options, elsewhere)
   }
 
   get(jobId: string): RunningJob | undefined {
@@ -79,19 +84,31 @@ export class RunningJobs {
 
   /**
    * Counts a job, now, until the hold gives it back, however long minting takes; fails with the cap that it would break. Delegated
-   * jobs do not count against their session: their parents do, and bound them.
+   * jobs do not count against their session: their parents do, and bound them. It waits only where the cap of the principal depends
+   * on what that has on other nodes, and this is to be read first.
    */
-  count(record: JobRecord, hold: Hold): Effect.Effect<void, InternalError> {
+  count(record: JobRecord, hold: Hold, isRead = false): Effect.Effect<void, InternalError> {
     const { maxJobsPerPrincipal, maxJobsPerSession } = this.options
     const { parentJobId, principal, sessionId } = record
     const own = parentJobId === undefined
     if (own && this.perSession.get(sessionId) >= maxJobsPerSession)
       return Checks.atLimit("jobs_per_session", maxJobsPerSession)
-    if (this.perPrincipal.get(principal) >= maxJobsPerPrincipal)
-      return Checks.atLimit("jobs_per_principal", maxJobsPerPrincipal)
+    const running = this.perPrincipal.get(principal)
+    const asked = { what: "running", principal, own: running, max: maxJobsPerPrincipal } as const
+    const room = roomFor(this.elsewhere, asked, isRead)
+    if (room === "full") return Checks.atLimit("jobs_per_principal", maxJobsPerPrincipal)
     if (this.stopping) return this.shuttingDown
+    if (room === "unknown")
+      return Effect.zipRight(
+        this.readElsewhere(principal),
+        Effect.suspend(() => this.count(record, hold, true))
+      )
     this.admit(record, hold)
     return Effect.void
+  }
+  /** Has what a principal has on other nodes read anew. */
+  readElsewhere(principal: string): Effect.Effect<void, InternalError> {
+    return this.elsewhere === undefined ? Effect.void : Faults.storage(this.elsewhere.read(principal))
   }
   /** Counts a job that was admitted before, whatever the caps are now. */
   admit(record: JobRecord, hold: Hold): void {

@@ -74,7 +74,32 @@ const takeAll = (
     }
   })
 
-/** Takes the jobs of a node that is gone, as far as no other does. */
+/** Looks at jobs that nobody can go on with, as they are damaged, or a part of what is: so many are passed over, about a minute. */
+const looksAtDamaged = 60
+
+/** Knows which nodes have left nothing but what cannot be taken: such are seldom looked at, until they are there again. */
+class Leftovers {
+  private readonly left = new Map<string, number>()
+
+  /** Tells whether it is to be looked at what a node has that is gone. */
+  isDue(name: string): boolean {
+    const looks = this.left.get(name)
+    if (looks === undefined || looks === 0) return true
+    this.left.set(name, looks - 1)
+    return false
+  }
+  /** It has been looked at. */
+  looked(name: string, hasAny: boolean): void {
+    if (hasAny) this.left.delete(name)
+    else this.left.set(name, looksAtDamaged)
+  }
+  /** These have jobs; those that are alive may have others by the time they are gone. */
+  retain(names: ReadonlyArray<string>, alive: ReadonlySet<string>): void {
+    for (const name of this.left.keys()) if (alive.has(name) || !names.includes(name)) this.left.delete(name)
+  }
+}
+
+/** Takes the jobs of a node that is gone, as far as no other does; tells whether there were any to take. */
 const takeFrom = (parts: JobParts, cluster: ClusterService, recovery: Recovery, name: string) =>
   Effect.gen(function* () {
     const families = yield* Moving.takeable(parts, Moving.familiesOf(yield* Moving.openJobs(parts, name)))
@@ -95,6 +120,7 @@ const takeFrom = (parts: JobParts, cluster: ClusterService, recovery: Recovery, 
           : `took ${count} jobs of node ${name}, which is gone`
       )
     yield* taking
+    return families.length > 0
   })
 
 /** Has one node make the calls of hooks that others have left: each time that it is another list of nodes which are there. */
@@ -124,7 +150,8 @@ const look = (
   parts: JobParts,
   cluster: ClusterService,
   recovery: Recovery,
-  { inherit, isDue }: ReturnType<typeof inheriting>
+  { inherit, isDue }: ReturnType<typeof inheriting>,
+  leftovers: Leftovers
 ) =>
   Effect.gen(function* () {
     // In this order: whoever has jobs was there before them.
@@ -133,13 +160,18 @@ const look = (
     if (!isDue() && others.length === 0) return
     const seen = yield* cluster.nodes.list
     const alive = aliveOf(seen)
+    leftovers.retain(others, alive)
     for (const name of others) {
       if (parts.running.stopping) return
-      if (alive.has(name)) continue
+      if (alive.has(name) || !leftovers.isDue(name)) continue
       // What keeps the jobs of one node from being taken keeps nobody from those of another.
       yield* Effect.catchAllCause(
         Effect.if(name === nobody ? Effect.succeed(true) : cluster.nodes.bury(name), {
-          onTrue: () => takeFrom(parts, cluster, recovery, name),
+          onTrue: () =>
+            Effect.map(takeFrom(parts, cluster, recovery, name), (hasAny) =>
+              // What is left to whoever takes it comes at any time.
+              leftovers.looked(name, hasAny || name === nobody)
+            ),
           onFalse: () => Effect.void
         }),
         (cause) =>
@@ -159,7 +191,7 @@ export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, 
     if (metrics !== undefined) yield* metrics.watch(Measuring.nodes(cluster))
     const woken = new Signal()
     yield* cluster.wake.listen(cluster.node, () => woken.give())
-    const looking = look(parts, cluster, recovery, inheriting(parts, cluster)).pipe(
+    const looking = look(parts, cluster, recovery, inheriting(parts, cluster), new Leftovers()).pipe(
       Effect.catchAllCause((cause) =>
         Effect.logWarning("jobs whose node is gone could not be taken; looking again", cause)
       )

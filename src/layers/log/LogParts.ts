@@ -146,6 +146,7 @@ export const make = Effect.gen(function* () {
     taken: (owner) => live.taken(owner)
   })
   const pace = Pace.make({ committer, windows, live, limits, backPressureLag: options.backPressureLag, now })
+  const keeps = cluster && Effect.map(cluster.nodes.list, (all) => keeperOf(all) === cluster.node)
   const retention = Retention.make({
     store,
     committer,
@@ -156,7 +157,7 @@ export const make = Effect.gen(function* () {
     now,
     monotonic: elapsed,
     windowMs,
-    keeps: cluster && Effect.map(cluster.nodes.list, (all) => keeperOf(all) === cluster.node)
+    keeps
   })
   const sequencer = yield* Sequencer.make({
     ...{ store, committer, live, tail, node: cluster?.node },
@@ -181,6 +182,6 @@ export const make = Effect.gen(function* () {
     windowMs
   }
   yield* retention.start
-  if (metrics !== undefined) yield* Measuring.watch(metrics, parts)
+  if (metrics !== undefined) yield* Measuring.watch(metrics, { ...parts, keeps })
   return parts
 })

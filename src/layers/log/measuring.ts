@@ -88,6 +88,15 @@ const retained = (store: StoreService, elapsed: () => number): Source => {
   })
 }
 
+/** Has one node tell what is the same for all: so it is counted once, and what all tell adds up to it. */
+const byOne = (keeps: Effect.Effect<boolean, StoreError> | undefined, source: Source): Source =>
+  keeps === undefined
+    ? source
+    : Effect.if(
+        Effect.catchAll(keeps, () => Effect.succeed(false)),
+        { onTrue: () => source, onFalse: () => Effect.succeed([]) }
+      )
+
 /** Has the gauges of a log told for as long as the scope. */
 export const watch = (
   metrics: MetricsService,
@@ -97,9 +106,11 @@ export const watch = (
     readonly windows: EmitWindows
     readonly store: StoreService
     readonly elapsed: () => number
+    /** Whether this node is the one that does what one does for all; of a runtime that is alone it is not asked. */
+    readonly keeps: Effect.Effect<boolean, StoreError> | undefined
   }
 ) => {
-  const { committer, elapsed, live, store, windows } = parts
+  const { committer, elapsed, keeps, live, store, windows } = parts
   const counts = Effect.sync(
     (): ReadonlyArray<Sample> => [
       [families.queued, committer.queued()],
@@ -109,5 +120,5 @@ export const watch = (
       ...lagOf(live)
     ]
   )
-  return Effect.zipRight(metrics.watch(counts), metrics.watch(retained(store, elapsed)))
+  return Effect.zipRight(metrics.watch(counts), metrics.watch(byOne(keeps, retained(store, elapsed))))
 }

@@ -126,8 +126,8 @@ export const bring = (
 const pause = Duration.seconds(1)
 
 /**
- * Looks, whenever another node has taken or deleted something, which of the sessions that are attached here it is: these are let go
- * of, or ended. Others are found out about when something is written of them.
+ * Looks, whenever another node has taken or deleted something, which of the sessions that are here it is: these are let go of, or
+ * ended, whether anybody is attached to them or not.
  */
 export const watch = (services: ResumeServices, records: Records): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -141,14 +141,14 @@ export const watch = (services: ResumeServices, records: Records): Effect.Effect
       const entries = [...table.of("everyone")]
       // One that is being resumed may have been taken since that was stored.
       for (const entry of entries) yield* table.settled(entry)
-      const attached = entries.filter((entry) => entry.attachment !== undefined && table.holds(entry))
-      if (attached.length === 0) return
-      const places = yield* store.sessionPlaces(attached.map(({ record }) => record.sessionId))
-      for (const entry of attached) {
+      const known = entries.filter((entry) => entry.state._tag !== "Opening" && table.holds(entry))
+      if (known.length === 0) return
+      const places = yield* store.sessionPlaces(known.map(({ record }) => record.sessionId))
+      for (const entry of known) {
         const place = places.get(entry.record.sessionId)
         if (place?.epoch === epochOf(entry.record) || !table.holds(entry)) continue
         if (place === undefined) {
-          // It was stored before it was attached: another node has dropped it for good.
+          // It was stored before it was here: another node has dropped it for good.
           services.background(Forgetting.end(table, entry))
           continue
         }

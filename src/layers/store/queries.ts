@@ -54,6 +54,9 @@ export const sqlite = {
 
 /** What the reads ask, whatever the database. */
 export type Queries = typeof sqlite & {
-  /** Of a database that nodes share. */
+  /** Of a database that nodes share, as what follows. */
   readonly news?: ((query: NewsQuery) => Statement) | undefined
+  readonly openElsewhere?:
+    | ((node: string, principals: ReadonlyArray<string>) => query.Query<query.OpenRow>)
+    | undefined
 }

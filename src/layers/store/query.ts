@@ -8,6 +8,7 @@ import type {
   JobFilter,
   JournalIndexEntry,
   Observed,
+  OpenJobs,
   Place,
   PlacedWish,
   Run,
@@ -506,6 +507,11 @@ export const waitingCounts = (
    ${node === undefined ? "" : `AND ${nodeOfRow} = ?`} GROUP BY principal`,
   node === undefined ? [] : [JSON.stringify(node)]
 ]
+
+/** What a principal has that has not ended. */
+export interface OpenRow extends OpenJobs {
+  readonly principal: string
+}
 
 /** The nodes that have jobs which have not ended: of a file, which runtimes do not share, all are looked at. */
 export const jobNodes: Query<IdRow> = [

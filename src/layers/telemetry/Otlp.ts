@@ -17,6 +17,13 @@ import { Metrics } from "../../services/runtime/Metrics.js"
 import type { OtlpSettings, Sampling, Signal, Target } from "./OtlpConfig.js"
 import { settings } from "./OtlpConfig.js"
 
+/** What a program says of itself; what the variables say of the same goes first. */
+export interface Options {
+  readonly serviceVersion?: string | undefined
+  /** `service.instance.id`: of nodes of a cluster the name, or what they export is taken for that of one. */
+  readonly instanceId?: string | undefined
+}
+
 /** What each signal gets to be sent when the process ends. */
 const lastFlush = Duration.seconds(2)
 
@@ -62,14 +69,15 @@ type Loaded = Effect.Effect.Success<typeof packages>
 const exporting = (
   [, , , Serialization, { HttpClient: client }, { make }]: Loaded,
   { attributes, serviceName, targets }: OtlpSettings,
-  serviceVersion: string | undefined
+  { instanceId, serviceVersion }: Options
 ) => {
+  const own = instanceId === undefined ? {} : { "service.instance.id": instanceId }
   const options = (target: Target) => ({
     url: target.url,
     headers: Redacted.value(target.headers),
     exportInterval: Duration.millis(target.intervalMs),
     shutdownTimeout: lastFlush,
-    resource: { serviceName, serviceVersion, attributes }
+    resource: { serviceName, serviceVersion, attributes: { ...own, ...attributes } }
   })
   /** Runs what makes the exporter of a signal, when that is to be exported. */
   return <A>(
@@ -99,11 +107,11 @@ const exporting = (
 }
 
 /** Starts what exports; it ends, and sends what is left, with the scope. */
-const start = (loaded: Loaded, given: OtlpSettings, serviceVersion: string | undefined) =>
+const start = (loaded: Loaded, given: OtlpSettings, options: Options) =>
   Effect.gen(function* () {
     const [OtlpLogger, OtlpMetrics, OtlpTracer] = loaded
     const { maxBatch, targets } = given
-    const forSignal = exporting(loaded, given, serviceVersion)
+    const forSignal = exporting(loaded, given, options)
     const metrics = yield* Effect.serviceOption(Metrics)
     yield* forSignal("metrics", (options) => OtlpMetrics.make(options))
     if (Option.isSome(metrics) && targets.has("metrics")) {
@@ -127,9 +135,7 @@ const start = (loaded: Loaded, given: OtlpSettings, serviceVersion: string | und
  * without them. With `Metrics` in the context the runtime's gauges are brought up to date for it. A collector that does not
  * answer holds up nothing; what cannot be sent is dropped, and said once.
  */
-export const layerConfig = (
-  options: { readonly serviceVersion?: string | undefined } = {}
-): Layer.Layer<never, ConfigError> =>
+export const layerConfig = (options: Options = {}): Layer.Layer<never, ConfigError> =>
   Layer.unwrapScoped(
     Effect.gen(function* () {
       const given = yield* settings
@@ -138,6 +144,6 @@ export const layerConfig = (
       if (given.targets.size === 0) return Layer.empty
       const loaded = yield* Effect.either(packages)
       if (loaded._tag === "Left") return yield* Effect.as(Effect.logWarning(loaded.left), Layer.empty)
-      return yield* start(loaded.right, given, options.serviceVersion)
+      return yield* start(loaded.right, given, options)
     })
   )

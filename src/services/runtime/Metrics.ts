@@ -130,6 +130,7 @@ export const families = {
     "jobs that the last process left open, by outcome: rerun, ended or failed",
     "outcome"
   ),
+  node: gauge("arcp_node_info", "1, with the name of this node of a cluster", "node"),
   nodes: gauge("arcp_nodes", "nodes of the cluster, as this one sees them: alive or gone", "state"),
   jobsTaken: counter("arcp_jobs_taken_total", "jobs that were taken over from nodes that are gone"),
   wakes: counter("arcp_wakes_total", "wakes between nodes: told to others, or heard from them", "direction"),

@@ -14,12 +14,14 @@ import type { EventType, JobStatus } from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
 import type { Owner, Place } from "./epoch.js"
 import type { LateEvent, News, NewsQuery, Numbering, Observed } from "./numbering.js"
+import type { OpenJobs } from "./openJobs.js"
 import type { DueQuery, Queued, Survival } from "./Survival.js"
 import type { PlacedWish, Wish } from "./Wish.js"
 
 export { absent, epochOf, type FreeKey, first as firstEpoch, type Owner, type Place } from "./epoch.js"
 export { eventOverhead } from "./eventOverhead.js"
 export type { LateEvent, News, NewsQuery, Numbering, Observed } from "./numbering.js"
+export { noJobs, type OpenJobs } from "./openJobs.js"
 export type { DueQuery, Queued, StoredEnd, Survival, Waiting } from "./Survival.js"
 export type { PlacedWish, Wish } from "./Wish.js"
 
@@ -471,6 +473,16 @@ export interface StoreService {
     { readonly jobs: ReadonlyMap<string, number>; readonly sessions: ReadonlyMap<string, number> },
     StoreError
   >
+  /**
+   * Returns how many jobs that have not ended these principals have on other nodes than this one, those of no node included; who has
+   * none is left out. Only stores that nodes share have it.
+   */
+  readonly openElsewhere?:
+    | ((
+        node: string,
+        principals: ReadonlyArray<string>
+      ) => Effect.Effect<ReadonlyMap<string, OpenJobs>, StoreError>)
+    | undefined
   /**
    * Returns wishes, oldest first, at most `limit`: those that a node wants, and those without an answer of jobs that it has and
    * that have not ended; without a node all.

@@ -73,3 +73,25 @@ it.scoped("one whose node is not woken writes nothing more, and is closed when i
     assert.strictEqual(yield* b.run(resumed(session)), "RESUME_WINDOW_EXPIRED")
   })
 )
+
+it.scoped("of one that nobody is connected to nothing stays on its node, deleted or taken", () =>
+  Effect.gen(function* () {
+    const { start } = yield* cluster
+    const a = yield* start("a", [])
+    const b = yield* start("b", [])
+    const taken = yield* b.run(open())
+    const deleted = yield* b.run(open(bob))
+    for (const { connection } of [taken, deleted]) yield* connection.close(1000, "")
+    yield* second
+    const held = (principal: string) =>
+      b.run(Effect.flatMap(Sessions, (sessions) => sessions.list({ principal })))
+    assert.lengthOf(yield* held("alice"), 1)
+    assert.lengthOf(yield* held("bob"), 1)
+    assert.strictEqual(yield* a.run(resumed(taken)), "session.welcome")
+    yield* second
+    assert.lengthOf(yield* held("alice"), 0)
+    assert.strictEqual(yield* a.run(forget("bob")), 1)
+    yield* second
+    assert.lengthOf(yield* held("bob"), 0)
+  })
+)

@@ -1,13 +1,15 @@
 /** What a node cannot go on with: jobs that it has taken, and what others have dropped meanwhile. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
-import { Op, type StoreService } from "../../../src/services/store/Store.js"
+import { type JobFilter, Op, type StoreService } from "../../../src/services/store/Store.js"
 import { cluster } from "../../support/Nodes.js"
 import { open } from "../../support/Wire.js"
 import { aJob } from "../store/fixtures.js"
@@ -35,6 +37,35 @@ it.scoped("jobs that are above themselves are taken by nobody, and nobody waits 
     const { payload } = yield* session.expect("session.error")
     assert.isTrue(payload.retryable)
     assert.deepStrictEqual(yield* disk.store.wishes(undefined, 9), [])
+  })
+)
+
+it.scoped("what nobody can take is looked at once a minute, and what its node leaves later at once", () =>
+  Effect.gen(function* () {
+    const { disk, idle, start } = yield* cluster
+    const put = (jobId: string, parentJobId?: string) =>
+      Op.PutJob({ job: { ...aJob(jobId, { parentJobId }), node: "gone" } })
+    yield* disk.store.commit({ ops: [put("job_a", "job_b"), put("job_b", "job_a")], owners: [] })
+    let looks = 0
+    disk.onRead = (name, [filter]) => {
+      if (name === "jobs" && (filter as JobFilter).node === "gone") looks++
+      return undefined
+    }
+    yield* start("a", [])
+    const seconds = (n: number) =>
+      Effect.repeatN(Effect.zipRight(TestClock.adjust("1 second"), Effect.repeatN(eventLoop.next, 12)), n - 1)
+    yield* seconds(59)
+    assert.strictEqual(looks, 1)
+    yield* seconds(4)
+    assert.strictEqual(looks, 2)
+    // Somebody has the name again, and leaves more.
+    const again = yield* Scope.make()
+    yield* idle("gone").pipe(Scope.extend(again))
+    yield* disk.store.commit({ ops: [put("job_c")], owners: [] })
+    yield* seconds(2)
+    yield* Scope.close(again, Exit.void)
+    yield* seconds(2)
+    assert.strictEqual((yield* disk.store.job("job_c"))?.node, "a")
   })
 )
 

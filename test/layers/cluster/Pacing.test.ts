@@ -2,12 +2,14 @@
 import { assert, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as TestClock from "effect/TestClock"
 import { patienceMs } from "../../../src/layers/log/ViewState.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { EventLog } from "../../../src/services/log/EventLog.js"
+import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { cluster, type Node } from "../../support/Nodes.js"
 import { open } from "../../support/Wire.js"
@@ -39,19 +41,25 @@ const talker = Effect.gen(function* () {
 const options = { backPressureLag: 40, maxRetainedEvents: 400 }
 
 /** A job on "a", whose session has moved to "b". */
-const moved = Effect.gen(function* () {
-  const { disk, start } = yield* cluster
-  const { agents, said, say } = yield* talker
-  const a: Node = yield* start("a", agents, { options })
-  const b: Node = yield* start("b", agents, { options })
-  const first = yield* a.run(open())
-  yield* first.request("job.submit", { agent: "talk", input: {} })
-  const jobId = String((yield* first.expect("job.accepted")).job_id)
-  const resume = { session_id: first.sessionId, resume_token: first.welcome.resume_token, last_event_seq: 0 }
-  const session = yield* b.run(open({ resume }))
-  yield* settle
-  return { a, b, disk, jobId, said, say, session }
-})
+const movedWith = (options: RuntimeOptions.Input) =>
+  Effect.gen(function* () {
+    const { disk, start } = yield* cluster
+    const { agents, said, say } = yield* talker
+    const a: Node = yield* start("a", agents, { options })
+    const b: Node = yield* start("b", agents, { options })
+    const first = yield* a.run(open())
+    yield* first.request("job.submit", { agent: "talk", input: {} })
+    const jobId = String((yield* first.expect("job.accepted")).job_id)
+    const resume = {
+      session_id: first.sessionId,
+      resume_token: first.welcome.resume_token,
+      last_event_seq: 0
+    }
+    const session = yield* b.run(open({ resume }))
+    yield* settle
+    return { a, b, disk, jobId, said, say, session }
+  })
+const moved = movedWith(options)
 
 it.scoped("a session that does not acknowledge is told of back pressure by the job's node, once", () =>
   Effect.gen(function* () {
@@ -99,4 +107,35 @@ it.scoped("a job waits for its owner on another node until that has caught up, o
     yield* settle
     assert.strictEqual(said.count, 15)
   })
+)
+
+it.scoped(
+  "a job waits for its owner that reads slowly on another node, and goes on when that has caught up",
+  () =>
+    Effect.gen(function* () {
+      const { disk, said, say, session } = yield* movedWith({ maxRetainedEvents: 4_000 })
+      const time = Effect.zipRight(TestClock.adjust("100 millis"), settle)
+      // Nobody reads: the node of the session says so when half of what that retains is not sent.
+      let wanted = 0
+      while (said.count === wanted && wanted < 8_000) {
+        wanted += 200
+        yield* say(200)
+        yield* time
+      }
+      assert.isAbove(said.count, 2_000)
+      assert.isBelow(said.count, 4_000)
+      yield* say(200)
+      yield* time
+      assert.isBelow(said.count, wanted)
+      let got = 0
+      const reading = yield* Effect.fork(
+        session.next(({ payload }) => payload.kind === "x-vendor.test.n" && ++got === wanted + 200)
+      )
+      for (let i = 0; i < 40 && said.count < wanted + 200; i++) yield* time
+      assert.strictEqual(said.count, wanted + 200)
+      // What was said last, and that nothing holds the job any more, comes there too.
+      yield* Effect.repeatN(time, 20)
+      yield* Fiber.join(reading)
+      assert.deepStrictEqual(yield* disk.store.wishes(undefined, 9), [])
+    })
 )

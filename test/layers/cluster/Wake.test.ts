@@ -6,9 +6,11 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
 import { afterAll } from "vitest"
+import { wakingApart } from "../../../src/layers/cluster/looking.js"
 import * as WakeMemory from "../../../src/layers/cluster/WakeMemory.js"
 import * as WakePg from "../../../src/layers/cluster/WakePg.js"
 import { Wake } from "../../../src/services/cluster/Wake.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { database, missing, query } from "../../testing/Postgres.js"
 import { TcpProxy } from "../../testing/TcpProxy.js"
 
@@ -62,6 +64,29 @@ describe("wakes in one process", () => {
       yield* TestClock.adjust("3 seconds")
       assert.strictEqual(one.count(), 3)
     }).pipe(Effect.provide(WakeMemory.layer()))
+  )
+})
+
+describe("what is said often", () => {
+  it.scoped("wakes at once, and then a hundred times a second at the most, for all of it", () =>
+    Effect.gen(function* () {
+      let count = 0
+      const say = yield* wakingApart(() => count++)
+      const settle = Effect.repeatN(eventLoop.next, 3)
+      yield* settle
+      for (let ms = 0; ms < 100; ms++) {
+        say()
+        say()
+        yield* settle
+        yield* TestClock.adjust("1 millis")
+      }
+      yield* TestClock.adjust("1 second")
+      yield* settle
+      assert.strictEqual(count, 11)
+      say()
+      yield* settle
+      assert.strictEqual(count, 12)
+    })
   )
 })
 

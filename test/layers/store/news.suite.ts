@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import { type NewsQuery, Op, Store, type StoreError } from "../../../src/services/store/Store.js"
-import { aJob, append, aRun, aSession, put } from "./fixtures.js"
+import { aJob, append, aRun, aSession, put, survival } from "./fixtures.js"
 
 export const newsSuite = (name: string, layer: Layer.Layer<Store, StoreError>): void => {
   describe(`News: ${name}`, () => {
@@ -98,6 +98,50 @@ export const newsSuite = (name: string, layer: Layer.Layer<Store, StoreError>): 
             ]
           )
         }).pipe(Effect.provide(layer))
+    )
+
+    it.effect("jobs on other nodes are counted by who has them, and by whether they have begun", () =>
+      Effect.gen(function* () {
+        const store = yield* Store
+        const count = (node: string, ...principals: ReadonlyArray<string>) =>
+          Effect.map(
+            store.openElsewhere?.(node, principals) ?? Effect.dieMessage("it does not count them"),
+            (found) => Object.fromEntries(found)
+          )
+        const waiting = { survival: { ...survival, waiting: { dueAt: 5 } } }
+        const zoe = "zoe\0"
+        yield* store.commit({
+          ops: [
+            put(aJob("job_a", { node: "a\0" })),
+            put(aJob("job_a2", { node: "a\0", parentJobId: "job_a" })),
+            put(aJob("job_b", { node: "b" })),
+            put(aJob("job_left", { node: "" })),
+            put(aJob("job_queued", { node: "b", status: "pending" })),
+            put(aJob("job_zoe", { node: "b", principal: zoe })),
+            // What only waits has no place, unless it is a part of another.
+            put(aJob("job_row", { node: "b", ...waiting })),
+            put(aJob("job_part", { node: "b", ...waiting, parentJobId: "job_b" })),
+            put(aJob("job_ended", { node: "b", status: "success", endedAt: 7 })),
+            put(aJob("job_refused", { node: "b", status: "error", endedAt: 7, rejected: true }))
+          ],
+          owners: []
+        })
+        assert.deepStrictEqual(yield* count("a\0", "alice", zoe, "nobody"), {
+          alice: { running: 3, pending: 1 },
+          [zoe]: { running: 1, pending: 0 }
+        })
+        assert.deepStrictEqual(yield* count("b", "alice", zoe), { alice: { running: 3, pending: 0 } })
+        assert.deepStrictEqual(yield* count("c", zoe), { [zoe]: { running: 1, pending: 0 } })
+        assert.deepStrictEqual(yield* count("c"), {})
+        yield* store.commit({
+          ops: [
+            put(aJob("job_b", { node: "b", status: "error", endedAt: 8 })),
+            Op.MoveJob({ jobId: "job_left", node: "a\0", epoch: 2 })
+          ],
+          owners: []
+        })
+        assert.deepStrictEqual(yield* count("a\0", "alice"), { alice: { running: 1, pending: 1 } })
+      }).pipe(Effect.provide(layer))
     )
   })
 }

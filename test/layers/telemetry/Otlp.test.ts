@@ -27,7 +27,11 @@ const exporting =
   (environment: Environment, said: Array<string> = []) =>
   <A, E, R>(program: Effect.Effect<A, E, R>) =>
     program.pipe(
-      Effect.provide(Otlp.layerConfig({ serviceVersion: "1.2.3" }).pipe(Layer.provideMerge(Metrics.layer()))),
+      Effect.provide(
+        Otlp.layerConfig({ serviceVersion: "1.2.3", instanceId: "node-a" }).pipe(
+          Layer.provideMerge(Metrics.layer())
+        )
+      ),
       Effect.withConfigProvider(provider(environment)),
       Effect.provide(
         Logger.replace(
@@ -143,6 +147,7 @@ describe("OTLP", () => {
         const resource = sink.resource(path)
         assert.strictEqual(resource["service.name"], "agents")
         assert.strictEqual(resource["service.version"], "1.2.3")
+        assert.strictEqual(resource["service.instance.id"], "node-a")
         assert.strictEqual(resource["deployment.environment"], "te st")
       }
       for (const { headers } of sink.received) {
@@ -181,7 +186,12 @@ describe("OTLP", () => {
     Effect.gen(function* () {
       const sink = yield* collector()
       yield* runtime(
-        { ...quick, OTEL_EXPORTER_OTLP_ENDPOINT: sink.url, OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" },
+        {
+          ...quick,
+          OTEL_EXPORTER_OTLP_ENDPOINT: sink.url,
+          OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+          OTEL_RESOURCE_ATTRIBUTES: "service.instance.id=mine"
+        },
         "00"
       )
       assert.deepStrictEqual(
@@ -189,6 +199,8 @@ describe("OTLP", () => {
         []
       )
       assert.isDefined(sink.spans().find(({ name }) => name === "arcp.session"))
+      // What the variables say goes first.
+      assert.strictEqual(sink.resource("/v1/traces")["service.instance.id"], "mine")
     })
   )
 

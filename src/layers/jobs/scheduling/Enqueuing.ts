@@ -29,17 +29,26 @@ export const queuedRecord = ({ forked, record, session, startAt }: Candidate): Q
   }
 }
 
-/** Counts a job that will wait, into its hold; fails with the cap that it would break. To be run at once after `waits`. */
+/**
+ * Counts a job that will wait, into its hold; fails with the cap that it would break. To be run at once after `waits`: who comes next
+ * is in line after it, unless what its principal has on other nodes is to be read first.
+ */
 export const count = (
-  { running }: JobParts,
-  { record, startAt }: Candidate,
-  hold: Hold
-): InternalError | undefined => {
+  { running }: Pick<JobParts, "running">,
+  { record, startAt }: Pick<Candidate, "record" | "startAt">,
+  hold: Hold,
+  isRead = false
+): Effect.Effect<void, InternalError> => {
   if (running.stopping) return running.shuttingDown
-  const full = running.queue.room(record, hold)
+  const full = running.queue.room(record, hold, isRead)
+  if (full === "unknown")
+    return Effect.zipRight(
+      running.readElsewhere(record.principal),
+      Effect.suspend(() => count({ running }, { record, startAt }, hold, true))
+    )
   if (full !== undefined) return full
   if (startAt === undefined) hold.keep(running.queue.places.store(record))
-  return undefined
+  return Effect.void
 }
 
 /** Stores a job that waits and puts it in line, in its own fiber: whoever submits next comes after it. */

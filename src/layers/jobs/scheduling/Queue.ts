@@ -7,6 +7,7 @@ import type { JobSession } from "../../../services/jobs/Jobs.js"
 import type { Options } from "../../../services/runtime/RuntimeOptions.js"
 import type { JobRecord, Queued } from "../../../services/store/Store.js"
 import * as Checks from "../Checks.js"
+import { type Elsewhere, roomFor } from "../Elsewhere.js"
 import type { Hold } from "../Reservations.js"
 import { Heap } from "./Heap.js"
 import { type Claim, Places, type Waiter } from "./Places.js"
@@ -74,7 +75,8 @@ export class Queue {
     private readonly options: Pick<
       Options,
       "concurrencyPerPrincipal" | "maxJobsPerPrincipal" | "maxPendingJobs" | "maxPendingJobsPerPrincipal"
-    >
+    >,
+    private readonly elsewhere?: Elsewhere | undefined
   ) {
     const { concurrencyPerPrincipal, maxJobsPerPrincipal } = options
     const perPrincipal = concurrencyPerPrincipal === 0 ? maxJobsPerPrincipal : concurrencyPerPrincipal
@@ -100,12 +102,17 @@ export class Queue {
     )
   }
 
-  /** Counts a job that will wait, until the hold gives it back; fails with the cap that it would break. */
-  room({ principal }: JobRecord, hold: Hold): InternalError | undefined {
-    const { maxPendingJobs, maxPendingJobsPerPrincipal } = this.options
-    if ((this.perPrincipal.get(principal) ?? 0) >= maxPendingJobsPerPrincipal)
-      return Checks.atLimit("pending_jobs_per_principal", maxPendingJobsPerPrincipal)
+  /**
+   * Counts a job that will wait, until the hold gives it back; gives the cap that it would break. `unknown`: what its principal has on
+   * other nodes is to be read first.
+   */
+  room({ principal }: JobRecord, hold: Hold, isRead: boolean): InternalError | "unknown" | undefined {
+    const { maxPendingJobs, maxPendingJobsPerPrincipal: max } = this.options
+    const own = this.perPrincipal.get(principal) ?? 0
+    const room = roomFor(this.elsewhere, { what: "pending", principal, own, max }, isRead)
+    if (room === "full") return Checks.atLimit("pending_jobs_per_principal", max)
     if (this.count >= maxPendingJobs) return Checks.atLimit("pending_jobs", maxPendingJobs)
+    if (room === "unknown") return room
     this.counted(principal, 1)
     hold.keep(() => this.counted(principal, -1))
     return undefined

@@ -42,12 +42,38 @@ export interface Found {
 
 const idOf = ({ jobId }: JobRecord): string => jobId
 
-/** Returns the ids of everything that is stored of a principal as a job. */
-const jobsOfPrincipal = (store: StoreService, principal: string) =>
+/** Puts whoever has delegated before those that it has delegated to. */
+const parentsFirst = (jobs: ReadonlyMap<string, FoundJob>): ReadonlyMap<string, FoundJob> => {
+  const ordered = new Map<string, FoundJob>()
+  const seen = new Set<string>()
+  for (const job of jobs.values()) {
+    const line: Array<FoundJob> = []
+    for (let at: FoundJob | undefined = job; at !== undefined && !seen.has(at.jobId); ) {
+      seen.add(at.jobId)
+      line.push(at)
+      at = at.parentJobId === undefined ? undefined : jobs.get(at.parentJobId)
+    }
+    for (const each of line.reverse()) ordered.set(each.jobId, each)
+  }
+  return ordered
+}
+
+/** Returns everything that is stored of a principal as a job. What a job has delegated to is of the same principal. */
+const ofPrincipal = (store: StoreService, principal: string) =>
   Effect.gen(function* () {
-    const jobs = yield* mapJobs(store, { principals: [principal] }, idOf)
-    const ended = yield* store.surplus({ principal, limit: Number.MAX_SAFE_INTEGER, needed: true })
-    return [...new Set([...jobs, ...ended])]
+    const jobs = new Map<string, FoundJob>()
+    const unfinished = new Map<string, JobRecord>()
+    const take = (job: JobRecord): void => {
+      jobs.set(job.jobId, foundOf(job))
+      if (job.endedAt === undefined) unfinished.set(job.jobId, job)
+    }
+    yield* mapJobs(store, { principals: [principal] }, take)
+    // Submits that were refused are not listed.
+    for (const id of yield* store.surplus({ principal, limit: Number.MAX_SAFE_INTEGER, needed: true })) {
+      const refused = jobs.has(id) ? undefined : yield* store.job(id)
+      if (refused !== undefined) take(refused)
+    }
+    return { jobs: parentsFirst(jobs), unfinished }
   })
 
 /** Returns jobs and whatever they have delegated to, at any depth. What goes while it is looked for is not there any more. */
@@ -83,9 +109,11 @@ const refuseOrphaned = (store: StoreService, jobs: ReadonlyMap<string, FoundJob>
 /** Finds what is to be forgotten. Fails when it is not there, or is a part of something that has not ended. */
 export const find = (store: StoreService, whose: Whose): Effect.Effect<Found, NotForgotten | StoreError> =>
   Effect.gen(function* () {
-    const jobIds = "jobIds" in whose ? whose.jobIds : yield* jobsOfPrincipal(store, whose.principal)
-    const { jobs: found, unfinished } = yield* withDescendants(store, jobIds)
-    const gone = "jobIds" in whose ? jobIds.find((id) => !found.has(id)) : undefined
+    const { jobs: found, unfinished } =
+      "jobIds" in whose
+        ? yield* withDescendants(store, whose.jobIds)
+        : yield* ofPrincipal(store, whose.principal)
+    const gone = "jobIds" in whose ? whose.jobIds.find((id) => !found.has(id)) : undefined
     if (gone !== undefined)
       return yield* new NotForgotten({ message: `${gone} is not in this database`, isGone: true })
     yield* refuseOrphaned(store, found)

@@ -15,6 +15,8 @@ import {
   type News,
   type NewsQuery,
   type Numbering,
+  noJobs,
+  type OpenJobs,
   type Place,
   type PlacedWish,
   type Run,
@@ -198,6 +200,28 @@ export const jobNodes = ({ jobs }: Tables): ReadonlyArray<string> => {
   for (const { record } of jobs.values())
     if (record !== undefined && record.endedAt === undefined && !record.rejected) found.add(nodeOf(record))
   return [...found].sort()
+}
+
+/** Returns what principals have on other nodes, as `StoreService.openElsewhere` says. */
+export const openElsewhere = (
+  { jobs }: Tables,
+  node: string,
+  principals: ReadonlyArray<string>
+): ReadonlyMap<string, OpenJobs> => {
+  const wanted = new Set(principals)
+  const found = new Map<string, OpenJobs>()
+  for (const { record } of jobs.values()) {
+    if (record === undefined || record.endedAt !== undefined || record.rejected) continue
+    if (nodeOf(record) === node || !wanted.has(record.principal)) continue
+    const isRow = dueAt(record) !== undefined && record.parentJobId === undefined
+    const { pending, running } = found.get(record.principal) ?? noJobs
+    const isPending = record.status === "pending"
+    found.set(record.principal, {
+      pending: pending + (isPending ? 1 : 0),
+      running: running + (isPending || isRow ? 0 : 1)
+    })
+  }
+  return found
 }
 
 const placeOf = (record: Parameters<typeof epochOf>[0] & { readonly node?: string | undefined }): Place => ({

@@ -16,7 +16,7 @@ import { Store, StoreError, type StoreService } from "../../../services/store/St
 import * as CredentialStorePg from "../../credentials/CredentialStorePg.js"
 import { naming, prefixProblem } from "../naming.js"
 import { noted } from "../noted.js"
-import { nameOf, pooled } from "./connections.js"
+import { nameOf, type PgPool, pooled } from "./connections.js"
 import { toStoreError } from "./failures.js"
 import { free } from "./freeing.js"
 import { type Holder, hold, migrateShared, release, renew } from "./holding.js"
@@ -116,12 +116,18 @@ const keepAlive = (
     return died
   })
 
+/** Connections, by what they are for. */
+interface Connections {
+  readonly lend: LendPg
+  readonly lendForNews: LendPg
+  readonly lendForCommits: LendPg
+  readonly lendForLease: LendPg
+  readonly lendForMigrations: Effect.Effect<LendPg, StoreError, Scope>
+}
+
 /** Opens a store over connections: tables, lease, and what reads and writes. */
 const makeOver = (
-  lend: LendPg,
-  lendForCommits: LendPg,
-  lendForLease: LendPg,
-  lendForMigrations: Effect.Effect<LendPg, StoreError, Scope>,
+  { lend, lendForCommits, lendForLease, lendForMigrations, lendForNews }: Connections,
   name: string,
   prefix: string,
   { lease, node }: Pick<Holder, "lease" | "node">,
@@ -155,7 +161,7 @@ const makeOver = (
     const writer = new PgWriter({ name, lend: lendForCommits, holder, patience })
     const store: StoreService = {
       kind: "durable",
-      ...(yield* readsOf(lend, name, patience, node)),
+      ...(yield* readsOf(lend, lendForNews, name, patience, node)),
       // Once begun it ends as a whole, and its caller learns how.
       commit: (batch) =>
         batch.ops.length === 0
@@ -208,18 +214,21 @@ export const open = (options: Options): Effect.Effect<Context.Context<Stores>, S
     // Commits have one of their own: they wait for no read, and find what was prepared on it.
     const commits = yield* pool(1)
     const rest = maxConnections > 2 ? maxConnections - 2 : maxConnections - 1
-    const { lend } = rest > 0 ? yield* pool(rest) : commits
+    const reads = rest > 0 ? yield* pool(rest) : commits
     // And so has the lease, where there are enough: it must not be lost because reads are slow.
-    const { lend: lendForLease } = maxConnections > 2 ? yield* pool(1) : { lend }
-    const lendForCommits = options.prepare === false ? commits.lend : commits.lendPreparing
+    const forLease = maxConnections > 2 ? yield* pool(1) : reads
+    const preparing = ({ lend, lendPreparing }: PgPool) => (options.prepare === false ? lend : lendPreparing)
     // What a migration takes grows with what is stored.
     const forMigrations = Effect.map(pool(1, "1 day"), (made) => made.lend)
     const lease = duration(options.lease, "10 seconds")
     return yield* makeOver(
-      lend,
-      lendForCommits,
-      lendForLease,
-      forMigrations,
+      {
+        lend: reads.lend,
+        lendForNews: preparing(reads),
+        lendForCommits: preparing(commits),
+        lendForLease: forLease.lend,
+        lendForMigrations: forMigrations
+      },
       nameOf(url),
       prefix,
       { lease, node: options.node },

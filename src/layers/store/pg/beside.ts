@@ -61,7 +61,7 @@ const makeReadOnly = (url: Redacted.Redacted): Effect.Effect<StoreService, Store
     const refused = new StoreError({ message: `${name} is only read` })
     return {
       kind: "durable",
-      ...(yield* readsOf(lend, name, patience)),
+      ...(yield* readsOf(lend, lend, name, patience)),
       commit: () => refused,
       vacuum: refused,
       held: () => 0

@@ -9,6 +9,7 @@ import type {
   IdRow,
   ListedRow,
   ObservedRow,
+  OpenRow,
   PlaceRow,
   Query,
   RecordRow,
@@ -269,6 +270,13 @@ const jobNodes: Query<IdRow> = [
   []
 ]
 
+const openElsewhere = (node: string, principals: ReadonlyArray<string>): Query<OpenRow> => [
+  `SELECT principal, count(*) FILTER (WHERE status <> 'pending' AND (due_at IS NULL OR parent_job_id IS NOT NULL))::float8 AS running,
+     count(*) FILTER (WHERE status = 'pending')::float8 AS pending
+   FROM {jobs} WHERE principal = ANY($1::text[]) AND node <> $2 AND ended_at IS NULL AND NOT rejected GROUP BY principal`,
+  [principals.map(toStored), toStored(node)]
+]
+
 /** Of a runtime that is alone, when any was: nodes may have been before it. */
 const aliveAt: Query<{ readonly aliveAt: number }> = [
   `SELECT max(alive_at)::float8 AS "aliveAt" FROM {lives}`,
@@ -450,6 +458,7 @@ const counted = (job: number, seq: number): ReturnType<Queries["counted"]> => [
 /** What the reads ask a database in Postgres. */
 export const queries: Queries = {
   news,
+  openElsewhere,
   session,
   sessions,
   job,

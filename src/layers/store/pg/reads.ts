@@ -14,27 +14,31 @@ const named = Effect.map(
     new Map(Array.from(counts, ([principal, count]) => [fromStored(principal), count] as const))
 )
 
-/** Returns the reads over connections. */
+/**
+ * Returns the reads over connections. `lendPreparing`: those on which what a node asks for each time that it is woken is prepared, since
+ * to plan that takes Postgres several times as long as to do it.
+ */
 export const readsOf = (
   lend: LendPg,
+  lendPreparing: LendPg,
   name: string,
   patience: Duration.Duration,
   node?: string | undefined
 ): Effect.Effect<Reads> => {
   const reading = noted("reading from the store")
   const mapError = Effect.mapError(toStoreError(name))
-  return Effect.map(
+  const over = (lend: LendPg) =>
     readsOver<PgFailure>(
       name,
       (work) => reading(mapError(patiently(Effect.uninterruptible(lend(work)), patience))),
       queriesOf(node),
       fromStored
-    ),
-    (reads) => ({
-      ...reads,
-      endedCounts: named(reads.endedCounts),
-      waitingCounts: (node) => named(reads.waitingCounts(node)),
-      jobNodes: Effect.map(reads.jobNodes, (names) => names.map(fromStored))
-    })
-  )
+    )
+  return Effect.zipWith(over(lend), over(lendPreparing), (reads, { news }) => ({
+    ...reads,
+    news,
+    endedCounts: named(reads.endedCounts),
+    waitingCounts: (node) => named(reads.waitingCounts(node)),
+    jobNodes: Effect.map(reads.jobNodes, (names) => names.map(fromStored))
+  }))
 }

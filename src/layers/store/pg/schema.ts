@@ -196,6 +196,10 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
       epoch bigint
     )`,
     `CREATE INDEX {credentials_by_node} ON {credentials} (node)`
+  ],
+  [
+    // What a principal has on all nodes together is counted for its caps.
+    `CREATE INDEX {jobs_open} ON {jobs} (principal, node) WHERE ended_at IS NULL AND NOT rejected`
   ]
 ]
 

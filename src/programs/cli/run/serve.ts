@@ -8,6 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { ownName } from "../../../layers/cluster/ownName.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
 import { reserveStreams } from "../../../layers/transport/reserveStreams.js"
@@ -162,10 +163,11 @@ export const run = (flags: ServeFlags) => serving(flags, once)
  * Loads the optional parts when their flags are there: loading is most of what a start costs. The agents get the
  * services that the program has.
  */
-export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = () => Effect.void) =>
-  leavingInTime((leavesSoon) =>
-    served(flags, host, onAddress, leavesSoon).pipe(Effect.scoped, Effect.provide(telemetry(flags)))
-  )
+export const serving = (given: ServeFlags, host: Host, onAddress: OnAddress = () => Effect.void) =>
+  leavingInTime((leavesSoon) => {
+    const flags = given.cluster ? { ...given, node: Option.orElseSome(given.node, ownName) } : given
+    return served(flags, host, onAddress, leavesSoon).pipe(Effect.scoped, Effect.provide(telemetry(flags)))
+  })
 
 const served = (flags: ServeFlags, host: Host, onAddress: OnAddress, leavesSoon: Effect.Effect<void>) =>
   Effect.gen(function* () {

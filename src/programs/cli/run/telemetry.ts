@@ -60,13 +60,14 @@ export const watched = (readers: Readers | undefined) =>
  * Keeps the metrics of the program that this is provided to where somebody may read them, and exports what the variables of
  * OpenTelemetry ask for. Around everything else, so that what happens at the end is told too.
  */
-export const telemetry = ({ metrics, transport }: ServeFlags): Layer.Layer<never, ConfigError> =>
+export const telemetry = ({ metrics, node, transport }: ServeFlags): Layer.Layer<never, ConfigError> =>
   Layer.unwrapEffect(
     Effect.map(settings, (exported) =>
       exported === undefined && (metrics === "off" || transport === "stdio")
         ? Layer.empty
-        : Layer.merge(Otlp.layerConfig({ serviceVersion: version }), Process.layer()).pipe(
-            Layer.provideMerge(Metrics.layer())
-          )
+        : Layer.merge(
+            Otlp.layerConfig({ serviceVersion: version, instanceId: Option.getOrUndefined(node) }),
+            Process.layer()
+          ).pipe(Layer.provideMerge(Metrics.layer()))
     )
   )

@@ -108,7 +108,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
 
   for (const prepare of [true, false])
     it.scopedLive(
-      `a commit sends its text ${prepare ? "once a connection" : "each time, when it is told to"}`,
+      `a commit, and a look for news, send their text ${prepare ? "once a connection" : "each time, when it is told to"}`,
       () =>
         Effect.gen(function* () {
           const { proxy, store } = yield* proxied(fresh(), { prepare })
@@ -118,8 +118,15 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
             if (from === "client") sent += chunk.toString("latin1")
             return "pass"
           }
-          for (let i = 1; i <= 4; i++) yield* commit(store, [append("job_a", i, i)])
+          const news = store.news ?? (() => Effect.dieMessage("it has no news"))
+          const after = [{ jobId: "job_a", seq: 0 }]
+          for (let i = 1; i <= 4; i++) {
+            yield* commit(store, [append("job_a", i, i)])
+            const { events } = yield* news({ node: "b", sessions: [], after, limit: 9, maxBytes: 9_999 })
+            assert.lengthOf(events, i)
+          }
           assert.strictEqual(sent.match(/WITH held_jobs AS/g)?.length, prepare ? 1 : 4)
+          assert.strictEqual(sent.match(/WITH place AS/g)?.length, prepare ? 1 : 4)
           assert.deepStrictEqual(yield* everything(store), range(1, 4))
         })
     )

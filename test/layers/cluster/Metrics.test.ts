@@ -1,0 +1,49 @@
+/** What nodes tell of themselves, and what they tell together adds up to. */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as TestClock from "effect/TestClock"
+import * as Metrics from "../../../src/layers/telemetry/Metrics.js"
+import * as Prometheus from "../../../src/layers/telemetry/Prometheus.js"
+import * as Agent from "../../../src/services/agents/Agent.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { readExposition, sampleIn } from "../../support/exposition.js"
+import { cluster } from "../../support/Nodes.js"
+import { open } from "../../support/Wire.js"
+
+const settle = Effect.repeatN(eventLoop.next, 40)
+const echo = Agent.handle(Agent.make("echo", { version: "1.0.0" }), (input) => Effect.succeed(input))
+
+it.scoped("each node tells its name; what is stored is told by one of them, also when that one goes", () =>
+  Effect.gen(function* () {
+    const { disk, start } = yield* cluster
+    const a = yield* start("metric-a", [echo])
+    yield* TestClock.adjust("1 second")
+    const b = yield* start("metric-b", [echo])
+    const session = yield* b.run(open())
+    yield* session.request("job.submit", { agent: "echo", input: 1 })
+    yield* session.expect("job.result")
+    yield* settle
+    const stored = yield* disk.store.retained ?? Effect.dieMessage("it does not tell")
+    assert.isAbove(stored.events, 1)
+    const read = Effect.gen(function* () {
+      const text = readExposition(yield* Prometheus.text)
+      const sample = (name: string, labels: Record<string, string> = {}) => sampleIn(text, name, labels)
+      return {
+        nodes: ["metric-a", "metric-b"].map((node) => sample("arcp_node_info", { node })),
+        alive: sample("arcp_nodes", { state: "alive" }),
+        events: sample("arcp_retained_events"),
+        bytes: sample("arcp_retained_bytes")
+      }
+    })
+    const both = yield* read
+    assert.deepStrictEqual(both.nodes, [1, 1])
+    assert.strictEqual(both.events, stored.events)
+    assert.strictEqual(both.bytes, stored.bytes)
+    yield* a.stop
+    yield* a.kill
+    const one = yield* read
+    assert.deepStrictEqual(one.nodes, [0, 1])
+    assert.strictEqual(one.alive, 1)
+    assert.strictEqual(one.events, stored.events)
+  }).pipe(Effect.provide(Metrics.layer()))
+)
