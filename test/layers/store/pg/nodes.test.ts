@@ -42,7 +42,7 @@ describe.skipIf(missing !== undefined)(
         const prefix = fresh()
         const version = sql(`SELECT version FROM ${prefix}store`)
         const older = Effect.zipRight(
-          sql(`DROP TABLE ${prefix}credentials`),
+          sql(`DROP INDEX ${prefix}jobs_open`),
           sql(`UPDATE ${prefix}store SET version = ${schemaVersion - 1}`)
         )
         const start = (node: string) => open(prefix, node, { lease: "900 millis" })
