@@ -119,7 +119,9 @@ export const options =
   <O>(members: Readonly<Record<keyof O, Rule>>): Rule =>
   (value, name) => {
     const names = Object.keys(members)
-    const unknown = isObject(value) ? Object.keys(value).find((key) => !names.includes(key)) : undefined
+    const unknown = isObject(value)
+      ? Object.keys(value).find((key) => !names.includes(key) && value[key] !== undefined)
+      : undefined
     return unknown === undefined
       ? fields(members)(value, name)
       : `${name} has no ${unknown}${meant(unknown, names)}`

@@ -12,6 +12,12 @@ export const readJson = (text: string): unknown => {
   }
 }
 
+/** Where a text stops being JSON, as far as its `SyntaxError` says so; nothing of the text itself. */
+export const whereNoJson = (error: unknown): string => {
+  const at = /at position (\d+)/.exec(String(error))?.[1]
+  return at === undefined ? "" : `, from character ${Number(at) + 1} on`
+}
+
 /** Returns whether a value is an object that is no array. */
 export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)

@@ -107,6 +107,13 @@ describe("surroundings and arguments", () => {
     const typed = join(directory, "typed.tsx")
     writeFileSync(typed, "export const agents = []\n")
     await refuses(["--memory", "--port", "0", "--agents", typed], /typed\.tsx.*\n.*compile TypeScript/)
+    const importing = join(directory, "importing.mjs")
+    writeFileSync(importing, 'import "./typed.mjs"\n')
+    writeFileSync(join(directory, "typed.mts"), "export const agents = []\n")
+    await refuses(
+      ["--memory", "--port", "0", "--agents", importing],
+      /importing\.mjs.*\n.*there is typed\.mts: import it by that name/
+    )
   })
 })
 

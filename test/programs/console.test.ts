@@ -177,7 +177,7 @@ describe("the console's model", () => {
         const pieces = put([bytes.subarray(0, at), bytes.subarray(at)])
         assert.deepStrictEqual(
           { ...pieces.whole(true) },
-          { content: text, size: bytes.length, isWhole: true }
+          { content: text, size: bytes.length, kept: bytes.length }
         )
         assert.deepStrictEqual(pieces.whole(false).content, bytes)
       })

@@ -300,7 +300,7 @@ export class ClientSession implements Host {
     this.handles.rewound(this.numbers.from)
     this.numbers.begin()
     this.sessionId = sessionId
-    this.token = welcome.resume_token
+    this.token = welcome.resume_token || undefined
     this.resumeWindow = (welcome.resume_window_sec ?? 600) * 1000
     this.frameBytes = limits?.frame_bytes ?? 1024 * 1024
     this.heartbeatSec = welcome.heartbeat_interval_sec

@@ -93,7 +93,7 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
       if (!connected || !error.retryable || (tooLate && error._tag === "TokenUnavailable"))
         return session.finish(error)
       if (session.sessionId && (!session.token || tooLate))
-        session.forget(new ResumeWindowExpired({ message: "cannot be resumed" }))
+        session.forget(new ResumeWindowExpired({ message: "not resumable" }))
       session.status.set({
         _tag: "Reconnecting",
         lastEventSeq: session.numbers.last,

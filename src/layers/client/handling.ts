@@ -19,7 +19,7 @@ export interface ClientParts {
 /** Where the frames of a job go, and which job that is once it is known. */
 export interface Destination {
   inbox: JobInbox
-  about?: About
+  about?: About | undefined
 }
 
 /** Nothing to encode or decode: whatever it is. */

@@ -28,12 +28,12 @@ const unavailable = (why: unknown): TokenUnavailable => {
       readonly retryable?: unknown
     }
     return new TokenUnavailable({
-      message: `there is no token: ${message}`,
+      message: `no token: ${message}`,
       retryable: retryable !== false,
       cause: why
     })
   } catch {
-    return new TokenUnavailable({ message: "there is no token: throw an Error", retryable: false })
+    return new TokenUnavailable({ message: "no token: throw an Error", retryable: false })
   }
 }
 

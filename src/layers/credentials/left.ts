@@ -54,15 +54,22 @@ const look = (
     const others = (yield* shared.nodes).filter((name) => name !== node)
     if (others.length === 0) return
     const alive = new Set((yield* nodes.list).flatMap(({ isAlive, name }) => (isAlive ? [name] : [])))
-    for (const name of others) {
-      if (alive.has(name) || (name !== nobody && !(yield* nodes.bury(name)))) continue
-      const taken = yield* shared.take(name, node)
-      for (const record of taken) revoker.pursue(unsettled(deps, record))
-      if (taken.length > 0)
-        yield* Effect.logInfo(
-          `revoking ${taken.length} credentials that node ${JSON.stringify(name)} has left`
-        )
-    }
+    const takeOver = (name: string) =>
+      Effect.gen(function* () {
+        if (name !== nobody && !(yield* nodes.bury(name))) return
+        const taken = yield* shared.take(name, node)
+        for (const record of taken) revoker.pursue(unsettled(deps, record))
+        if (taken.length > 0)
+          yield* Effect.logInfo(
+            `revoking ${taken.length} credentials that node ${JSON.stringify(name)} has left`
+          )
+      })
+    // What one has left that cannot be taken keeps nobody from taking what others have.
+    yield* Effect.validateAll(
+      others.filter((name) => !alive.has(name)),
+      takeOver,
+      { discard: true }
+    )
   })
 
 /** Looks at once, and once in a while, for as long as the scope. */
@@ -76,7 +83,7 @@ export const inherit = (
   // What was taken, and of which no answer came, is found among what is this node's.
   let isUnsure = false
   const again = Effect.map(ours(deps), (records) => {
-    for (const record of records) revoker.pursue(record)
+    for (const record of records) revoker.pursue(unsettled(deps, record))
   })
   const looking = Effect.suspend(() => (isUnsure ? again : Effect.void)).pipe(
     Effect.zipRight(look(deps, shared, cluster, revoker)),

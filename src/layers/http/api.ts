@@ -82,10 +82,10 @@ export const Submit = Schema.Struct({
   extensions: optional(Terms)
 }).annotations({ identifier: "Submit" })
 
-const Cancel = Schema.Struct({ reason: optional(text("why, for the record")) }).annotations({
+export const Cancel = Schema.Struct({ reason: optional(text("why, for the record")) }).annotations({
   identifier: "Cancel"
 })
-const Answer = Schema.Struct({
+export const Answer = Schema.Struct({
   value: Schema.Unknown.annotations({ description: "the answer, as the schema of the question wants it" }),
   about_sha256: optional(text("needed where the question is about something: about.sha256 of its event"))
 }).annotations({ identifier: "Answer" })

@@ -4,7 +4,8 @@ import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { InvalidRequest } from "../../protocol/Errors.js"
-import { isRecord } from "../../protocol/Json.js"
+import { isRecord, whereNoJson } from "../../protocol/Json.js"
+import { didYouMean } from "../../protocol/suggest.js"
 import { tooLarge } from "./line.js"
 import { Refused } from "./problems.js"
 
@@ -56,7 +57,8 @@ const checkMedia = (headers: Readonly<Record<string, string | undefined>>): Effe
 
 const decoder = () => new TextDecoder("utf-8", { fatal: true })
 
-const notJson = new InvalidRequest({ message: "the body is not JSON in UTF-8" })
+const notJson = (cause: unknown) =>
+  new InvalidRequest({ message: `the body is not JSON in UTF-8${whereNoJson(cause)}` })
 
 /**
  * As many times as many bytes as are taken are read to their end and let go of: the answer that it was too much is lost with a
@@ -64,9 +66,23 @@ const notJson = new InvalidRequest({ message: "the body is not JSON in UTF-8" })
  */
 const passed = 16
 
-/** Reads the body of the request in context, at most `maxBytes` of it; `undefined` when there is none. */
+/** A member that nobody reads was meant for something: a job without its lease or its input is not what was asked for. */
+const unread = (value: object, names: ReadonlyArray<string>): InvalidRequest | undefined => {
+  const name = Object.keys(value).find((name) => !names.includes(name))
+  return name === undefined
+    ? undefined
+    : new InvalidRequest({
+        message: `${name.slice(0, 64)}: is no member of this${didYouMean(name, names) || `; there are ${names.join(", ")}`}`
+      })
+}
+
+/**
+ * Reads the body of the request in context, at most `maxBytes` of it, an object with these members at the most; `undefined` when
+ * there is none.
+ */
 export const body = (
-  maxBytes: number
+  maxBytes: number,
+  names: ReadonlyArray<string>
 ): Effect.Effect<
   Readonly<Record<string, unknown>> | undefined,
   Refused | InvalidRequest,
@@ -97,9 +113,11 @@ export const body = (
     if (bytes === 0) return undefined
     const value = yield* Effect.try({
       try: (): unknown => JSON.parse(decoder().decode(Buffer.concat(parts))),
-      catch: () => notJson
+      catch: notJson
     })
-    return isRecord(value) ? value : yield* new InvalidRequest({ message: "the body is a JSON object" })
+    if (!isRecord(value)) return yield* new InvalidRequest({ message: "the body is a JSON object" })
+    const refused = unread(value, names)
+    return refused === undefined ? value : yield* refused
   })
 
 /** What a request prefers (RFC 7240), as far as it is understood. */

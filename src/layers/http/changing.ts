@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import { InvalidRequest } from "../../protocol/Errors.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Deletion } from "../../services/jobs/Jobs.js"
+import { Answer, Cancel } from "./api.js"
 import { body } from "./asked.js"
 import { type Call, type Handler, type HandlerServices, idOf, jsonOnly, respond, shown } from "./handling.js"
 
@@ -13,7 +14,7 @@ export const cancel =
   (call) =>
     Effect.gen(function* () {
       yield* jsonOnly
-      const { reason } = (yield* body(services.maxBodyBytes)) ?? {}
+      const { reason } = (yield* body(services.maxBodyBytes, Object.keys(Cancel.fields))) ?? {}
       const line = yield* call.line
       yield* line.ask("job.cancel", reason === undefined ? {} : { reason }, { jobId: idOf(call) })
       return respond(shown(yield* services.jobs.entry(call.identity, idOf(call))), 202)
@@ -58,7 +59,8 @@ export const answer =
   (services: HandlerServices): Handler =>
   (call) =>
     Effect.gen(function* () {
-      const { about_sha256: about, value } = (yield* body(services.maxBodyBytes)) ?? {}
+      const { about_sha256: about, value } =
+        (yield* body(services.maxBodyBytes, Object.keys(Answer.fields))) ?? {}
       if (value === undefined) return yield* new InvalidRequest({ message: "value: the answer is missing" })
       const line = yield* call.line
       yield* line.ask(

@@ -4,6 +4,7 @@ import { InvalidRequest } from "../../protocol/Errors.js"
 import { isRecord } from "../../protocol/Json.js"
 import * as Trace from "../../protocol/Trace.js"
 import * as Vendor from "../../protocol/Vendor.js"
+import { Submit } from "./api.js"
 import { body, preferences, unquoted } from "./asked.js"
 import {
   followed,
@@ -25,11 +26,14 @@ const tracing = (traceparent: string | undefined) => {
     : { traceId: trace, extensions: { [Trace.extension]: { traceparent } } }
 }
 
+/** The key may be here too, as on the wire. */
+const members = [...Object.keys(Submit.fields), "idempotency_key"]
+
 /** Reads what is submitted: the payload of the frame, and what is beside it. */
 const submitted = (services: HandlerServices) =>
   Effect.gen(function* () {
     const asked = yield* headers
-    const { extensions, ...payload } = (yield* body(services.maxBodyBytes)) ?? {}
+    const { extensions, ...payload } = (yield* body(services.maxBodyBytes, members)) ?? {}
     if (extensions !== undefined && !isRecord(extensions))
       return yield* new InvalidRequest({ message: "extensions: expected an object" })
     const key = asked["idempotency-key"]

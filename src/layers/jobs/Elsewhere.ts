@@ -3,7 +3,8 @@
  * others this node knows what it has read last. It reads once a second of whoever submits, and before that where more depends on
  * it: nobody is refused, and no more than an eighth of what was left is taken, on what was read before.
  *
- * So a job that fits costs no read, and what all nodes together can go over a cap by is what each takes in the time of a read.
+ * So a job that fits costs no read, and what all nodes together can go over a cap by is what each takes in the time of a read,
+ * and before what it has taken is stored.
  */
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"

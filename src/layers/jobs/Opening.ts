@@ -333,10 +333,9 @@ const begin = (
   return Effect.succeed(live)
 }
 
-/** Stores and accepts a job that waits before it begins. Its credentials are minted when it does. */
+/** Stores and accepts a job that is counted and waits before it begins. Its credentials are minted when it does. */
 const queue = (parts: JobParts, given: Candidate, hold: Hold): Effect.Effect<undefined, ArcpError> =>
   Effect.gen(function* () {
-    yield* Enqueuing.count(parts, given, hold)
     const waiting = { ...given, record: Enqueuing.queuedRecord(given) }
     const { ops } = yield* keepInput(parts, waiting)
     yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
@@ -352,8 +351,7 @@ export const make = (parts: JobParts): Open => {
     Decided.gen(function* () {
       const { parent } = given
       yield* parts.admission.check(given.session.identity, submitOf(given))
-      if (Enqueuing.waits(parts, given)) return yield* queue(parts, given, hold)
-      yield* parts.running.count(given.record, hold)
+      if (yield* Enqueuing.count(parts, given, hold)) return yield* queue(parts, given, hold)
       const kept = yield* keepInput(parts, given)
       const minted = yield* mint(parts, given, kept.record, hold)
       // Here and not in the job's own fiber, which nothing interrupts: whoever is to end must not wait for a consumer.

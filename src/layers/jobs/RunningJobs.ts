@@ -83,11 +83,10 @@ export class RunningJobs {
   }
 
   /**
-   * Counts a job, now, until the hold gives it back, however long minting takes; fails with the cap that it would break. Delegated
-   * jobs do not count against their session: their parents do, and bound them. It waits only where the cap of the principal depends
-   * on what that has on other nodes, and this is to be read first.
+   * Counts a job until the hold gives it back, however long minting takes; gives the cap that it would break. Delegated jobs do not
+   * count against their session: their parents do, and bound them. `unknown`: what its principal has on other nodes is to be read first.
    */
-  count(record: JobRecord, hold: Hold, isRead = false): Effect.Effect<void, InternalError> {
+  count(record: JobRecord, hold: Hold, isRead: boolean): InternalError | "unknown" | undefined {
     const { maxJobsPerPrincipal, maxJobsPerSession } = this.options
     const { parentJobId, principal, sessionId } = record
     const own = parentJobId === undefined
@@ -98,13 +97,9 @@ export class RunningJobs {
     const room = roomFor(this.elsewhere, asked, isRead)
     if (room === "full") return Checks.atLimit("jobs_per_principal", maxJobsPerPrincipal)
     if (this.stopping) return this.shuttingDown
-    if (room === "unknown")
-      return Effect.zipRight(
-        this.readElsewhere(principal),
-        Effect.suspend(() => this.count(record, hold, true))
-      )
+    if (room === "unknown") return room
     this.admit(record, hold)
-    return Effect.void
+    return undefined
   }
   /** Has what a principal has on other nodes read anew. */
   readElsewhere(principal: string): Effect.Effect<void, InternalError> {

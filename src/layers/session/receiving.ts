@@ -20,7 +20,7 @@ const patience = Duration.minutes(1)
 
 /** What receiving works on. */
 export interface ReceiptServices {
-  readonly options: Pick<Options, "malformedWindow" | "maxMalformedFrames">
+  readonly options: Pick<Options, "malformedWindow" | "maxMalformedFrames" | "resumeWindow">
   /** The heartbeat interval, in milliseconds. */
   readonly interval: number
   /** Milliseconds that only go forward. */
@@ -129,8 +129,11 @@ const handle = (
     pulse.heard(true)
   })
 
-/** Closes a connection whose peer takes nothing of the last that is to be said: nobody else would end it. */
-const closeUnheard = (served: Served): Effect.Effect<void> =>
+/**
+ * Closes a connection whose peer takes nothing of the last that is to be said for as long as it could resume: nobody else would end
+ * it. Who only reads slowly takes something in that time.
+ */
+const closeUnheard = ({ options }: ReceiptServices, served: Served): Effect.Effect<void> =>
   Effect.gen(function* () {
     for (let before: string | undefined; ; ) {
       const { farewell, sentBytes } = served.attachment.outbox
@@ -138,7 +141,7 @@ const closeUnheard = (served: Served): Effect.Effect<void> =>
       if (sent !== undefined && sent === before)
         return yield* served.connection.close(closeCode.goingAway, "nobody reads what is written")
       before = sent
-      yield* Effect.sleep(patience)
+      yield* Effect.sleep(Duration.max(patience, options.resumeWindow))
     }
   })
 
@@ -154,7 +157,7 @@ const inputEnded = (
       served.session.send({ type: "session.error", payload: toPayload(frameTooBig(reason)) })
     return decided(services, served).pipe(
       Effect.zipRight(services.noMoreRequests),
-      Effect.zipRight(Effect.fork(closeUnheard(served))),
+      Effect.zipRight(Effect.fork(closeUnheard(services, served))),
       Effect.map((watching) => served.runs(watching))
     )
   })

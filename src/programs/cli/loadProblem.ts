@@ -1,6 +1,7 @@
 /** Why a module of the user's does not load, where, and what there is to do about it. */
 import { execFile } from "node:child_process"
-import { relative } from "node:path"
+import { existsSync } from "node:fs"
+import { basename, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import { failureMessage } from "../../services/agents/Agent.js"
 import { readable } from "../../services/agents/Thrown.js"
@@ -51,12 +52,18 @@ const placeOf = async (error: Error, files: ReadonlyArray<string>): Promise<stri
 
 const hints: { readonly [code: string]: (message: string) => string | undefined } = {
   ERR_UNKNOWN_FILE_EXTENSION: () =>
-    `Node ${process.versions.node} reads no such file: compile TypeScript first (from 22.18 on Node reads .ts as it is)`,
+    `Node ${process.versions.node} reads no such file: compile TypeScript first, or take Node 22.18, which reads .ts as it is; arcp dev reads it here, too, where esbuild is installed`,
   ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX: () =>
     "Node leaves types out and compiles nothing: write it without enums, namespaces and parameter properties, or compile it first",
   ERR_MODULE_NOT_FOUND: (message) => {
     const [, name] = /^Cannot find package '([^']+)'/.exec(message) ?? []
-    return name === undefined ? undefined : `npm i ${name}, or mend the import`
+    if (name !== undefined) return `npm i ${name}, or mend the import`
+    // What TypeScript reads as the file that it was compiled from, Node does not.
+    const [, stem, m = ""] = /^Cannot find module '([^']+)\.([mc])?js'/.exec(message) ?? []
+    const source = `${stem}.${m}ts`
+    return stem !== undefined && existsSync(source)
+      ? `there is ${basename(source)}: import it by that name, which tsc takes with allowImportingTsExtensions; or compile both`
+      : undefined
   }
 }
 

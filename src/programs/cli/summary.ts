@@ -12,6 +12,8 @@ export interface Summary {
 
 export const make = (): Summary => {
   const spent = new Map<string, BigDecimal.BigDecimal>()
+  /** Of each budget, what was left last. */
+  const left = new Map<string, BigDecimal.BigDecimal>()
   let events = 0
   let first: number | undefined
   let last = 0
@@ -23,18 +25,24 @@ export const make = (): Summary => {
       first ??= last
       if (event.kind !== "metric") return
       const { name, unit, value } = event.body
-      if (unit === undefined || !name.startsWith("cost.") || name === "cost.budget.remaining") return
+      if (unit === undefined || !name.startsWith("cost.")) return
       const amount = Budget.amount(value)
-      if (amount !== undefined)
-        spent.set(unit, BigDecimal.sum(spent.get(unit) ?? BigDecimal.fromBigInt(0n), amount))
+      if (amount === undefined) return
+      if (name === "cost.budget.remaining") left.set(unit, amount)
+      else spent.set(unit, BigDecimal.sum(spent.get(unit) ?? BigDecimal.fromBigInt(0n), amount))
     },
     line: (status, now, since) => {
       const ms = since === undefined ? last - (first ?? last) : now - since
       const costs = Array.from(spent, ([currency, amount]) => `${currency} ${Budget.format(amount)}`)
+      // What was done is paid, whatever it came to: a budget refuses what begins after it.
+      const over = Array.from(left).filter(([, amount]) => BigDecimal.isNegative(amount))
       return [
         `${status} in ${took(Number.isFinite(ms) ? ms : 0)}`,
         `${events} ${events === 1 ? "event" : "events"}`,
-        ...(costs.length === 0 ? [] : [`spent ${costs.join(" and ")}`])
+        ...(costs.length === 0 ? [] : [`spent ${costs.join(" and ")}`]),
+        ...over.map(
+          ([currency, amount]) => `${currency} ${Budget.format(BigDecimal.abs(amount))} over its budget`
+        )
       ].join(", ")
     }
   }

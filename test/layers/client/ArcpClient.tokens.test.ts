@@ -245,7 +245,7 @@ describe("a client's token", () => {
       yield* settle
       yield* pass(40)
       const status = yield* client.status.get
-      assert.strictEqual(status._tag === "Reconnecting" && status.reason, "there is no token: no network")
+      assert.strictEqual(status._tag === "Reconnecting" && status.reason, "no token: no network")
       const before = asked
       assert.isAbove(before, 5)
       assert.isBelow(before, 40)

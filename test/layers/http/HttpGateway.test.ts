@@ -383,6 +383,32 @@ describe("listing", () => {
 })
 
 describe("who asks", () => {
+  it.scopedLive("members of a body that nobody would read", () =>
+    test(async ({ ask }) => {
+      const posted = (path: string, given: unknown) =>
+        json(
+          ask(path, {
+            method: "POST",
+            headers: { "content-type": "application/json" },
+            body: JSON.stringify(given)
+          })
+        )
+      for (const [path, given, says] of [
+        ["/v1/jobs", { agent: "echo", inptu: 1 }, "inptu: is no member of this; did you mean input?"],
+        [
+          "/v1/jobs",
+          { agent: "echo", lease_requests: {} },
+          "lease_requests: is no member of this; did you mean lease_request?"
+        ],
+        ["/v1/jobs/job_x/cancel", { because: "" }, "because: is no member of this; there are reason"],
+        ["/v1/jobs/job_x/inputs/in_x", { vlaue: 1 }, "vlaue: is no member of this; did you mean value?"]
+      ] as const) {
+        const { body, status } = await posted(path, given)
+        expect([status, body.code, body.detail]).toEqual([400, "INVALID_REQUEST", says])
+      }
+    })
+  )
+
   it.scopedLive("nobody, somebody unknown, and another principal, whose jobs are not there", () =>
     test(async ({ ask }) => {
       const nobody = await json(ask("/v1/jobs", { token: "" }))
@@ -656,7 +682,10 @@ describe("hostile requests", () => {
       const large = await raw(`{"agent":"echo","input":"${"x".repeat(2_000_000)}"}`)
       expect([large.status, large.body.detail]).toEqual([413, expect.stringContaining("at most")])
       expect(await statuses(json(ask("/v1/jobs", { headers: { accept: "text/html" } })))).toEqual([406])
-      expect((await raw('{"agent":"echo","input":{"__proto__":{"a":1}},"constructor":1}')).status).toBe(201)
+      expect((await raw('{"agent":"echo","input":{"__proto__":{"a":1},"constructor":1}}')).status).toBe(201)
+      expect((await raw('{"agent":"echo","constructor":1}')).body.detail).toMatch(
+        /^constructor: is no member/
+      )
       const ids = [
         "..%2f..%2fetc",
         "%00",

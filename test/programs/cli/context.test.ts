@@ -220,7 +220,7 @@ describe("a command of a client", () => {
           `echo x >>${counted}; printf ' %s\\n\\n' t1`
         )
         expect((await arcp(["agents", "--context", "file"])).stderr).toMatch(
-          /there is no token: context file: its token file .*token does not exist\n {2}arcp context show/
+          /no token: context file: its token file .*token does not exist\n {2}arcp context show/
         )
         for (const token of ["t1", "\ufefft2\r\n"]) {
           fs.writeFileSync(file, token)

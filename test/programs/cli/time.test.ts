@@ -121,5 +121,7 @@ it("the last line has status, duration, events, and what was spent in each curre
     "success in 2.0s, 4 events, spent USD 0.3 and credits 3"
   )
   expect(summary.line("error", now, now - 500)).toMatch(/^error in 500ms, /)
+  metric("cost.budget.remaining", -0.2, "USD", "2026-02-01T12:00:02Z")
+  expect(summary.line("success", now, undefined)).toMatch(/spent .*, USD 0\.2 over its budget$/)
   expect(Summary.make().line("cancelled", now, undefined)).toBe("cancelled in 0ms, 0 events")
 })

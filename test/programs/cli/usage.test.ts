@@ -52,6 +52,7 @@ describe("arcp submit", () => {
     [["--key", ""], /--key takes KEY, and this is empty/],
     [["--key", "k".repeat(257)], /--key takes 1 to 256/],
     [["--input", "1e400"], /--input must be JSON/],
+    [["--input", '{"a":1,}'], /--input must be JSON.*, from character 8 on$/m],
     [["--input", '{"a":[-1e999]}'], /--input must be JSON/],
     [["--context", "nowhere"], /^error: --context: there is no context "nowhere"/m],
     [["--delay", "soon"], /--delay takes 30s, 10m, 2h or 1d/],
@@ -399,6 +400,7 @@ describe("arcp agents", () => {
       expect((await arcp("agents")).stdout).toMatch(/^survey {2}1\.0\.0, 2\.0\.0 \(default\) {2}Says what/)
       expect(await arcp("agents", "survye")).toMatchObject({ code: 1, stdout: "" })
       expect((await arcp("agents", "survye")).stderr).toMatch(/did you mean survey\?/)
+      expect((await arcp("submit", "survye@1.0.0")).stderr).toMatch(/not available.*; did you mean survey\?/)
       expect((await arcp("agents", "survey@9")).stderr).toMatch(/it has 1\.0\.0, 2\.0\.0/)
     })
   })

@@ -15,7 +15,7 @@ import { Surroundings } from "../Surroundings.js"
 import { QueuedJob, type QueuedRecord } from "./Queue.js"
 
 /** Tells whether a job that is admitted waits: for its time, or for a place. A delegated one never does. */
-export const waits = ({ running }: JobParts, { agent, parent, record, startAt }: Candidate): boolean =>
+const waits = ({ running }: JobParts, { agent, parent, record, startAt }: Candidate): boolean =>
   parent === undefined && (startAt !== undefined || running.queue.mustWait(record, agent.concurrency))
 
 /** Returns the record of a job that waits: what it is run again with is decided when it begins. */
@@ -29,26 +29,40 @@ export const queuedRecord = ({ forked, record, session, startAt }: Candidate): Q
   }
 }
 
-/**
- * Counts a job that will wait, into its hold; fails with the cap that it would break. To be run at once after `waits`: who comes next
- * is in line after it, unless what its principal has on other nodes is to be read first.
- */
-export const count = (
-  { running }: Pick<JobParts, "running">,
-  { record, startAt }: Pick<Candidate, "record" | "startAt">,
+/** Counts a job that will wait, into its hold; gives the cap that it would break, or that what others have is to be read first. */
+const countWaiting = (
+  { running }: JobParts,
+  { record, startAt }: Candidate,
   hold: Hold,
-  isRead = false
-): Effect.Effect<void, InternalError> => {
+  isRead: boolean
+): InternalError | "unknown" | undefined => {
   if (running.stopping) return running.shuttingDown
   const full = running.queue.room(record, hold, isRead)
+  if (full === undefined && startAt === undefined) hold.keep(running.queue.places.store(record))
+  return full
+}
+
+/**
+ * Counts a job that is admitted, and returns whether it waits; fails with the cap that it would break. Both are decided in one turn,
+ * so that two never see the same place, and who comes next is in line after it: where what other nodes have is to be read first, it
+ * is all decided anew.
+ */
+export const count = (
+  parts: JobParts,
+  given: Candidate,
+  hold: Hold,
+  isRead = false
+): Effect.Effect<boolean, InternalError> => {
+  const isWaiting = waits(parts, given)
+  const full = isWaiting
+    ? countWaiting(parts, given, hold, isRead)
+    : parts.running.count(given.record, hold, isRead)
   if (full === "unknown")
     return Effect.zipRight(
-      running.readElsewhere(record.principal),
-      Effect.suspend(() => count({ running }, { record, startAt }, hold, true))
+      parts.running.readElsewhere(given.record.principal),
+      Effect.suspend(() => count(parts, given, hold, true))
     )
-  if (full !== undefined) return full
-  if (startAt === undefined) hold.keep(running.queue.places.store(record))
-  return Effect.void
+  return full ?? Effect.succeed(isWaiting)
 }
 
 /** Stores a job that waits and puts it in line, in its own fiber: whoever submits next comes after it. */

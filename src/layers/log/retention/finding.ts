@@ -73,7 +73,8 @@ const ofPrincipal = (store: StoreService, principal: string) =>
       const refused = jobs.has(id) ? undefined : yield* store.job(id)
       if (refused !== undefined) take(refused)
     }
-    return { jobs: parentsFirst(jobs), unfinished }
+    // Listed newest first, told oldest first.
+    return { jobs: parentsFirst(new Map([...jobs].reverse())), unfinished }
   })
 
 /** Returns jobs and whatever they have delegated to, at any depth. What goes while it is looked for is not there any more. */

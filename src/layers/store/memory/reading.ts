@@ -213,7 +213,7 @@ export const openElsewhere = (
   for (const { record } of jobs.values()) {
     if (record === undefined || record.endedAt !== undefined || record.rejected) continue
     if (nodeOf(record) === node || !wanted.has(record.principal)) continue
-    const isRow = dueAt(record) !== undefined && record.parentJobId === undefined
+    const isRow = dueAt(record) !== undefined
     const { pending, running } = found.get(record.principal) ?? noJobs
     const isPending = record.status === "pending"
     found.set(record.principal, {

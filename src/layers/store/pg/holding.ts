@@ -114,10 +114,14 @@ export const look = (
           }
   )
 
-/** Returns the slots of all that are alive. */
+/** Returns the slots of all that are alive, as writers or as nodes: what one says of itself may be late where the other is not. */
 export const slotsAlive = (statements: PgStatements): Effect.Effect<ReadonlySet<string>, PgFailure> =>
   Effect.map(
-    statements.executeValues("SELECT slot FROM {writers} WHERE expires >= clock_timestamp()", []),
+    statements.executeValues(
+      `SELECT slot FROM {writers} WHERE expires >= clock_timestamp()
+       UNION SELECT 'node ' || name FROM {nodes} WHERE expires >= clock_timestamp()`,
+      []
+    ),
     (rows) => new Set(rows.map(([slot]) => String(slot)))
   )
 

@@ -271,7 +271,7 @@ const jobNodes: Query<IdRow> = [
 ]
 
 const openElsewhere = (node: string, principals: ReadonlyArray<string>): Query<OpenRow> => [
-  `SELECT principal, count(*) FILTER (WHERE status <> 'pending' AND (due_at IS NULL OR parent_job_id IS NOT NULL))::float8 AS running,
+  `SELECT principal, count(*) FILTER (WHERE status <> 'pending' AND due_at IS NULL)::float8 AS running,
      count(*) FILTER (WHERE status = 'pending')::float8 AS pending
    FROM {jobs} WHERE principal = ANY($1::text[]) AND node <> $2 AND ended_at IS NULL AND NOT rejected GROUP BY principal`,
   [principals.map(toStored), toStored(node)]

@@ -199,7 +199,7 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
   ],
   [
     // What a principal has on all nodes together is counted for its caps.
-    `CREATE INDEX {jobs_open} ON {jobs} (principal, node) WHERE ended_at IS NULL AND NOT rejected`
+    `CREATE INDEX {jobs_open} ON {jobs} (principal) WHERE ended_at IS NULL AND NOT rejected`
   ]
 ]
 

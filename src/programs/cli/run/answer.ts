@@ -4,6 +4,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { whereNoJson } from "../../../protocol/Json.js"
 import type { InputRequest, JobHandle } from "../../../services/client/ArcpClient.js"
 import { ask, isAttended } from "../asking.js"
 import { connect } from "../client.js"
@@ -54,7 +55,10 @@ const pick = (
 const written = (value: string): Effect.Effect<unknown, UsageError> =>
   Effect.try({
     try: () => parseInput(value),
-    catch: () => new UsageError({ message: `--value must be JSON, for example true; a text is '"text"'` })
+    catch: (cause) =>
+      new UsageError({
+        message: `--value must be JSON, for example true; a text is '"text"'${whereNoJson(cause)}`
+      })
   })
 
 export const run = (flags: AnswerFlags, jobId: string, input?: string) =>

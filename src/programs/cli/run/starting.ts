@@ -6,8 +6,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { later } from "../../../layers/client/later.js"
-import { isArcpError } from "../../../protocol/Errors.js"
+import { AgentNotAvailable, isArcpError } from "../../../protocol/Errors.js"
+import { whereNoJson } from "../../../protocol/Json.js"
 import type { Lease } from "../../../protocol/Lease.js"
+import { didYouMean } from "../../../protocol/suggest.js"
 import type { ArcpClientService, JobHandle, SubmitOptions } from "../../../services/client/ArcpClient.js"
 import { fileProblem } from "../../../services/runtime/fileProblem.js"
 import { TransportError } from "../../../services/transport/Transport.js"
@@ -40,8 +42,10 @@ export const readInput = (input: string) =>
           : input
     return yield* Effect.try({
       try: () => parseInput(text),
-      catch: () =>
-        new UsageError({ message: `--input must be JSON, for example '{"root":"."}'; a text is '"text"'` })
+      catch: (cause) =>
+        new UsageError({
+          message: `--input must be JSON, for example '{"root":"."}'; a text is '"text"'${whereNoJson(cause)}`
+        })
     })
   })
 
@@ -134,6 +138,20 @@ export const optionsOf = (flags: StartFlags, above: Lease = {}) =>
     return options
   })
 
+/** Says which agent there is that was probably meant. */
+const meant = (client: ArcpClientService, agent: string, error: AgentNotAvailable) =>
+  Effect.flatMap(
+    Effect.orElseSucceed(client.agents, () => []),
+    (agents) => {
+      const [name = ""] = agent.split("@")
+      const names = agents.map((one) => one.name)
+      const { details, message } = error
+      return names.includes(name)
+        ? error
+        : new AgentNotAvailable({ message: `${message}${didYouMean(name, names)}`, details })
+    }
+  )
+
 /** Submits a job and shows it to its end, or leaves it with `--detach`. */
 export const startAndShow = (
   flags: StartFlags,
@@ -147,7 +165,10 @@ export const startAndShow = (
 ) =>
   Effect.gen(function* () {
     const since = yield* Clock.currentTimeMillis
-    const job = yield* client.submit(agent, input, options).pipe(attended(client, flags))
+    const job = yield* client.submit(agent, input, options).pipe(
+      Effect.catchTag("AgentNotAvailable", (error) => meant(client, agent, error)),
+      attended(client, flags)
+    )
     if (flags.detach) {
       yield* Detached.save(job.jobId, { url: target.url, ...(yield* client.resumeState) })
       return yield* Console.log(

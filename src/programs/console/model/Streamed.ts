@@ -17,9 +17,13 @@ export class Streamed {
     readonly content: string | Uint8Array<ArrayBuffer>,
     /** Bytes of all of it. */
     readonly size: number,
-    /** Whether all of it is here. */
-    readonly isWhole: boolean
+    /** Bytes of it that are here: the first. */
+    readonly kept: number
   ) {}
+
+  get isWhole(): boolean {
+    return this.kept === this.size
+  }
 }
 
 /** Puts a result together. */
@@ -37,9 +41,14 @@ export class Pieces {
     this.#kept = this.#size
   }
 
+  /** Nothing has come. */
+  get isEmpty(): boolean {
+    return this.#size === 0
+  }
+
   /** Returns what has come, as text or as it is. */
   whole(isText: boolean): Streamed {
-    return new Streamed(isText ? this.#text() : this.#bytes(), this.#size, this.#kept === this.#size)
+    return new Streamed(isText ? this.#text() : this.#bytes(), this.#size, this.#kept)
   }
 
   #text(): string {

@@ -119,10 +119,11 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void, depth:
       Effect.sync(() => pieces.add(bytes))
     ).pipe(
       Effect.zipRight(allEvents),
-      // What did not come in pieces is a value already; `result` of what did would read all of it as JSON.
+      // A value, when the job has ended with one, whatever an attempt before had begun to stream. Of a result in pieces, which were
+      // read here, there is none.
       Effect.zipRight(
-        Effect.suspend(() =>
-          first === undefined ? handle.result : Effect.succeed(pieces.whole(first.encoding === "utf8"))
+        Effect.catchAll(handle.result, (error) =>
+          pieces.isEmpty ? Effect.fail(error) : Effect.succeed(pieces.whole(first?.encoding !== "base64"))
         )
       ),
       Effect.either

@@ -69,7 +69,7 @@ const TextValue = ({
   /** The tree of it, when that is what is shown at first. */
   readonly first: object | undefined
 }) => {
-  const isMarkdown = useMemo(() => looksLike(text), [text])
+  const isMarkdown = useMemo(() => !mayBeJson(text) && looksLike(text), [text])
   const { read, state, tree } = useReading(text, first)
   const [way, setWay] = useState<Way>(
     first !== undefined ? "as a tree" : isMarkdown ? "as Markdown" : "as it is"
@@ -79,10 +79,12 @@ const TextValue = ({
     "as it is"
   ]
   const choose = (next: Way) => {
+    if (state === "reads") return
     setWay(next)
     if (next === "as a tree" && tree === undefined) read()
   }
   const isTree = way === "as a tree" && tree !== undefined
+  const shown: Way = way === "as a tree" && state === "none" ? "as it is" : way
   return (
     <>
       {ways.length === 1 ? null : (
@@ -92,8 +94,8 @@ const TextValue = ({
               key={one}
               type="button"
               class="small"
-              aria-pressed={way === one}
-              disabled={state === "reads"}
+              aria-pressed={shown === one}
+              aria-disabled={state === "reads"}
               title={
                 one === "as a tree" && tree === undefined && text.length > mostUnasked
                   ? "Reads all of it; the page stands still meanwhile"
@@ -129,7 +131,7 @@ const StreamedValue = ({ label, of }: { readonly of: Streamed; readonly label: s
         {bytes(of.size)} of {isData(of) ? "data" : "text"}
         {of.isWhole
           ? ""
-          : `, of which the first ${bytes(content.length)} are here. All of it: GET /v1/jobs/{id}/result`}
+          : `, of which the first ${bytes(of.kept)} are here, and in the download. All of it is at /v1/jobs/JOB/result.`}
       </p>
       {typeof content === "string" ? <TextValue label={label} text={content} first={first} /> : null}
     </>
