@@ -53,8 +53,10 @@ export class Disk {
     this.latency === 0 ? effect : Effect.delay(effect, this.latency)
   /** Asked before a commit that works: it may fail one, or have it wait. */
   onCommit: (batch: Batch) => Effect.Effect<void, StoreError> = () => Effect.void
-  /** Asked before each read with an argument: it may fail one. */
-  onRead: ((name: string, args: ReadonlyArray<unknown>) => StoreError | undefined) | undefined
+  /** Asked before each read with an argument: it may fail one, or have it wait. */
+  onRead:
+    | ((name: string, args: ReadonlyArray<unknown>) => Effect.Effect<void, StoreError> | undefined)
+    | undefined
   private held: Array<Deferred.Deferred<void>> = []
 
   private constructor(private readonly base: StoreService) {}
@@ -134,7 +136,12 @@ const counted = (
             if (!Effect.isEffect(found)) return found
             disk.reads.set(name, (disk.reads.get(name) ?? 0) + 1)
             return taking(
-              Effect.suspend(() => disk.onRead?.(name, args) ?? (found as Effect.Effect<unknown, unknown>))
+              Effect.suspend(() =>
+                Effect.zipRight(
+                  disk.onRead?.(name, args) ?? Effect.void,
+                  found as Effect.Effect<unknown, unknown>
+                )
+              )
             )
           }
     ])

@@ -1,5 +1,6 @@
 /** Caps of a principal hold for all nodes together. */
 import { assert, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/TestClock"
 import * as Agent from "../../../src/services/agents/Agent.js"
@@ -67,6 +68,26 @@ it.scoped("what waits to begin on other nodes counts", () =>
     for (const session of [onA, onB, onA, onB]) assert.isTrue(isJob(yield* submitted(session, "alone")))
     for (const session of [onA, onB])
       assert.strictEqual(yield* submitted(session, "alone"), "pending_jobs_per_principal")
+  })
+)
+
+it.scoped("two that wait for what others have at once do not begin in one place", () =>
+  Effect.gen(function* () {
+    const { a, disk, onA } = yield* pair({ maxJobsPerPrincipal: 4 })
+    const sessions = [onA, yield* a.run(open())]
+    const gate = yield* Deferred.make<void>()
+    disk.onRead = (name) => (name === "openElsewhere" ? Deferred.await(gate) : undefined)
+    const asked = yield* Effect.forEach(sessions, (session) =>
+      Effect.map(session.request("job.submit", { agent: "alone", input: {} }), (id) => [session, id] as const)
+    )
+    yield* settle
+    yield* Deferred.succeed(gate, undefined)
+    for (const [session, id] of asked) assert.strictEqual((yield* answerTo(session, id)).type, "job.accepted")
+    const stored = yield* disk.store.jobs({ principals: "everyone", limit: 9 })
+    assert.sameMembers(
+      stored.map(({ status }) => status),
+      ["running", "pending"]
+    )
   })
 )
 
