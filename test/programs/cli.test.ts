@@ -260,7 +260,7 @@ describe("leases", () => {
     expect(JSON.parse(spent.stdout)).toEqual({ spent: 3, denied: 1 })
     expect(spent.stderr).toMatch(/cost\.budget\.remaining 0\.6 USD.*remaining 0\.2 USD.*remaining -0\.2 USD/s)
     expect(spent.stderr).toMatch(/✗ BUDGET_EXHAUSTED/)
-    expect(spent.stderr).toMatch(/^success in .*, spent USD 1\.2$/m)
+    expect(spent.stderr).toMatch(/^success in .*, spent USD 1\.2, USD 0\.2 over its budget$/m)
   })
 
   it("ends the job when --expires-in is over", async () => {
