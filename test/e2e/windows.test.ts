@@ -15,7 +15,7 @@ import { WireClient } from "./support/WireClient.js"
 const own = ownServers()
 
 const agents = ["--agents", fileURLToPath(new URL("support/window-agents.mjs", import.meta.url))]
-const cycles = Number(process.env["ARCP_KILL_CYCLES"] ?? 5)
+const cycles = Number(process.env["ARCP_KILL_CYCLES"] ?? 3)
 const seed = Number(process.env["ARCP_SEED"] ?? 20_261_127)
 /** Fibers of each job. */
 const fibers = [1, 4, 8]

@@ -3,6 +3,8 @@ import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 /** Files that take longer than their size tells: they wait for processes and stores, or run suites that are elsewhere. */
 const long: ReadonlyArray<string> = [
+  // It weighs what is in use, which takes four times as long once other files have filled the heap.
+  "layers/session/Leaks",
   "browser/console",
   "e2e/cluster",
   "programs/serve",
@@ -11,14 +13,17 @@ const long: ReadonlyArray<string> = [
   "programs/nginx",
   "layers/store/StoreSqlite",
   "layers/store/pg/schemas",
+  "layers/store/pg/StorePg.contract",
   "browser/demo",
   "e2e/windows",
   "e2e/many-drops",
   "e2e/credentials-revoked",
   "programs/damaged",
+  "programs/cli/lost",
   "programs/cli/care",
   "layers/log/EventLogPg",
   "layers/log/Retention",
+  "layers/session/Expiry",
   "layers/log/Forgetting",
   "layers/log/Views",
   "layers/log/Pipelining",

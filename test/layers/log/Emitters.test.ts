@@ -19,12 +19,12 @@ const inUse = () => {
   return heapUsed + external
 }
 
-describe("ten thousand jobs that emit at once", () => {
+describe("four thousand jobs that emit at once", () => {
   it.effect(
     "hold no more than all may have together; none starves, and all end",
     () => {
       const { control, gate, run } = makeStore()
-      const count = 10_000
+      const count = 4_000
       const perJob = 5
       const bytes = 8 * 1024
       /** Text of its own for each event, so that what is held is counted. */
