@@ -14,7 +14,8 @@ export const readJson = (text: string): unknown => {
 
 /** Where a text stops being JSON, as far as its `SyntaxError` says so; nothing of the text itself. */
 export const whereNoJson = (error: unknown): string => {
-  const at = /at position (\d+)/.exec(String(error))?.[1]
+  // Before its end engines may quote the text.
+  const at = /at position (\d+)(?: \(line \d+ column \d+\))?$/.exec(String(error))?.[1]
   return at === undefined ? "" : `, from character ${Number(at) + 1} on`
 }
 

@@ -17,6 +17,7 @@ import type { Options } from "../../services/credentials/Credentials.js"
 import { families } from "../../services/runtime/Metrics.js"
 import type { Fenced, StoreError } from "../../services/store/Store.js"
 import { onlySpan } from "../lease/onlySpan.js"
+import { unsettledFrom } from "./unsettled.js"
 
 /** Longest pause before an unsettled mint is revoked once more, in milliseconds. */
 const maxSettlePauseMs = 30_000
@@ -172,12 +173,7 @@ const revoking = (wanted: CredentialRecord, options: Options, now: number): Cred
   state: "revoking",
   updatedAt: now,
   // No later than a mint of this moment, should the clock have been wrong.
-  unsettledUntil:
-    wanted.unsettledUntil &&
-    Math.min(
-      wanted.unsettledUntil,
-      now + Duration.toMillis(options.callTimeout) + Duration.toMillis(options.settle)
-    )
+  unsettledUntil: wanted.unsettledUntil && Math.min(wanted.unsettledUntil, unsettledFrom(now, options))
 })
 
 /** Revokes a credential, again and again, until it is revoked for good or has to be given up. */

@@ -12,6 +12,7 @@ import type { CredentialRecord, SharedCredentials } from "../../services/credent
 import type { StoreError } from "../../services/store/Store.js"
 import type { MintingDependencies } from "./minting.js"
 import type { Revoker } from "./Revoker.js"
+import { unsettledFrom } from "./unsettled.js"
 
 /** Between two looks at what nodes have left. */
 const betweenLooks = Duration.seconds(5)
@@ -36,18 +37,16 @@ const unsettled = ({ clock, options }: MintingDependencies, record: CredentialRe
     ? record
     : {
         ...record,
-        unsettledUntil:
-          clock.unsafeCurrentTimeMillis() +
-          Duration.toMillis(options.callTimeout) +
-          Duration.toMillis(options.settle)
+        unsettledUntil: unsettledFrom(clock.unsafeCurrentTimeMillis(), options)
       }
 
-/** Takes what nodes have left that are gone, and has it revoked. */
+/** Takes what nodes have left that are gone, and has it revoked. `unanswered`: records may have been taken by it all the same. */
 const look = (
   deps: MintingDependencies,
   shared: SharedCredentials,
   { node, nodes }: ClusterService,
-  revoker: Revoker
+  revoker: Revoker,
+  unanswered: () => void
 ) =>
   Effect.gen(function* () {
     // In this order: whoever has records was there before them.
@@ -57,7 +56,7 @@ const look = (
     const takeOver = (name: string) =>
       Effect.gen(function* () {
         if (name !== nobody && !(yield* nodes.bury(name))) return
-        const taken = yield* shared.take(name, node)
+        const taken = yield* Effect.onError(shared.take(name, node), () => Effect.sync(unanswered))
         for (const record of taken) revoker.pursue(unsettled(deps, record))
         if (taken.length > 0)
           yield* Effect.logInfo(
@@ -83,23 +82,18 @@ export const inherit = (
   // What was taken, and of which no answer came, is found among what is this node's.
   let isUnsure = false
   const again = Effect.map(ours(deps), (records) => {
-    for (const record of records) revoker.pursue(unsettled(deps, record))
+    isUnsure = false
+    // What was given up was pursued here.
+    for (const record of records) if (record.state !== "failed") revoker.pursue(unsettled(deps, record))
   })
+  const unanswered = () => {
+    isUnsure = true
+  }
   const looking = Effect.suspend(() => (isUnsure ? again : Effect.void)).pipe(
-    Effect.zipRight(look(deps, shared, cluster, revoker)),
-    Effect.matchCauseEffect({
-      onSuccess: () =>
-        Effect.sync(() => {
-          isUnsure = false
-        }),
-      onFailure: (cause) => {
-        isUnsure = true
-        return Effect.logWarning(
-          "credentials that nodes have left could not be looked for; looking again",
-          cause
-        )
-      }
-    })
+    Effect.zipRight(look(deps, shared, cluster, revoker, unanswered)),
+    Effect.catchAllCause((cause) =>
+      Effect.logWarning("credentials that nodes have left could not be looked for; looking again", cause)
+    )
   )
   return Effect.asVoid(
     Effect.forkScoped(Effect.forever(Effect.zipRight(looking, Effect.sleep(betweenLooks))))

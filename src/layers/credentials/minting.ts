@@ -1,6 +1,5 @@
 /** Minting one credential: recorded before upstream is asked, and again before it is returned. */
 import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -13,6 +12,7 @@ import { epochOf, type Fenced, type StoreError } from "../../services/store/Stor
 import { jobEnded } from "./failures.js"
 import type { CredentialedJob, Holdings } from "./Holdings.js"
 import * as Revoker from "./Revoker.js"
+import { askedWithin, unsettledFrom, unsettledSince } from "./unsettled.js"
 
 /** What a mint can fail with, before a client is told of it. */
 export type MintError = ProvisionError | StoreError | Fenced | InternalError
@@ -48,24 +48,18 @@ const recordOf = (
     state: "minting",
     createdAt: at,
     updatedAt: at,
-    unsettledUntil: at + Duration.toMillis(options.callTimeout) + Duration.toMillis(options.settle),
+    unsettledUntil: unsettledFrom(at, options),
     attempts: 0,
     ...(node === undefined ? {} : { node, epoch: epochOf(entry.job) })
   }
 }
 
 /**
- * Refuses to ask when recording took so long (a process that is stopped, a store that does not answer) that the record may be
- * settled for whoever has taken it meanwhile, and revoked for good.
+ * Not asked for when recording took so long that the record may be settled, for the next start or whoever has taken it meanwhile,
+ * before this has taken effect: then it would be revoked too early.
  */
-const inTime = ({ clock, options }: MintingDependencies, { createdAt }: CredentialRecord) =>
-  clock.unsafeCurrentTimeMillis() - createdAt <= Duration.toMillis(options.settle)
-    ? Effect.void
-    : new ProvisionError({
-        message: "recording it took too long",
-        retryable: true,
-        nothingMade: true
-      })
+const tooLate = () =>
+  new ProvisionError({ message: "recording it took too long", retryable: true, nothingMade: true })
 
 /** What others have taken by its record, before it was made, they may have revoked before it was. */
 const disown = (deps: MintingDependencies, made: CredentialRecord) =>
@@ -105,7 +99,7 @@ const tryMint = (deps: MintingDependencies, request: MintAttempt): Effect.Effect
       const { ask, entry } = request
       // While it waited to try again.
       if (entry.released) return yield* jobEnded()
-      const record = recordOf(deps, request)
+      let record = recordOf(deps, request)
       const discard = (made: CredentialRecord) => Effect.sync(() => holdings.discard(made))
       holdings.want(record)
       // Should it be there in spite of the failure, the next start finds it, and nothing upstream.
@@ -116,10 +110,12 @@ const tryMint = (deps: MintingDependencies, request: MintAttempt): Effect.Effect
       const minted = yield* restore(
         Revoker.call(
           deps,
-          Effect.zipRight(
-            inTime(deps, record),
-            Effect.suspend(() => ask(record.id))
-          )
+          Effect.suspend(() => {
+            const now = clock.unsafeCurrentTimeMillis()
+            if (now - record.createdAt > askedWithin) return tooLate()
+            record = { ...record, unsettledUntil: unsettledSince(now, deps.options) }
+            return ask(record.id)
+          })
         )
       ).pipe(
         Effect.onError((cause) => {

@@ -6,6 +6,7 @@ import * as Stream from "effect/Stream"
 import { InvalidRequest } from "../../protocol/Errors.js"
 import { isRecord, whereNoJson } from "../../protocol/Json.js"
 import { didYouMean } from "../../protocol/suggest.js"
+import { wellFormed } from "../../protocol/Text.js"
 import { tooLarge } from "./line.js"
 import { Refused } from "./problems.js"
 
@@ -72,7 +73,7 @@ const unread = (value: object, names: ReadonlyArray<string>): InvalidRequest | u
   return name === undefined
     ? undefined
     : new InvalidRequest({
-        message: `${name.slice(0, 64)}: is no member of this${didYouMean(name, names) || `; there are ${names.join(", ")}`}`
+        message: `${wellFormed(name.slice(0, 64))}: is no member of this${didYouMean(name, names) || `; there are ${names.join(", ")}`}`
       })
 }
 

@@ -145,12 +145,11 @@ export const make = (
   options: { readonly maxFrameBytes: number; readonly maxOutboundFrameBytes: number }
 ): Reader => {
   const maxInlineBytes = options.maxOutboundFrameBytes - envelopeBytes
-  const whole = (jobId: string, to: number) => joined(store, options.maxFrameBytes, jobId, to)
 
   /** Returns an event that a view is not given as it is stored. */
   const replaced = ({ damage, event, job }: ViewEvent): Effect.Effect<StoredEvent, StoreError> =>
     damage === undefined
-      ? whole(job.jobId, event.seq).pipe(
+      ? joined(store, maxInlineBytes, job.jobId, event.seq).pipe(
           Effect.map((found) => ({ ...event, payload: inlined(event, found, maxInlineBytes) })),
           Effect.catchIf(
             ({ damaged }) => damaged !== undefined,
@@ -192,7 +191,7 @@ export const make = (
       }),
     streamedResult: (job) =>
       Effect.flatMap(
-        whole(job.jobId, job.last),
+        joined(store, options.maxFrameBytes, job.jobId, job.last),
         (found): Effect.Effect<unknown, InternalError> =>
           found === undefined ? tooLarge : Effect.succeed(found.result)
       )

@@ -135,14 +135,16 @@ const handle = (
  */
 const closeUnheard = ({ options }: ReceiptServices, served: Served): Effect.Effect<void> =>
   Effect.gen(function* () {
-    for (let before: string | undefined; ; ) {
+    let before: string | undefined
+    let unheardMs = 0
+    while (unheardMs < Duration.toMillis(options.resumeWindow) || before === undefined) {
+      yield* Effect.sleep(patience)
       const { farewell, sentBytes } = served.attachment.outbox
       const sent = farewell && `${sentBytes} ${served.cursor}`
-      if (sent !== undefined && sent === before)
-        return yield* served.connection.close(closeCode.goingAway, "nobody reads what is written")
+      unheardMs = sent === before ? unheardMs + Duration.toMillis(patience) : 0
       before = sent
-      yield* Effect.sleep(Duration.max(patience, options.resumeWindow))
     }
+    yield* served.connection.close(closeCode.goingAway, "nobody reads what is written")
   })
 
 /** There is no more to come, and the peer reads, also why; its silence is no loss from here on. */

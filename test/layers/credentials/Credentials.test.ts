@@ -196,6 +196,24 @@ describe("mint", () => {
     })
   )
 
+  it.scoped.each([
+    { ms: 3_000, isMade: true },
+    { ms: 11_000, isMade: false }
+  ])("whatever `settle` is, it is made when recording it takes $ms ms: $isMade", ({ isMade, ms }) =>
+    Effect.gen(function* () {
+      const [upstream, disk] = [new Upstream(), new Disk()]
+      const slow = {
+        ...disk.store,
+        insert: (record: CredentialRecord) => Effect.delay(disk.store.insert(record), ms)
+      }
+      const credentials = yield* start(upstream.provisioner, slow, { settle: 0, mintAttempts: 1 })
+      const minting = yield* Effect.fork(Effect.exit(credentials.mint(aJob("job_a"))))
+      yield* TestClock.adjust(ms)
+      expect(Exit.isSuccess(yield* Fiber.join(minting))).toBe(isMade)
+      expect(upstream.calls).toEqual(isMade ? ["mint openai job_a"] : [])
+    })
+  )
+
   for (const behaviour of ["hang", "hang after", "deaf"] as const)
     it.scoped(`does not wait for ever: "${behaviour}"`, () =>
       Effect.gen(function* () {

@@ -171,6 +171,24 @@ it.scoped("records that are taken without an answer are found among one's own", 
   })
 )
 
+it.scoped("what was given up is not tried again because something else could not be taken", () =>
+  Effect.gen(function* () {
+    const { node, shared, upstream } = yield* make
+    upstream.revoking = "refuse"
+    yield* shared.insert(aRecord("cred_b", { node: "b", state: "active" }))
+    yield* node("b", {
+      shared: {
+        nodes: Effect.succeed(["a", "b"]),
+        take: () => new StoreError({ message: "no answer" })
+      }
+    })
+    yield* TestClock.adjust("1 second")
+    assert.deepStrictEqual(yield* whose(shared), [["b", undefined, "failed"]])
+    yield* TestClock.adjust("1 minute")
+    assert.lengthOf(upstream.calls, 1)
+  })
+)
+
 it.scoped("a node that was taken for gone mints nothing, and leaves to others what it held", () =>
   Effect.gen(function* () {
     const { node, shared, upstream } = yield* make

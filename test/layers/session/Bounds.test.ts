@@ -314,6 +314,22 @@ describe("whatever is asked and emitted", () => {
       }).pipe(Effect.provide(runtime([emits], small)))
   )
 
+  it.scoped(
+    "a streamed result that is longer than what clients may send is given whole to who takes no chunks",
+    () =>
+      Effect.gen(function* () {
+        const { ask, next } = yield* session()
+        const observer = yield* session([...all.filter((name) => name !== "result_chunk"), Vendor.requests])
+        const text = "x".repeat(3_000)
+        const { job_id } = yield* ask("job.submit", { agent: "emits", input: { kind: "chunks", text } })
+        const isEnd = (frame: { readonly job_id?: unknown; readonly type: string }) =>
+          frame.job_id === job_id && frame.type === "job.result"
+        yield* next(isEnd)
+        yield* observer.ask("job.subscribe", { job_id, history: true })
+        assert.strictEqual((yield* observer.next(isEnd)).payload.result, text + text)
+      }).pipe(Effect.provide(runtime([emits], { ...small, maxFrameBytes: 4_096 })))
+  )
+
   it.scoped("a reason is as long as it may be, and repeated whole", () =>
     Effect.gen(function* () {
       const { ask, next, send, session_id } = yield* session()
