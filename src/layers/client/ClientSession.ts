@@ -143,7 +143,7 @@ export class ClientSession implements Host {
     return !this.features.includes(Vendor.requests)
   }
   /** A job has no handle here, and goes on until `ended`. */
-  stranger(jobId: string, ended: boolean | undefined): void {
+  stranger(jobId: string, ended?: boolean): void {
     if (ended) this.strangers.delete(jobId)
     else remember(this.strangers, jobId)
   }
@@ -168,7 +168,11 @@ export class ClientSession implements Host {
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
   #put(key: unknown, pending: Pending): void {
     const { leaves } = pending
-    if (leaves && !this.#wants(leaves)) this.post("job.unsubscribe", { job_id: leaves }, leaves)
+    if (leaves && !this.#wants(leaves)) {
+      this.post("job.unsubscribe", { job_id: leaves }, leaves)
+      // Others answer that with an error, if they do not know the job.
+      this.stranger(leaves)
+    }
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
       this.requests.reject(key, tooBig(request, `more than ${this.frameBytes} bytes`))
