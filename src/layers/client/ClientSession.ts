@@ -90,8 +90,9 @@ export class ClientSession implements Host {
   declare fresh: string | undefined
   /** The bearer token was refused, since the last welcome. */
   declare refused: boolean | undefined
-  features: ReadonlyArray<string> = []
-  agents: ReadonlyArray<Message.AgentEntry> = []
+  /** As the newest welcome says, without which nobody asks; what the runtime hosts, too. */
+  declare features: ReadonlyArray<string>
+  declare agents: ReadonlyArray<Message.AgentEntry>
   /** Bytes of the largest frame that the runtime takes; a welcome says it. */
   declare frameBytes: number
   /** Milliseconds, as a welcome says. */
@@ -112,7 +113,7 @@ export class ClientSession implements Host {
   declare cut: (() => void) | undefined
   /** Set when something has come, or was read, since that was looked at; then `wake` is called. */
   declare stirred: boolean | undefined
-  wake: () => void = () => {}
+  declare wake: (() => void) | undefined
   /** The connection has brought something that somebody waited for: its end is no reason to wait longer for the next. */
   declare delivered: boolean | undefined
   /** Jobs under way that have no handle here: an error of theirs refuses nothing. Of the runtimes that say not what. */
@@ -149,7 +150,7 @@ export class ClientSession implements Host {
   }
   read(): void {
     this.stirred = true
-    this.wake()
+    this.wake?.()
   }
   starved(): void {
     // The runtime would go with the connection, and what was skipped with it; or nothing can be asked for again.
@@ -302,7 +303,8 @@ export class ClientSession implements Host {
   open(sessionId: string, welcome: Message.Welcome): void {
     const { agents = [], features = [], [Vendor.limits]: limits } = welcome.capabilities ?? {}
     this.handles.rewound(this.numbers.from)
-    this.numbers.begin()
+    // What comes on this connection begins after that.
+    this.numbers.seen = this.numbers.from
     this.sessionId = sessionId
     this.token = welcome.resume_token || undefined
     this.resumeWindow = (welcome.resume_window_sec ?? 600) * 1000

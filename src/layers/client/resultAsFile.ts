@@ -26,15 +26,17 @@ export const resultAsFile = (
   Effect.gen(function* () {
     const files = yield* FileSystemTag
     // A rename would put the file in the place of whatever it is.
-    const { type } = yield* Effect.catchAll(files.stat(path), (error) =>
-      (error as { readonly reason?: unknown }).reason === "NotFound"
-        ? Effect.succeed({ type: "File" })
-        : Effect.fail(error)
+    const { type } = yield* Effect.catchAll(
+      files.stat(path),
+      (error): Effect.Effect<{ readonly type: string }, PlatformError> =>
+        (error as { readonly reason?: unknown }).reason === "NotFound"
+          ? Effect.succeed({ type: "File" })
+          : error
     )
     if (type !== "File") return yield* new InvalidRequest({ message: `${path} is no file: ${type}` })
-    // Nobody can have put a link where nobody can know the name, and an exclusive open follows none. Of a long name only the
-    // beginning: a name may have 255 bytes, and a letter of it up to 4.
-    const partial = `${path.replace(/([^/\\]{50})[^/\\]*$/u, "$1")}.${crypto.randomUUID()}`
+    // Nobody can have put a link where nobody can know the name, and an exclusive open follows none. In place of a long name, with
+    // which it would be too long.
+    const partial = `${path.replace(/[^/\\]{50,}$/, "")}.${crypto.randomUUID()}`
     let size = 0
     yield* Effect.gen(function* () {
       const file = yield* files.open(partial, { flag: "wx" })
