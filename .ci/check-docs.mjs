@@ -2,8 +2,8 @@
 //
 //   npm run check:docs
 //
-// The blocks of a page are one module, so that later ones may use what earlier ones declare; `<!-- ts … -->` holds what a
-// reader can do without, such as imports. A block that says `yield*` at its outermost level is the inside of an `Effect.gen`.
+// The blocks of a page are one module, so that later ones may use what earlier ones declare; what a reader can do without at
+// first, such as imports, is in a block that is folded up. A block that says `yield*` at its outermost level is the inside of an `Effect.gen`.
 // A comment `//    ^? Layer<…>` under a name says what its type is shown as, and is compared.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -20,7 +20,7 @@ const moduleOf = (page) => {
   let start = 0
   for (const line of readFileSync(page, "utf8").split("\n")) {
     if (open === undefined) {
-      open = line === "```ts" ? "```" : line === "<!-- ts" ? "-->" : undefined
+      open = line === "```ts" ? "```" : undefined
       start = lines.length
       lines.push("")
     } else if (line === open) {

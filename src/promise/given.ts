@@ -2,14 +2,18 @@
 import * as Layer from "effect/Layer"
 import * as Argument from "../protocol/Argument.js"
 import type { InvalidRequest } from "../protocol/Errors.js"
+import type * as Message from "../protocol/Message.js"
+import type { AnswerOptions, ResumeState } from "../services/client/ArcpClient.js"
+import type { ConnectOptions } from "./options.js"
+import type { SubmitOptions, SubscribeOptions } from "./Session.js"
 
 const {
   boolean,
   callable,
   count,
-  fields,
   maybe,
   object,
+  options,
   positive,
   positiveDuration,
   refusal,
@@ -44,17 +48,27 @@ const storage = has("a storage with getItem and setItem", "getItem", "setItem")
 /** A file name, as every platform takes one. */
 const path = that("a path", (value) => typeof value === "string" && value !== "" && !value.includes("\0"))
 
-const connecting = fields({
+/** The names of all kinds of options, of which one is given. */
+type NamesOf<Kinds> = Kinds extends unknown ? keyof Kinds : never
+type Of<Name extends keyof ConnectOptions> = NonNullable<ConnectOptions[Name]>
+
+/** What is looked at elsewhere. */
+const any: Argument.Rule = () => undefined
+
+const connecting = options<Record<NamesOf<ConnectOptions>, unknown>>({
+  url: any,
+  dialer: any,
+  token: any,
   name: maybe(text),
   version: maybe(text),
   features: maybe(
     that("a list of texts", (value) => Array.isArray(value) && value.every((one) => typeof one === "string"))
   ),
-  held: maybe(fields({ events: maybe(positive), bytes: maybe(positive) })),
-  resume: maybe(fields({ sessionId: text, resumeToken: text, lastEventSeq: count })),
+  held: maybe(options<Of<"held">>({ events: maybe(positive), bytes: maybe(positive) })),
+  resume: maybe(options<ResumeState>({ sessionId: text, resumeToken: text, lastEventSeq: count })),
   reconnectDelay: maybe(callable),
-  ack: maybe(fields({ events: maybe(positive), interval: maybe(positiveDuration) })),
-  state: maybe(fields({ storage, key: maybe(text), onHeld: maybe(callable) })),
+  ack: maybe(options<Of<"ack">>({ events: maybe(positive), interval: maybe(positiveDuration) })),
+  state: maybe(options<Of<"state">>({ storage, key: maybe(text), onHeld: maybe(callable) })),
   signal: maybe(signal),
   headers: maybe(texts),
   ca: maybe(text),
@@ -75,7 +89,7 @@ const way: Argument.Rule = (value, name) => {
 export const connect = (options: unknown): InvalidRequest | undefined =>
   refusal("connect", ["options", connecting, options], ["options", way, options])
 
-const submitOptions = fields({
+const submitOptions = options<SubmitOptions>({
   leaseRequest: maybe(object),
   leaseConstraints: maybe(object),
   idempotencyKey: maybe(text),
@@ -90,7 +104,7 @@ export const submit = (to: unknown, options: unknown): InvalidRequest | undefine
   refusal("submit", ["agent", agent, to], ["options", submitOptions, options])
 
 const outcome = maybe(has("a contract", "decodeOutcome"))
-const subscribeOptions = fields({
+const subscribeOptions = options<SubscribeOptions<unknown>>({
   contract: outcome,
   history: maybe(boolean),
   fromEventSeq: maybe(count)
@@ -100,17 +114,30 @@ const subscribeOptions = fields({
 export const subscribe = (jobId: unknown, options: unknown): InvalidRequest | undefined =>
   refusal("subscribe", ["jobId", text, jobId], ["options", subscribeOptions, options])
 
+const attachOptions = options<Pick<SubscribeOptions<unknown>, "contract">>({ contract: outcome })
+
 /** Returns why no job can be attached to so. */
 export const attach = (jobId: unknown, options: unknown): InvalidRequest | undefined =>
-  refusal("attach", ["jobId", text, jobId], ["options", fields({ contract: outcome }), options])
+  refusal("attach", ["jobId", text, jobId], ["options", attachOptions, options])
 
-/** Returns why nothing can be listed so; what the filter says is the runtime's to judge. */
+/** A name that the runtime does not know would filter nothing out. What is said under the others is its to judge. */
+const filtering = options<NonNullable<Message.ListJobs["filter"]>>({
+  status: any,
+  agent: any,
+  created_after: any,
+  created_before: any,
+  parent_job_id: any
+})
+
+/** Returns why nothing can be listed so. */
 export const list = (filter: unknown): InvalidRequest | undefined =>
-  refusal("list", ["filter", maybe(object), filter])
+  refusal("list", ["filter", maybe(filtering), filter])
 
 /** Returns why a job cannot be cancelled so. */
 export const cancel = (jobId: unknown, reason: unknown): InvalidRequest | undefined =>
   refusal("cancel", ["jobId", text, jobId], ["reason", maybe(string), reason])
+
+const answerOptions = options<AnswerOptions>({ about: maybe(text) })
 
 /** Returns why a question cannot be answered so. */
 export const answer = (
@@ -124,7 +151,7 @@ export const answer = (
     ["jobId", text, jobId],
     ["inputId", text, inputId],
     ["value", that("JSON", (value) => value !== undefined), value],
-    ["options", maybe(fields({ about: maybe(text) })), options]
+    ["options", maybe(answerOptions), options]
   )
 
 /** Returns why a result cannot be saved there. */

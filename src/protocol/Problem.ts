@@ -28,40 +28,46 @@ const at = (path: ReadonlyArray<PropertyKey>): string =>
 const asArray = <A>(value: A | ReadonlyArray<A>): ReadonlyArray<A> =>
   Array.isArray(value) ? value : [value as A]
 
-const first = (
-  issue: ParseResult.ParseIssue,
-  path: ReadonlyArray<PropertyKey>
-): { readonly path: ReadonlyArray<PropertyKey>; readonly problem: string } => {
+/** Something that is wrong, and where. */
+interface Found {
+  readonly path: ReadonlyArray<PropertyKey>
+  readonly problem: string
+}
+
+const found = (issue: ParseResult.ParseIssue, path: ReadonlyArray<PropertyKey>): ReadonlyArray<Found> => {
+  const here = (problem: string) => [{ path, problem }]
   switch (issue._tag) {
     case "Pointer":
-      return first(issue.issue, [...path, ...asArray(issue.path)])
+      return found(issue.issue, [...path, ...asArray(issue.path)])
     case "Composite": {
       const issues = asArray(issue.issues).filter((part) => part._tag !== "Type" || !isUndefined(part.ast))
-      return issue.ast._tag === "Union" && issues.length !== 1
-        ? { path, problem: `expected ${expected(issue.ast)}` }
-        : first(issues[0] as ParseResult.ParseIssue, path)
+      return issues.length === 0 || (issue.ast._tag === "Union" && issues.length !== 1)
+        ? here(`expected ${expected(issue.ast)}`)
+        : issues.flatMap((part) => found(part, path))
     }
     case "Refinement":
-      return issue.kind === "From"
-        ? first(issue.issue, path)
-        : { path, problem: `expected ${expected(issue.ast)}` }
+      return issue.kind === "From" ? found(issue.issue, path) : here(`expected ${expected(issue.ast)}`)
     case "Transformation":
-      return first(issue.issue, path)
+      return found(issue.issue, path)
     case "Missing":
-      return { path, problem: "is missing" }
+      return here("is missing")
     case "Unexpected":
-      return { path, problem: "is not expected" }
+      return here("is not expected")
     case "Forbidden":
-      return { path, problem: "cannot be decoded here" }
+      return here("cannot be decoded here")
     case "Type": {
       const explain = issue.ast.annotations[explains] as ((value: unknown) => string | undefined) | undefined
-      return { path, problem: explain?.(issue.actual) ?? `expected ${expected(issue.ast)}` }
+      return here(explain?.(issue.actual) ?? `expected ${expected(issue.ast)}`)
     }
   }
 }
 
-/** One sentence about the first thing wrong, below `root`: `payload.limit: expected …`. */
+/** Wrong things that are told at once. */
+const most = 3
+
+/** One sentence about the first things wrong, below `root`: `payload.limit: expected …`. */
 export const describe = (issue: ParseResult.ParseIssue, root: string): string => {
-  const { path, problem } = first(issue, [root])
-  return `${at(path)}: ${problem}`
+  const all = found(issue, [root])
+  const told = all.slice(0, most).map(({ path, problem }) => `${at(path)}: ${problem}`)
+  return [...told, ...(all.length > most ? [`and ${all.length - most} more`] : [])].join("; ")
 }

@@ -128,6 +128,28 @@ describe("arcp dev", () => {
     assert.strictEqual(await run("submit", "hello"), "three")
   })
 
+  it("arcp serve reads what arcp dev does: TypeScript, also behind JavaScript", async () => {
+    const behind = join(folder, "behind.mjs")
+    writeFileSync(behind, 'export * from "./agents.ts"\n')
+    for (const module of ["./agents.ts", behind]) {
+      const args = ["serve", "--agents", module, "--memory", "--port", "0"]
+      const server = spawn(process.execPath, [program, ...args], {
+        cwd: folder,
+        stdio: ["ignore", "pipe", "pipe"]
+      })
+      let text = ""
+      try {
+        for await (const data of server.stdout) {
+          text += data
+          if (/^listening ws/m.test(text)) break
+        }
+        assert.match(text, /^listening ws/m, module)
+      } finally {
+        server.kill("SIGKILL")
+      }
+    }
+  })
+
   it.runIf(process.platform === "linux")("opens the console with --open", async () => {
     const opened = join(folder, "opened")
     while (!existsSync(opened)) await new Promise((resolve) => setTimeout(resolve, 20))
@@ -348,6 +370,20 @@ describe("arcp dev, when the agents do not load at first", () => {
       } finally {
         typed.kill()
       }
+      const serve = promisify(execFile)(
+        process.execPath,
+        [program, "serve", "--agents", "typed.ts", "--memory", "--port", "0"],
+        { cwd: folder }
+      )
+      const refused = (await serve.catch((error: unknown) => error)) as {
+        readonly code: number
+        readonly stderr: string
+      }
+      assert.strictEqual(refused.code, 2)
+      assert.match(
+        refused.stderr,
+        /--agents typed\.ts does not load: .*Node 22\.18 or later, or npm i -D esbuild/s
+      )
     }
   )
 })

@@ -81,6 +81,9 @@ const ofSession = (arcp: Session): Readonly<Record<string, ReadonlyArray<Case>>>
   ]
   return {
     submit: [
+      ...each("submit: options has no leaseReqest; did you mean", [{ leaseReqest: {} }], (odd) =>
+        arcp.submit("echo", {}, odd)
+      ),
       ...each("submit: agent", noText, (agent) => arcp.submit(agent, {})),
       ...options("submit: options", (options) => arcp.submit("echo", {}, options)),
       ...each("submit: options", [unreadable], (options) => arcp.submit("echo", {}, options)),
@@ -122,7 +125,9 @@ const ofSession = (arcp: Session): Readonly<Record<string, ReadonlyArray<Case>>>
         arcp.attach("job_x", { contract })
       )
     ],
-    list: each("list: filter", [3, "x", [], null, () => {}], (filter) => first(arcp.list(filter))),
+    list: each("list: filter has no stauts; did you mean", [{ stauts: ["running"] }], (filter) =>
+      first(arcp.list(filter))
+    ).concat(each("list: filter", [3, "x", [], null, () => {}], (filter) => first(arcp.list(filter)))),
     cancel: [
       ...each("cancel: jobId", [...noText, undefined], (jobId) => arcp.cancel(jobId)),
       ...each("cancel: reason", without("string"), (reason) => arcp.cancel("job_x", reason))
@@ -153,6 +158,10 @@ const connections = (dialer: NonNullable<ConnectOptions["dialer"]>): ReadonlyArr
     ...each("connect: options", [undefined, null, 3, "ws://x", [], unreadable], connect),
     ...each("connect: options.url", [undefined, ...noText], (url) => connect({ url })),
     ...each("connect: options.dialer", [null, 3, {}, [], "x"], (given) => connect({ dialer: given })),
+    ...each("connect: options has no tokn; did you mean", [{ url: "ws://127.0.0.1:1", tokn: "t" }], connect),
+    ...each("connect: options.ack has no event; did you mean", [{ event: 1 }], (ack) =>
+      connect({ dialer, ack })
+    ),
     ...option("name", noText),
     ...option("version", noText),
     ...option("features", ["all", 3, {}, [1], null]),
@@ -211,6 +220,9 @@ const ofAgent = (job: Agent.PromiseJob): Readonly<Record<string, ReadonlyArray<C
       ...each("delegate: agent", [...without("string"), undefined], (it) => job.delegate(it, {})),
       ...each("delegate: options", options, (it) => job.delegate("other", {}, it)),
       ...each("delegate: options.lease", ["x", 3, [], null], (lease) => job.delegate("other", {}, { lease })),
+      ...each("delegate: options has no lese; did you mean", [{ lese: {} }], (it) =>
+        job.delegate("other", {}, it)
+      ),
       ...each("delegate: options.retries", badCounts, (retries) => job.delegate("other", {}, { retries }))
     ],
     step: [
@@ -219,6 +231,9 @@ const ofAgent = (job: Agent.PromiseJob): Readonly<Record<string, ReadonlyArray<C
       ...each("step: options", options, (it) => job.step("k", () => 1, it)),
       ...each("step: options.attempts", [...badCounts, 0], (attempts) =>
         job.step("k", () => 1, { attempts })
+      ),
+      ...each("step: options has no attemps; did you mean", [{ attemps: 3 }], (it) =>
+        job.step("k", () => 1, it)
       ),
       ...each("step: options.pause", [...badDurations, Number.POSITIVE_INFINITY], (pause) =>
         job.step("k", () => 1, { pause })

@@ -41,6 +41,26 @@ it("names the path of the first thing wrong, and never a value", () => {
     expect(problem(schema, wrong)).not.toContain("s3cret")
 })
 
+it("names the first things that are wrong, where all are looked for, and how many more there are", () => {
+  const schema = Schema.Struct({
+    name: Schema.String,
+    size: Schema.Int,
+    mode: Schema.Literal("a", "b"),
+    tags: Schema.Array(Schema.String)
+  })
+  const all = (value: unknown): string => {
+    const result = ParseResult.decodeUnknownEither(schema, { errors: "all" })(value)
+    return Either.isLeft(result) ? sentence(result.left, "input") : "fine"
+  }
+  expect(all({ name: 1, size: "s3cret", mode: "a", tags: [] })).toBe(
+    "input.name: expected a string; input.size: expected a number"
+  )
+  expect(all({ tags: [1, "x", 2, 3] })).toBe(
+    "input.name: is missing; input.size: is missing; input.mode: is missing; and 3 more"
+  )
+  expect(all(3)).toMatch(/^input: expected /)
+})
+
 it("describes transformations and refinements of the user's own schemas", () => {
   const Even = Schema.Number.pipe(Schema.filter((n) => n % 2 === 0, { description: "an even number" }))
   expect(problem(Schema.Struct({ n: Even }), { n: 3 })).toBe("input.n: expected an even number")

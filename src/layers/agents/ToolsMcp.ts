@@ -8,10 +8,11 @@
  */
 import type * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Argument from "../../protocol/Argument.js"
 import { isLoopback } from "../../protocol/Loopback.js"
 import type { Source, Tools } from "../../services/agents/Tools.js"
 import { McpConnectionError, type ServerLink } from "./mcp/connecting.js"
-import { type CommonOptions, connect, maxAnswerBytes } from "./mcp/connection.js"
+import { type CommonOptions, commonRules, connect, maxAnswerBytes } from "./mcp/connection.js"
 import { HttpTransport } from "./mcp/HttpTransport.js"
 import { StdioTransport } from "./mcp/StdioTransport.js"
 import * as ToolsLayer from "./Tools.js"
@@ -41,6 +42,22 @@ export interface HttpOptions extends CommonOptions {
   readonly allowInsecure?: boolean | undefined
 }
 
+const stdioRule = Argument.options<StdioOptions>({
+  ...commonRules,
+  command: Argument.text,
+  args: Argument.maybe(Argument.listOf(Argument.string)),
+  env: Argument.maybe(Argument.object),
+  cwd: Argument.maybe(Argument.text),
+  stderr: Argument.maybe(Argument.oneOf("inherit", "ignore"))
+})
+
+const httpRule = Argument.options<HttpOptions>({
+  ...commonRules,
+  url: Argument.string,
+  headers: Argument.maybe(Argument.object),
+  allowInsecure: Argument.maybe(Argument.boolean)
+})
+
 const plain = (values: Readonly<Record<string, string | Redacted.Redacted>>): Record<string, string> =>
   Object.fromEntries(
     Object.entries(values).map(([name, value]) => [
@@ -58,9 +75,10 @@ const source = (options: CommonOptions, link: ServerLink): Source<McpConnectionE
     ? { connect: connect(options, link) }
     : misconfigured(options.server, 'is no name: use 1 to 64 letters, digits, ".", "_", "-"')
 
-/** The tools of a server that is started as a child process, and ended with the layer. */
-export const stdio = (options: StdioOptions): Source<McpConnectionError> =>
-  source(options, {
+/** The tools of a server that is started as a child process, and ended with the layer. Throws on options that cannot be. */
+export const stdio = (options: StdioOptions): Source<McpConnectionError> => {
+  Argument.check("ToolsMcp.stdio", ["options", stdioRule, options])
+  return source(options, {
     tellsClose: true,
     transport: () =>
       new StdioTransport({
@@ -72,9 +90,11 @@ export const stdio = (options: StdioOptions): Source<McpConnectionError> =>
         ...(options.cwd === undefined ? {} : { cwd: options.cwd })
       })
   })
+}
 
-/** The tools of a server at a URL (streamable HTTP). */
+/** The tools of a server at a URL (streamable HTTP). Throws on options that cannot be. */
 export const http = (options: HttpOptions): Source<McpConnectionError> => {
+  Argument.check("ToolsMcp.http", ["options", httpRule, options])
   const url = URL.canParse(options.url) ? new URL(options.url) : undefined
   if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== "" || url.password !== "")
     return misconfigured(options.server, "needs an http:// or https:// URL, without user and password in it")

@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Argument from "../../protocol/Argument.js"
 import { type InternalError, Unauthenticated } from "../../protocol/Errors.js"
+import { invalidLease } from "../../protocol/Lease.js"
 import { Auth, type Identity } from "../../services/auth/Auth.js"
 import { constantTimeEqual, Secrets } from "../../services/runtime/Secrets.js"
 import { layer as secretsLayer } from "../runtime/Secrets.js"
@@ -53,12 +54,15 @@ const makeStatic = (tokens: Iterable<readonly [token: string, identity: string |
     )
   })
 
-const identityRule = Argument.fields({
+/** A name that is not known here may be that of a ceiling, and then there would be none. */
+const identityRule = Argument.options<Identity>({
   principal: Argument.text,
   expiresAt: Argument.maybe(Argument.that("a time in milliseconds", Number.isFinite)),
   scopes: Argument.maybe(Argument.listOf(Argument.text)),
   agents: Argument.maybe(Argument.listOf(Argument.text)),
-  leaseCeiling: Argument.maybe(Argument.object)
+  leaseCeiling: Argument.maybe(
+    Argument.that("a lease", (value) => typeof value === "object" && invalidLease(value) === undefined)
+  )
 })
 
 /** Throws when somebody in the table is nobody; of a token nothing is said but where it is. */

@@ -16,7 +16,7 @@ import { Auth, type Identity } from "../../services/auth/Auth.js"
 import { fileProblem } from "../../services/runtime/fileProblem.js"
 import { needs } from "../../services/runtime/needs.js"
 import { fromToken, refused } from "./Auth.js"
-import { KeySetUnavailable, remoteKeys } from "./remoteKeys.js"
+import { KeySetUnavailable, type RemoteKeys, remoteKeys } from "./remoteKeys.js"
 
 const hmac = ["HS256", "HS384", "HS512"] as const
 const asymmetric = [
@@ -139,6 +139,8 @@ type Jose = typeof jose
 interface Verifier {
   readonly algorithms: ReadonlyArray<string>
   readonly key: jose.JWTVerifyGetKey
+  /** Of keys that may be others by now: see `RemoteKeys`. */
+  readonly renewed?: RemoteKeys["renewed"] | undefined
 }
 
 const allowed = (
@@ -184,17 +186,15 @@ const remote = (library: Jose, options: Options, uri: string): Effect.Effect<Ver
     if (url.protocol !== "https:" && !(url.protocol === "http:" && isLoopback(url.hostname)))
       return yield* new AuthJwtError({ message: "the JWKS address must be https, or http on loopback" })
     const run = Runtime.runFork(yield* Effect.runtime())
-    return {
-      algorithms: yield* allowed(options, asymmetric),
-      key: remoteKeys(library, url, (cause) => {
-        run(
-          Effect.logWarning(
-            "the key set of JWTs could not be renewed; the keys known so far are used on",
-            cause
-          )
+    const { find, renewed } = remoteKeys(library, url, (cause) => {
+      run(
+        Effect.logWarning(
+          "the key set of JWTs could not be renewed; the keys known so far are used on",
+          cause
         )
-      })
-    }
+      )
+    })
+    return { algorithms: yield* allowed(options, asymmetric), key: find, renewed }
   })
 
 const verifier = (library: Jose, options: Options): Effect.Effect<Verifier, AuthJwtError> =>
@@ -249,6 +249,27 @@ const verified = async (
         if (!(problem instanceof errors.JWSSignatureVerificationFailed)) throw problem
       }
     }
+    throw error
+  }
+}
+
+/**
+ * Verifies a token with keys that may be others by now. An issuer that goes over to a new key need not give it another name: a
+ * token that no known key has signed is tried once more with those of a set that was fetched since.
+ */
+const verifiedAnew = async (
+  library: Jose,
+  renewed: NonNullable<Verifier["renewed"]>,
+  verify: () => Promise<jose.JWTVerifyResult>
+): Promise<jose.JWTVerifyResult> => {
+  const { JWKSMultipleMatchingKeys, JWSSignatureVerificationFailed } = library.errors
+  const begun = performance.now()
+  try {
+    return await verify()
+  } catch (error) {
+    const byNone =
+      error instanceof JWSSignatureVerificationFailed || error instanceof JWKSMultipleMatchingKeys
+    if (byNone && (await renewed(begun))) return verify()
     throw error
   }
 }
@@ -308,7 +329,7 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> => {
         needs("AuthJwt", "jose", () => import("jose")),
         ({ message }) => new AuthJwtError({ message })
       )
-      const { algorithms, key } = yield* verifier(library, options)
+      const { algorithms, key, renewed } = yield* verifier(library, options)
       if (options.audience === undefined)
         yield* Effect.logWarning(
           "JWTs are accepted whatever audience they are for: a token made for another service of the issuer opens a " +
@@ -324,21 +345,28 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> => {
       return fromToken((token) =>
         Effect.clockWith((clock) =>
           Effect.tryPromise({
-            try: () =>
-              verified(library, Redacted.value(token), key, {
-                ...checks,
-                currentDate: new Date(clock.unsafeCurrentTimeMillis())
-              }),
-            catch: (error) => error
+            try: () => {
+              const verify = () =>
+                verified(library, Redacted.value(token), key, {
+                  ...checks,
+                  currentDate: new Date(clock.unsafeCurrentTimeMillis())
+                })
+              return renewed === undefined ? verify() : verifiedAnew(library, renewed, verify)
+            },
+            // Whatever else is thrown is about a key that nothing can be checked with, and not about the token.
+            catch: (error) =>
+              error instanceof library.errors.JOSEError || error instanceof KeySetUnavailable
+                ? error
+                : new KeySetUnavailable(error)
           })
         ).pipe(
           Effect.tapError((error) =>
             error instanceof KeySetUnavailable
-              ? Effect.logWarning("a JWT could not be checked: the key set is not available", error.cause)
-              : Effect.logDebug(
-                  "a JWT was refused",
-                  error instanceof library.errors.JOSEError ? error.code : ""
+              ? Effect.logWarning(
+                  "a JWT could not be checked: no key set, or a key that is none",
+                  error.cause
                 )
+              : Effect.logDebug("a JWT was refused", error.code)
           ),
           Effect.mapError((error) => (error instanceof KeySetUnavailable ? unavailable() : refused())),
           Effect.flatMap(({ payload }) => {

@@ -1,11 +1,11 @@
 /**
- * The key set of an issuer, fetched from its address. Keys that are good stay so while the issuer cannot be reached; a
+ * The key set of an issuer, fetched from its address. Keys that are good stay so while the issuer cannot be reached, for a day; a
  * token signed with a key that is not among them has the set fetched again at once, and however many such tokens come,
  * it is fetched once a second at the most: who asks in between waits for the next time.
  */
 import type * as jose from "jose"
 
-/** The key set could not be fetched or read: the runtime's problem, not the token's. */
+/** The key set could not be fetched or read, or a key of it used: the runtime's problem, not the token's. */
 export class KeySetUnavailable extends Error {
   constructor(cause: unknown) {
     super("the key set is not available", { cause })
@@ -20,6 +20,9 @@ const spacing = 1_000
 
 /** Milliseconds that a set which could not be renewed is used on before that is tried again. */
 const patience = 30_000
+
+/** Milliseconds after which keys of a set that could not be renewed are good no more: one may have been taken back since. */
+const goodFor = 86_400_000
 
 /** Milliseconds that a fetch may take. */
 const timeout = 5_000
@@ -41,12 +44,19 @@ const bounded: jose.FetchImplementation = async (url, options) => {
   return new Response(response.body?.pipeThrough(counted) ?? null, response)
 }
 
-/** Returns what finds the key of a token. `stale` hears of a set that could not be renewed and is used on. */
+/** Finds the keys of tokens. */
+export interface RemoteKeys {
+  readonly find: jose.JWTVerifyGetKey
+  /** Has the set fetched again unless it was since `time`, a `performance.now()`; tells whether it was. */
+  readonly renewed: (time: number) => Promise<boolean>
+}
+
+/** Returns what finds the keys of tokens. `stale` hears of a set that could not be renewed and is used on. */
 export const remoteKeys = (
   { createRemoteJWKSet, customFetch, errors }: typeof jose,
   url: URL,
   stale: (cause: unknown) => void
-): jose.JWTVerifyGetKey => {
+): RemoteKeys => {
   // When it is fetched is decided here alone.
   const keySet = createRemoteJWKSet(url, {
     cacheMaxAge: Number.POSITIVE_INFINITY,
@@ -79,17 +89,33 @@ export const remoteKeys = (
       throw new KeySetUnavailable(cause)
     })
 
-  return async (header, token) => {
-    const askedAt = now()
-    if (keySet.jwks() === undefined) await needed()
+  const renew = async (askedAt: number) => {
+    if (keySet.jwks() === undefined || askedAt > fetchedAt + goodFor) await needed()
     else if (askedAt > fetchedAt + maxAge && askedAt > triedAt + patience) await reload().catch(stale)
+  }
+
+  const find: jose.JWTVerifyGetKey = async (header, token) => {
+    const askedAt = now()
+    await renew(askedAt)
     for (;;)
       try {
         return await keySet(header, token)
       } catch (error) {
-        if (!(error instanceof errors.JWKSNoMatchingKey) || fetchedAt >= askedAt) throw error
+        if (error instanceof errors.JWKSMultipleMatchingKeys || error instanceof errors.JOSENotSupported)
+          throw error
+        const isUnknown = error instanceof errors.JWKSNoMatchingKey
+        // A key that is there and can be none is the issuer's fault, whatever is signed with it.
+        if (fetchedAt >= askedAt) throw isUnknown ? error : new KeySetUnavailable(error)
         // One that had begun before this token came may not have its key yet: then there is another.
         await needed()
       }
+  }
+
+  return {
+    find,
+    renewed: async (time) => {
+      if (fetchedAt < time) await reload().catch(stale)
+      return fetchedAt >= time
+    }
   }
 }

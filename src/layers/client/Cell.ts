@@ -8,7 +8,7 @@ import { stream } from "./pull.js"
 /** Holds the latest value, and gives it and its successors to whoever reads. */
 export class Cell<A> implements Latest<A> {
   #version = 0
-  #ended = false
+  #ended: boolean | undefined
   readonly #waiting = new Set<() => void>()
 
   #value: A

@@ -36,7 +36,7 @@ const fromUtf8 = (text: string, place: Place): Uint8Array => {
 export class Chunks {
   #resultId: string | undefined
   #next = 0
-  #whole = false
+  #whole: boolean | undefined
   /** Bytes so far. */
   size = 0
   declare encoding: ChunkBody["encoding"] | undefined

@@ -90,8 +90,9 @@ export class ClientSession implements Host {
   declare fresh: string | undefined
   /** The bearer token was refused, since the last welcome. */
   declare refused: boolean | undefined
-  features: ReadonlyArray<string> = []
-  agents: ReadonlyArray<Message.AgentEntry> = []
+  /** As the newest welcome says, without which nobody asks; what the runtime hosts, too. */
+  declare features: ReadonlyArray<string>
+  declare agents: ReadonlyArray<Message.AgentEntry>
   /** Bytes of the largest frame that the runtime takes; a welcome says it. */
   declare frameBytes: number
   /** Milliseconds, as a welcome says. */
@@ -112,7 +113,7 @@ export class ClientSession implements Host {
   declare cut: (() => void) | undefined
   /** Set when something has come, or was read, since that was looked at; then `wake` is called. */
   declare stirred: boolean | undefined
-  wake: () => void = () => {}
+  declare wake: (() => void) | undefined
   /** The connection has brought something that somebody waited for: its end is no reason to wait longer for the next. */
   declare delivered: boolean | undefined
   /** Jobs under way that have no handle here: an error of theirs refuses nothing. Of the runtimes that say not what. */
@@ -143,13 +144,13 @@ export class ClientSession implements Host {
     return !this.features.includes(Vendor.requests)
   }
   /** A job has no handle here, and goes on until `ended`. */
-  stranger(jobId: string, ended: boolean | undefined): void {
+  stranger(jobId: string, ended?: boolean): void {
     if (ended) this.strangers.delete(jobId)
     else remember(this.strangers, jobId)
   }
   read(): void {
     this.stirred = true
-    this.wake()
+    this.wake?.()
   }
   starved(): void {
     // The runtime would go with the connection, and what was skipped with it; or nothing can be asked for again.
@@ -168,7 +169,11 @@ export class ClientSession implements Host {
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
   #put(key: unknown, pending: Pending): void {
     const { leaves } = pending
-    if (leaves && !this.#wants(leaves)) this.post("job.unsubscribe", { job_id: leaves }, leaves)
+    if (leaves && !this.#wants(leaves)) {
+      this.post("job.unsubscribe", { job_id: leaves }, leaves)
+      // Others answer that with an error, if they do not know the job.
+      this.stranger(leaves)
+    }
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
       this.requests.reject(key, tooBig(request, `more than ${this.frameBytes} bytes`))
@@ -298,7 +303,8 @@ export class ClientSession implements Host {
   open(sessionId: string, welcome: Message.Welcome): void {
     const { agents = [], features = [], [Vendor.limits]: limits } = welcome.capabilities ?? {}
     this.handles.rewound(this.numbers.from)
-    this.numbers.begin()
+    // What comes on this connection begins after that.
+    this.numbers.seen = this.numbers.from
     this.sessionId = sessionId
     this.token = welcome.resume_token || undefined
     this.resumeWindow = (welcome.resume_window_sec ?? 600) * 1000

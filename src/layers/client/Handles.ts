@@ -19,7 +19,7 @@ export class Handles {
   readonly #early = new Map<string, [EarlyFrame, ...Array<EarlyFrame>]>()
   #earlyBytes = 0
   /** There were more: a job that is claimed has to read again what was left out. */
-  #earlyCut = false
+  #earlyCut: boolean | undefined
 
   has(jobId: string): boolean {
     return this.#live.has(jobId)
@@ -81,7 +81,7 @@ export class Handles {
       const early = this.#early.get(jobId)
       if (early) early.push([frame, bytes])
       else this.#early.set(jobId, [[frame, bytes]])
-    } else if (this.#earlyBytes > 0) {
+    } else {
       this.#earlyBytes = 0
       this.#earlyCut = false
       this.#early.clear()

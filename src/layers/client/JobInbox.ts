@@ -79,7 +79,7 @@ export class JobInbox {
   /** The chunks are put together for `result`. */
   #collecting: boolean | undefined
   /** The newest that has come of the job, which a lane that is behind has not. */
-  newest = 0
+  declare newest: number
   /** The job's end was seen here. */
   declare ended: boolean | undefined
   /** What the end says of a result whose last chunk was read. */

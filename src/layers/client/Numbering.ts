@@ -34,11 +34,6 @@ export class Numbering {
     this.perJob = false
   }
 
-  /** A connection was welcomed: what comes on it begins after `from`. */
-  begin(): void {
-    this.seen = this.from
-  }
-
   /** Takes the next event, if it is that. One without a number is where it came. */
   take(seq: number | undefined): Continuity {
     if (seq === undefined || this.perJob) return "next"

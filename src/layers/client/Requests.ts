@@ -54,7 +54,7 @@ export class Requests {
   /** How many there are whose answer may claim a job. */
   claiming = 0
   /** Called for each that is added. */
-  onAdd: () => void = () => {}
+  declare onAdd: (() => void) | undefined
 
   /** `now` is in milliseconds and only goes forward; `limit` is what an answer may take, in milliseconds. */
   constructor(now: () => number, limit: number) {
@@ -65,7 +65,7 @@ export class Requests {
   add(id: string, request: Pending): void {
     this.#pending.set(id, { ...request, sent: this.#now() })
     if (request.claims) this.claiming++
-    this.onAdd()
+    this.onAdd?.()
   }
   /** All of them, to be sent on another connection: their time begins again. */
   resent(): ReadonlyArray<readonly [unknown, Pending]> {

@@ -25,7 +25,7 @@ import { violation } from "./violation.js"
 const welcomeTimeout = 10_000
 
 /** What makes a hello large. */
-const helloParts = "the hello (its token)"
+const helloParts = "the token"
 
 /** Bytes that a hello may have (§4). */
 const helloBytes = 65_536

@@ -146,10 +146,10 @@ const guessed = (session: ClientSession, message: Refusal): unknown => {
   if (seq !== expected) return undefined
   const known = code !== "DUPLICATE_KEY" && (handles.has(jobId) || strangers.has(jobId))
   return (
-    (known ? undefined : requests.like("job.accepted", message)) ??
+    // These name their job, and a submit that was refused has one that nobody knows.
     (code === notFound || code === "PERMISSION_DENIED"
       ? (requests.like("job.cancelled", message) ?? requests.like("job.subscribed", message))
-      : undefined)
+      : undefined) ?? (known ? undefined : requests.like("job.accepted", message))
   )
 }
 const notFound = "JOB_NOT_FOUND"

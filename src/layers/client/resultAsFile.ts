@@ -26,10 +26,17 @@ export const resultAsFile = (
   Effect.gen(function* () {
     const files = yield* FileSystemTag
     // A rename would put the file in the place of whatever it is.
-    const { type } = yield* Effect.catchAll(files.stat(path), () => Effect.succeed({ type: "File" }))
+    const { type } = yield* Effect.catchAll(
+      files.stat(path),
+      (error): Effect.Effect<{ readonly type: string }, PlatformError> =>
+        (error as { readonly reason?: unknown }).reason === "NotFound"
+          ? Effect.succeed({ type: "File" })
+          : error
+    )
     if (type !== "File") return yield* new InvalidRequest({ message: `${path} is no file: ${type}` })
-    // Nobody can have put a link where nobody can know the name, and an exclusive open follows none.
-    const partial = `${path}.${crypto.randomUUID()}`
+    // Nobody can have put a link where nobody can know the name, and an exclusive open follows none. In place of a long name, with
+    // which it would be too long.
+    const partial = `${path.replace(/[^/\\]{50,}$/, "")}.${crypto.randomUUID()}`
     let size = 0
     yield* Effect.gen(function* () {
       const file = yield* files.open(partial, { flag: "wx" })

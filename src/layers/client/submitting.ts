@@ -38,7 +38,7 @@ const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: bo
       yield* Effect.sleep(silence)
       if (inbox.ended || (!ended && inbox.newest > 0)) return
       if (inbox.newest !== seen) continue
-      if (asked) return yield* new Errors.JobNotFound({ message: "end unknown" })
+      if (asked) return yield* new Errors.JobNotFound({ message: "no end" })
       if (session.features.includes("subscribe")) {
         const { payload } = yield* session.request(
           "job.subscribe",
@@ -77,7 +77,7 @@ export const submit =
       yield* amiss("submit: ", options) ?? Effect.void
       const contract = typeof to === "string" ? { ...untyped, name: to } : to
       if (!contract?.encodeInput)
-        return yield* new Errors.InvalidRequest({ message: "agent: a name or contract" })
+        return yield* new Errors.InvalidRequest({ message: "agent: name or contract" })
       const agent =
         "version" in contract && session.features.includes("agent_versions")
           ? `${contract.name}@${contract.version}`

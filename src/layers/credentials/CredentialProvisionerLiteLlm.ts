@@ -16,6 +16,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Argument from "../../protocol/Argument.js"
 import { compile } from "../../protocol/Lease.js"
 import { isLoopback } from "../../protocol/Loopback.js"
 import {
@@ -58,6 +59,22 @@ export interface Options {
   /** Sends the master key over plain `http` also to another machine. Default: `false`. */
   readonly allowInsecure?: boolean | undefined
 }
+
+const text = Argument.maybe(Argument.string)
+
+/** A name that is not known here may be that of a cap, and then there would be none. */
+const optionsRule = Argument.options<Options>({
+  baseUrl: Argument.string,
+  masterKey: Argument.that("a Redacted", Redacted.isRedacted),
+  endpoint: text,
+  profile: text,
+  models: Argument.maybe(Argument.listOf(Argument.string)),
+  currency: text,
+  maxBudget: text,
+  maxDuration: Argument.maybe(Argument.finiteDuration),
+  parameters: Argument.maybe(Argument.object),
+  allowInsecure: Argument.maybe(Argument.boolean)
+})
 
 /** Says that the provisioner cannot be used as it is configured. */
 export class CredentialProvisionerLiteLlmError extends Data.TaggedError("CredentialProvisionerLiteLlmError")<{
@@ -299,11 +316,15 @@ const leftOf = (asking: Gateway, reference: string | undefined) =>
     }
   )
 
-/** Makes the provisioner as a value. Fails when the options cannot be used; does not talk to the gateway. */
+/**
+ * Makes the provisioner as a value. Fails when the options cannot be used, and throws on names that there are not; does not
+ * talk to the gateway.
+ */
 export const make = (
   options: Options
-): Effect.Effect<CredentialProvisionerService, CredentialProvisionerLiteLlmError, HttpClient.HttpClient> =>
-  Effect.gen(function* () {
+): Effect.Effect<CredentialProvisionerService, CredentialProvisionerLiteLlmError, HttpClient.HttpClient> => {
+  Argument.check("CredentialProvisionerLiteLlm", ["options", optionsRule, options])
+  return Effect.gen(function* () {
     const settings = yield* settingsOf(options)
     const asking = gateway(settings, yield* HttpClient.HttpClient)
     const clock = yield* Effect.clock
@@ -321,6 +342,7 @@ export const make = (
         )
     }
   })
+}
 
 /** Provides keys of a LiteLLM gateway as credentials. */
 export const layer = (

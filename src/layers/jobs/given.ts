@@ -7,11 +7,12 @@ import * as Schema from "effect/Schema"
 import * as Argument from "../../protocol/Argument.js"
 import type { InvalidRequest } from "../../protocol/Errors.js"
 import type { VendorKind } from "../../services/agents/VendorEvent.js"
-import type { EmitOptions, JobService } from "../../services/jobs/Job.js"
+import type { InputOptions } from "../../services/jobs/Input.js"
+import type { DelegateOptions, EmitOptions, JobService, StepOptions } from "../../services/jobs/Job.js"
 import type { LeaseService } from "../../services/lease/Lease.js"
 
-const { callable, count, duration, fields, finiteDuration, maybe, object, refusal, string, text, that } =
-  Argument
+const { callable, count, duration, fields, finiteDuration, maybe, object, options, refusal } = Argument
+const { string, text, that } = Argument
 
 const effect = that("an Effect", Effect.isEffect)
 /** Encoders and the like, which are made by this package, or by Effect. */
@@ -29,19 +30,33 @@ const event = that(
 )
 const encoding = maybe(that('"utf8" or "base64"', (value) => value === "utf8" || value === "base64"))
 const costs = fields({ currency: text, name: maybe(text), dimensions: maybe(object) })
-const emitOptions = maybe(fields({ key: maybe(text) }))
+const any: Argument.Rule = () => undefined
+const emitOptions = maybe(options<EmitOptions>({ key: maybe(text) }))
 const schema = maybe(that("a Schema", Schema.isSchema))
 const stepOptions = maybe(
-  fields({ output: schema, error: schema, timeout: maybe(duration), compensate: maybe(callable) })
+  options<StepOptions<unknown, unknown, unknown, unknown>>({
+    output: schema,
+    error: schema,
+    retry: any,
+    timeout: maybe(duration),
+    compensate: maybe(callable)
+  })
 )
-const inputOptions = fields({
+const inputOptions = options<InputOptions<unknown, unknown>>({
   prompt: string,
   schema,
   choices: maybe(that("a list", Array.isArray)),
-  expiresIn: maybe(duration)
+  about: any,
+  expiresIn: maybe(duration),
+  tellValue: any
 })
 const delegateOptions = maybe(
-  fields({ key: maybe(text), retries: maybe(count), lease: maybe(object), constraints: maybe(object) })
+  options<DelegateOptions>({
+    key: maybe(text),
+    retries: maybe(count),
+    lease: maybe(object),
+    constraints: maybe(object)
+  })
 )
 
 /** Dies of a refusal, where a method's type names no `InvalidRequest`: whoever has types is never refused. */

@@ -29,6 +29,7 @@ import * as Schema from "effect/Schema"
 import type * as SchemaAST from "effect/SchemaAST"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Argument from "../../protocol/Argument.js"
 import * as Budget from "../../protocol/Budget.js"
 import type { EmitError } from "../../services/jobs/Job.js"
 import type { LeaseError } from "../../services/lease/Lease.js"
@@ -46,6 +47,13 @@ export interface Options {
   /** The price of a model that `prices` does not name. */
   readonly fallbackPrice?: Meter.Price | undefined
 }
+
+/** A name that is not known here may be that of prices, and then the model would be free. */
+const optionsRule = Argument.options<Options>({
+  name: Argument.text,
+  prices: Argument.maybe(Argument.object),
+  fallbackPrice: Argument.maybe(Argument.object)
+})
 
 /** Returns a tool that a provider describes as it is, and whose calls and results pass whatever they hold. */
 const passing = (tool: Tool.Any): Tool.Any =>
@@ -272,7 +280,8 @@ const leasedModel = (parts: Leasing): LanguageModel.Service => {
 
 /**
  * Leases the `LanguageModel` of the operator's layer. Throws when `prices` is given and has no price for the
- * model, or one that is no decimal: better at start than a model that is free by mistake.
+ * model, or one that is no decimal, and on an option that is none of these: better at start than a model that is free by
+ * mistake.
  *
  * Tokens are those of the response's `finish` part. Where it has none (a stream that its reader leaves, an
  * interrupt, an unreadable response) they are estimated from the prompt and what was received, at 4 characters a
@@ -284,7 +293,9 @@ const leasedModel = (parts: Leasing): LanguageModel.Service => {
  *   prices: { "openai/gpt-4o": { currency: "USD", inputPerMillion: "2.50", outputPerMillion: "10.00" } }
  * })
  */
-export const leased = ({ fallbackPrice, name, prices }: Options): Leased.Leased => {
+export const leased = (options: Options): Leased.Leased => {
+  Argument.check("LeasedLanguageModel.leased", ["options", optionsRule, options])
+  const { fallbackPrice, name, prices } = options
   const price = prices !== undefined && Object.hasOwn(prices, name) ? prices[name] : fallbackPrice
   if (price === undefined && prices !== undefined)
     throw new Error(`model ${name} has no price: add it to prices, give a fallbackPrice, or leave prices out`)

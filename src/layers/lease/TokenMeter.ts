@@ -2,6 +2,7 @@
 import type * as Response from "@effect/ai/Response"
 import * as BigDecimal from "effect/BigDecimal"
 import * as Option from "effect/Option"
+import * as Argument from "../../protocol/Argument.js"
 
 /** Prices are decimals as text, per million tokens: `"2.50"`. */
 export interface Price {
@@ -26,8 +27,18 @@ export interface Tariff {
   readonly cachedSeparate: boolean
 }
 
+const priceRule = Argument.options<Price>({
+  currency: Argument.string,
+  inputPerMillion: Argument.string,
+  outputPerMillion: Argument.string,
+  cachedInputPerMillion: Argument.maybe(Argument.string),
+  reasoningPerMillion: Argument.maybe(Argument.string),
+  cachedInputSeparate: Argument.maybe(Argument.boolean)
+})
+
 /** A price as it is reckoned with. Throws when it has no currency or something else than a decimal. */
 export const tariff = (model: string, price: Price): Tariff => {
+  Argument.check("LeasedLanguageModel.leased", [`the price of model ${model}`, priceRule, price])
   const decimal = (field: string, text: string): BigDecimal.BigDecimal => {
     const value = /^\d{1,18}(?:\.\d{1,18})?$/.test(text) ? BigDecimal.fromString(text) : Option.none()
     if (Option.isNone(value))

@@ -17,7 +17,10 @@ import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as Argument from "../../protocol/Argument.js"
 import type { InternalError } from "../../protocol/Errors.js"
+import { Registry } from "../../services/agents/Registry.js"
+import { Auth } from "../../services/auth/Auth.js"
 import { EventLog as EventLogTag } from "../../services/log/EventLog.js"
+import { provided } from "../../services/runtime/provided.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import type { Store } from "../../services/store/Store.js"
 import { TransportServer } from "../../services/transport/Transport.js"
@@ -99,6 +102,17 @@ const partsRule = Argument.options<Parts>({
   jobs: any
 })
 
+const transports = "a transport: TransportWebSocket.layer, TransportStdio.layer or TransportMemory.layer"
+const runtimes = "a runtime: RuntimeSqlite.layer, Runtime.layerMemory or Runtime.layer"
+
+/** What a runtime asks of the program around it, looked at before anything is begun. */
+const surroundings = Layer.effectDiscard(
+  Effect.all([
+    provided(Registry, "the agents: Registry.layer([…])"),
+    provided(Auth, "who may connect: Auth.layerStatic({ token: principal }), or another layer of Auth")
+  ])
+)
+
 /** Layers that are new at each call, so that nothing of a runtime is found in a graph that has another one. */
 const assemble = <E>(parts: Parts<E>, own: Own<E>): Layer.Layer<Services, unknown, unknown> => {
   Argument.check("Runtime.layer", ["parts", partsRule, parts])
@@ -111,7 +125,8 @@ const assemble = <E>(parts: Parts<E>, own: Own<E>): Layer.Layer<Services, unknow
     Layer.provideMerge(
       Layer.mergeAll(policy, admission, hooks, credentials, Committed.layer(parts.consumers))
     ),
-    Layer.provideMerge(Layer.mergeAll(optionsOf(parts.options), ids, secrets))
+    Layer.provideMerge(Layer.mergeAll(optionsOf(parts.options), ids, secrets)),
+    Layer.provide(surroundings)
   )
 }
 
@@ -139,7 +154,7 @@ export const layerMemory = <P extends Parts<never> = Record<never, never>>(
 /** Serves every connection of the transport in context; returns when the transport has no more. */
 const serveConnections: Effect.Effect<void, never, Sessions | TransportServer> = Effect.gen(function* () {
   const sessions = yield* Sessions
-  const transport = yield* TransportServer
+  const transport = yield* provided(TransportServer, transports)
   const serving = yield* FiberSet.make<void>()
   yield* Stream.runForEach(transport.connections, (connection) =>
     FiberSet.run(serving, sessions.serve(connection))
@@ -154,7 +169,7 @@ const serveConnections: Effect.Effect<void, never, Sessions | TransportServer> =
  */
 export const serveAll: Effect.Effect<void, InternalError, EventLogTag | Sessions | TransportServer> =
   Effect.gen(function* () {
-    const sessions = yield* Sessions
+    const sessions = yield* provided(Sessions, runtimes)
     const log = yield* EventLogTag
     const serving = yield* Effect.forkScoped(serveConnections)
     // Before the connections are interrupted: jobs and sessions end while there is still somebody to be told.
@@ -177,7 +192,8 @@ export const serveAll: Effect.Effect<void, InternalError, EventLogTag | Sessions
 export const serve = (): Layer.Layer<never, never, Sessions | TransportServer> =>
   Layer.scopedDiscard(
     Effect.gen(function* () {
-      const sessions = yield* Sessions
+      const sessions = yield* provided(Sessions, runtimes)
+      yield* provided(TransportServer, transports)
       yield* Effect.forkScoped(serveConnections)
       // The first finalizer to run: jobs and sessions end before the transport does.
       yield* Effect.addFinalizer(() => sessions.shutdown)

@@ -14,7 +14,9 @@ import { fileProblem } from "../../services/runtime/fileProblem.js"
 import { needs } from "../../services/runtime/needs.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
 import { loadProblem } from "./loadProblem.js"
+import { addressOf } from "./reloadHooks.js"
 import { isShipped, type Shipped } from "./shipped.js"
+import { compileTypeScript, isUnread } from "./typeScript.js"
 import { UsageError } from "./UsageError.js"
 
 /** The services of `arcp serve`: what agents, and the layers of their modules, may ask for. */
@@ -108,7 +110,18 @@ export interface Importing {
 
 const plainly: Importing = { address: (file) => pathToFileURL(file).href, read: () => [] }
 
-const loadForeign = (name: string, { address, read }: Importing): Effect.Effect<AgentsModule, UsageError> =>
+/** Imports a file; what of it is TypeScript that this Node does not read is compiled where esbuild is installed, as by `arcp dev`. */
+const imported = async (file: string, { address }: Importing): Promise<Exports> => {
+  try {
+    return (await import(address(file))) as Exports
+  } catch (error) {
+    if (address !== plainly.address || !isUnread(error)) throw error
+    compileTypeScript()
+    return (await import(addressOf(file, 0))) as Exports
+  }
+}
+
+const loadForeign = (name: string, importing: Importing): Effect.Effect<AgentsModule, UsageError> =>
   Effect.tryPromise({
     try: async () => {
       const file = resolve(name)
@@ -117,7 +130,7 @@ const loadForeign = (name: string, { address, read }: Importing): Effect.Effect<
         throw new UsageError({ message: fileProblem(error) })
       })
       if (!stats.isFile()) throw new UsageError({ message: "it is no file" })
-      return (await import(address(file))) as Exports
+      return imported(file, importing)
     },
     catch: (cause) => cause
   }).pipe(
@@ -125,7 +138,7 @@ const loadForeign = (name: string, { address, read }: Importing): Effect.Effect<
       Effect.flatMap(
         cause instanceof UsageError
           ? Effect.succeed(cause.message)
-          : Effect.promise(() => loadProblem(cause, [...read(), resolve(name)])),
+          : Effect.promise(() => loadProblem(cause, [...importing.read(), resolve(name)])),
         (problem) => new UsageError({ message: `--agents ${name} does not load: ${problem}` })
       )
     ),

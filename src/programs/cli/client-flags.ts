@@ -38,7 +38,7 @@ export const clientFlags = {
     Flags.sourced
   ),
   token: Flags.text("token").pipe(
-    Flags.withDescription("bearer token"),
+    Flags.withDescription("who you are: the TOKEN of arcp serve --token TOKEN=PRINCIPAL, or a JWT"),
     Flags.shownAs("TOKEN", "Connection"),
     Flags.withEnvironment("ARCP_TOKEN"),
     Flags.sourced

@@ -81,11 +81,11 @@ const tagOf = (error: unknown): string =>
   typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : ""
 
 /** The input of a job is what was given as it, and its place in a message is of no interest here. */
-const inputPath = /^payload\.(?=input\b)/
+const inputPath = /(^|; )payload\.(?=input\b)/g
 
 const messageOf = (error: unknown): string =>
   error instanceof InvalidRequest
-    ? error.message.replace(inputPath, "")
+    ? error.message.replace(inputPath, "$1")
     : ConfigError.isConfigError(error)
       ? settings(error).join("; ")
       : error instanceof Error && error.message !== ""
@@ -109,10 +109,13 @@ const reasonHints: { readonly [reason: string]: string } = {
   agent: "--agent NAME@VERSION takes another version, and no other agent"
 }
 
+/** Detail of a refusal in which a command notes which agent it has asked. */
+export const askedAgent = "asked_agent"
+
 /** What the runtime refuses to read: what the agent was to be given, or something that is this program's mistake. */
 const requestHint = (error: InvalidRequest): string | undefined =>
-  inputPath.test(error.message)
-    ? "arcp agents AGENT shows what an agent takes as --input"
+  error.message.search(inputPath) === 0
+    ? `arcp agents ${error.details?.[askedAgent] ?? "NAME"} shows what the agent takes as --input`
     : reasonHints[String(error.details?.["reason"])]
 
 /** There is no runtime, or it is somewhere else, or may be spoken to only when told so. */

@@ -1,6 +1,7 @@
 /**
- * The file system of the commands: as Node's, but what a user names to be read cannot hold a command up. Opening a FIFO
- * waits for its writer, and reading one for what is written, each on a thread that Node then waits for when it is to leave.
+ * The file system of the commands: as Node's, but what a user names to be read cannot hold a command up, nor fill its memory.
+ * Opening a FIFO waits for its writer, and reading one for what is written, each on a thread that Node then waits for when it is
+ * to leave.
  */
 import * as fs from "node:fs"
 import { Socket } from "node:net"
@@ -10,6 +11,7 @@ import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { mostRead, tooMuch } from "./stdin.js"
 
 const reasons: Readonly<Record<string, SystemErrorReason>> = {
   ENOENT: "NotFound",
@@ -42,13 +44,25 @@ const drained = (path: string, fd: number): Effect.Effect<Uint8Array, PlatformEr
   Effect.async((resume) => {
     const pipe = new Socket({ fd, readable: true, writable: false })
     const parts: Array<Buffer> = []
-    pipe.on("data", (part: Buffer) => parts.push(part))
+    let bytes = 0
+    pipe.on("data", (part: Buffer) => {
+      bytes += part.length
+      if (bytes <= mostRead) return parts.push(part)
+      pipe.destroy()
+      return resume(Effect.fail(failed(path, new Error(tooMuch))))
+    })
     pipe.once("error", (error) => resume(Effect.fail(failed(path, error))))
     pipe.once("end", () => resume(Effect.succeed(Buffer.concat(parts))))
     return Effect.sync(() => pipe.destroy())
   })
 
 const close = (fd: number) => Effect.async<void>((resume) => fs.close(fd, () => resume(Effect.void)))
+
+/** Why what was opened, and is no pipe, is not read. */
+const unreadable = (stats: fs.Stats): string | undefined => {
+  if (stats.isFile()) return stats.size > mostRead ? tooMuch : undefined
+  return stats.isDirectory() ? "it is a directory" : "neither a file nor a pipe"
+}
 
 const readFile = (path: string): Effect.Effect<Uint8Array, PlatformError> =>
   Effect.uninterruptibleMask((restore) =>
@@ -59,11 +73,11 @@ const readFile = (path: string): Effect.Effect<Uint8Array, PlatformError> =>
         Effect.onError(() => close(fd))
       )
       if (stats.isFIFO()) return yield* restore(drained(path, fd))
-      const content = stats.isFile()
-        ? called<Uint8Array>(path, (callback) => fs.readFile(fd, callback))
-        : Effect.fail(
-            failed(path, new Error(stats.isDirectory() ? "it is a directory" : "neither a file nor a pipe"))
-          )
+      const problem = unreadable(stats)
+      const content =
+        problem === undefined
+          ? called<Uint8Array>(path, (callback) => fs.readFile(fd, callback))
+          : Effect.fail(failed(path, new Error(problem)))
       return yield* Effect.ensuring(content, close(fd))
     })
   )

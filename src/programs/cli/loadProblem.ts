@@ -52,7 +52,7 @@ const placeOf = async (error: Error, files: ReadonlyArray<string>): Promise<stri
 
 const hints: { readonly [code: string]: (message: string) => string | undefined } = {
   ERR_UNKNOWN_FILE_EXTENSION: () =>
-    `Node ${process.versions.node} reads no such file: compile TypeScript first, or take Node 22.18, which reads .ts as it is; arcp dev reads it here, too, where esbuild is installed`,
+    "Node reads .js, .mjs and .cjs, JSON with an attribute, and .ts from 22.18 on: compile what is something else first",
   ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX: () =>
     "Node leaves types out and compiles nothing: write it without enums, namespaces and parameter properties, or compile it first",
   ERR_MODULE_NOT_FOUND: (message) => {

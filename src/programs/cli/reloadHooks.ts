@@ -97,7 +97,7 @@ export const needsCompiling = (address: string): boolean =>
 let port: MessagePort | undefined
 
 /** Takes what `register` was given. */
-export const initialize = (given: { readonly port: MessagePort }): void => {
+export const initialize = (given: { readonly port?: MessagePort | undefined }): void => {
   port = given.port
 }
 

@@ -1,13 +1,12 @@
 /** Watches the files that modules of the user's are made of, and has them loaded anew. */
 import { existsSync, type FSWatcher, statSync, watch } from "node:fs"
-import * as NodeModule from "node:module"
 import { basename, dirname } from "node:path"
 import { MessageChannel, receiveMessageOnPort } from "node:worker_threads"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { packageFile } from "./packageFile.js"
-import { readsTypeScript, type SeenFile } from "./reloadHooks.js"
+import type { SeenFile } from "./reloadHooks.js"
+import { installHooks } from "./typeScript.js"
 
 /** Files that are watched. */
 export interface Watched {
@@ -108,12 +107,7 @@ export const watched: Effect.Effect<Watched, never, Scope.Scope> = Effect.gen(fu
   }
   port1.on("message", see)
   port1.unref()
-  // Where Node leaves the compiling to another, an error is to say where it is in what was written.
-  if (!readsTypeScript) process.setSourceMapsEnabled(true)
-  NodeModule.register(packageFile("dist/programs/cli/reloadHooks.js"), {
-    data: { port: port2 },
-    transferList: [port2]
-  })
+  installHooks(port2)
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       watching.close()

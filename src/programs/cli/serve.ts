@@ -62,7 +62,9 @@ export const options = {
     CliOptions.withDefault("FULL" as const)
   ),
   token: CliOptions.text("token").pipe(
-    CliOptions.withDescription("TOKEN=PRINCIPAL that may connect; also ARCP_TOKENS"),
+    CliOptions.withDescription(
+      "who may connect: TOKEN is what clients give as --token, PRINCIPAL who that is; also ARCP_TOKENS"
+    ),
     CliOptions.repeated
   ),
   jwtSecret: text(

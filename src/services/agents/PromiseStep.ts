@@ -121,7 +121,7 @@ const ThrownSchema = Schema.transform(
   }
 )
 
-const stepOptions = Argument.fields({
+const stepOptions = Argument.options<PromiseStepOptions>({
   attempts: Argument.maybe(Argument.positive),
   pause: Argument.maybe(Argument.finiteDuration),
   timeout: Argument.maybe(Argument.duration),

@@ -5,6 +5,7 @@ import type { AddressInfo } from "node:net"
 import { fileURLToPath } from "node:url"
 import { gzipSync } from "node:zlib"
 import { describe, expect, it } from "@effect/vitest"
+import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -12,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import { wholeEvents } from "../../../src/layers/agents/mcp/events.js"
+import { Replies } from "../../../src/layers/agents/mcp/Replies.js"
 import * as Tools from "../../../src/layers/agents/Tools.js"
 import * as ToolsMcp from "../../../src/layers/agents/ToolsMcp.js"
 import { InternalError } from "../../../src/protocol/Errors.js"
@@ -71,6 +73,8 @@ const serve = (answers: Answers, resume?: (request: IncomingMessage, response: S
         for await (const chunk of request) body += chunk
         const { id, method, params } = JSON.parse(body)
         const of = (value: unknown) => json(response, JSON.stringify({ jsonrpc: "2.0", id, result: value }))
+        if (method === undefined && answers["answer"] !== undefined)
+          return answers["answer"]({ id, request, response })
         if (answers[method] !== undefined) return answers[method]({ id, request, response, params })
         if (method === "initialize") return welcome({ id, response })
         if (method === "tools/list")
@@ -141,6 +145,53 @@ describe("an answer without a result, over HTTP", () => {
         expect(yield* tools.call("mcp:bad/ok")).toBe("ok")
       }
       expect(yield* tools.call("mcp:bad/streamed")).toBe("streamed")
+      held.response.end(`data: ${result(held.id, "at last")}\n\n`)
+      expect(yield* Fiber.join(hanging)).toBe("at last")
+    })
+  )
+
+  it.scopedLive("that is none, or says by its status why there is none, fails its call and no other", () =>
+    Effect.gen(function* () {
+      let held: Call | undefined
+      const status =
+        (code: number) =>
+        ({ response }: Call) =>
+          response.writeHead(code, { "content-type": "text/html" }).end("<h1>secret</h1>")
+      const odd =
+        (text: string, type = "application/json") =>
+        ({ response }: Call) =>
+          response.writeHead(200, { "content-type": type }).end(text)
+      const answers: Answers = {
+        large: status(413),
+        many: status(429),
+        broken: status(500),
+        away: status(503),
+        moved: ({ response }) => response.writeHead(302, { location: "http://127.0.0.1:1/" }).end(),
+        notJson: odd('{"jsonrpc":'),
+        nothing: odd(""),
+        page: odd("<h1>Log in</h1>", "text/html"),
+        text: odd("{}", "text/plain"),
+        number: odd("3")
+      }
+      const { port } = yield* serve({
+        ...answers,
+        held: (call) => {
+          stream(call.response)
+          held = call
+        }
+      })
+      const tools = yield* build(http(port))
+      const hanging = yield* Effect.fork(tools.call("mcp:bad/held"))
+      while (held === undefined) yield* Effect.sleep("5 millis")
+      for (const name of Object.keys(answers)) {
+        const error = yield* Effect.flip(tools.call(`mcp:bad/${name}`))
+        expect(error, name).toMatchObject({ code: "INTERNAL_ERROR", retryable: true })
+        expect(error.message, name).not.toMatch(/secret|-1|Log in/)
+      }
+      expect(yield* Effect.flip(tools.call("mcp:bad/large"))).toMatchObject({
+        message: "tool mcp:bad/large: the server answered with HTTP 413",
+        details: { reason: "mcp_http" }
+      })
       held.response.end(`data: ${result(held.id, "at last")}\n\n`)
       expect(yield* Fiber.join(hanging)).toBe("at last")
     })
@@ -453,6 +504,100 @@ describe("a server over stdio", () => {
     Effect.gen(function* () {
       const tools = yield* build(stdio({ timeout: "200 millis" }))
       expect(yield* Effect.flip(tools.call("mcp:bad/otherId"))).toMatchObject({ code: "TIMEOUT" })
+    })
+  )
+})
+
+describe("a server over HTTP", () => {
+  it("that has taken an answer gets the next; what it is told unasked it gets in any case", async () => {
+    const replies = new Replies()
+    const taken: Array<() => void> = []
+    let sent = 0
+    const send = () => {
+      sent++
+      return new Promise<void>((resolve) => taken.push(resolve))
+    }
+    const say = (message: object) => void replies.send({ jsonrpc: "2.0", ...message } as JSONRPCMessage, send)
+    for (let i = 0; i < 100; i++) say({ id: i, result: {} })
+    expect(sent).toBe(64)
+    say({ method: "notifications/cancelled" })
+    expect(sent).toBe(65)
+    for (const take of taken.splice(0, 2)) take()
+    await new Promise(setImmediate)
+    for (let i = 0; i < 2; i++) say({ id: i, result: {} })
+    expect(sent).toBe(66)
+  })
+
+  it.scopedLive("that asks without end, and does not take the answers, gets a bounded number of them", () =>
+    Effect.gen(function* () {
+      const held: Array<ServerResponse> = []
+      const { port } = yield* serve({
+        flood: ({ id, response }) => {
+          const pings = Array.from(
+            { length: 500 },
+            (_, i) => `data: ${JSON.stringify({ jsonrpc: "2.0", id: `p${i}`, method: "ping" })}\n\n`
+          )
+          stream(response).end(`${pings.join("")}data: ${result(id, "flooded")}\n\n`)
+        },
+        ok: ({ id, response }) => json(response, result(id, "ok")),
+        answer: ({ response }) => void held.push(response)
+      })
+      const tools = yield* build(http(port))
+      expect(yield* tools.call("mcp:bad/flood")).toBe("flooded")
+      while (held.length < 64) yield* Effect.sleep("5 millis")
+      expect(yield* tools.call("mcp:bad/ok")).toBe("ok")
+      expect(held).toHaveLength(64)
+      for (const response of held) response.writeHead(202).end()
+    })
+  )
+
+  it.scopedLive(
+    "whose own stream ends at once is asked for it again at a bounded rate, whatever it says",
+    () =>
+      Effect.gen(function* () {
+        const asked: Array<number> = []
+        const { port } = yield* serve(
+          { ok: ({ id, response }) => json(response, result(id, "ok")) },
+          (_, response) => {
+            asked.push(performance.now())
+            stream(response).end("retry: 0\n\n")
+          }
+        )
+        yield* build(http(port))
+        while (asked.length < 3) yield* Effect.sleep("10 millis")
+        expect((asked[2] as number) - (asked[0] as number)).toBeGreaterThan(900)
+      })
+  )
+})
+
+describe("options", () => {
+  it("that there are not, or that cannot be, are refused by name", () => {
+    const wrong = (options: object) => () => http(1, options)
+    expect(wrong({ timout: 1 })).toThrow("ToolsMcp.http: options has no timout; did you mean timeout?")
+    expect(wrong({ header: {} })).toThrow("did you mean headers?")
+    for (const [name, value] of [
+      ["timeout", "soon"],
+      ["timeout", 0],
+      ["connectTimeout", Number.POSITIVE_INFINITY],
+      ["maxAnswerBytes", Number.NaN],
+      ["maxAnswerBytes", -1],
+      ["cost", 3],
+      ["url", undefined]
+    ] as const)
+      expect(wrong({ [name]: value }), name).toThrow(`options.${name} has to be`)
+    expect(() => stdio({ args: [1] as never })).toThrow("options.args[0] has to be a text")
+    expect(() => stdio({ comand: "x" } as never)).toThrow("options has no comand; did you mean command?")
+  })
+
+  it.scopedLive("a time that no timer can wait for is no time at all that a call gets", () =>
+    Effect.gen(function* () {
+      const { port } = yield* serve({
+        slow: ({ id, response }) => setTimeout(() => json(response, result(id, "slow")), 50)
+      })
+      const tools = yield* build(
+        http(port, { timeout: "90 days", connectTimeout: "90 days", maxTimeout: "90 days" })
+      )
+      expect(yield* tools.call("mcp:bad/slow")).toBe("slow")
     })
   )
 })

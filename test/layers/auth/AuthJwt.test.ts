@@ -315,7 +315,7 @@ describe("jwksUri", () => {
       yield* Effect.promise(async () => {
         await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
         const at = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`)
-        const keyOf = remoteKeys(jose, at, () => {})
+        const keyOf = remoteKeys(jose, at, () => {}).find
         const find = async (kid: string) => keyOf({ alg: "ES256", kid }, { payload: "", signature: "" })
         try {
           await find("k1")
@@ -479,6 +479,65 @@ describe("jwksUri", () => {
     })
   )
 
+  it.scoped("a key that takes the name of the one before, or has none, is found as soon as it signs", () =>
+    Effect.forEach(["k1", undefined], (kid) =>
+      Effect.gen(function* () {
+        yield* atNow
+        const pairs = yield* Effect.promise(() =>
+          Promise.all([0, 1, 2].map(() => jose.generateKeyPair("ES256", { extractable: true })))
+        )
+        const tokens = yield* Effect.forEach(pairs, ({ privateKey }) =>
+          sign(valid, privateKey, { alg: "ES256", ...(kid === undefined ? {} : { kid }) })
+        )
+        const jwks = yield* Effect.promise(() =>
+          Promise.all(pairs.map(async ({ publicKey }) => ({ ...(await jose.exportJWK(publicKey)), kid })))
+        )
+        const [old = "", fresh = "", forged = ""] = tokens
+        let keys = jwks.slice(0, 1)
+        let down = false
+        const jwksUri = yield* serve(() =>
+          down ? { status: 503, body: "down" } : { status: 200, body: JSON.stringify({ keys }) }
+        )
+        yield* Effect.gen(function* () {
+          yield* verify(old)
+          keys = jwks.slice(1, 2)
+          expect((yield* verify(fresh)).principal).toBe("alice")
+          expect(yield* refusedBy(old)).toBe(theAnswer)
+          // With the issuer out of reach the keys that are known say what is good, and what is not.
+          down = true
+          expect(yield* refusedBy(forged)).toBe(theAnswer)
+          expect((yield* verify(fresh)).principal).toBe("alice")
+        }).pipe(Effect.provide(AuthJwt.layer({ key: { jwksUri } })))
+      })
+    )
+  )
+
+  it.scoped("a key that can be none is the issuer's fault, and not the token's", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const good = yield* issuer("k1")
+      const { token } = yield* issuer("k2")
+      const { privateKey } = yield* Effect.promise(() => jose.generateKeyPair("RS256"))
+      const rsa = yield* sign(valid, privateKey, { alg: "RS256", kid: "k3" })
+      const broken = [
+        { ...good.jwk, kid: "k2", x: "AAAA" },
+        { kty: "RSA", kid: "k3", n: "AQAB", e: "AQAB" }
+      ]
+      const jwksUri = yield* serve(() => ({
+        status: 200,
+        body: JSON.stringify({ keys: [good.jwk, ...broken] })
+      }))
+      yield* Effect.gen(function* () {
+        for (const one of [token, rsa])
+          expect(yield* Effect.flip(verify(one))).toMatchObject({
+            retryable: true,
+            details: { reason: "keys" }
+          })
+        expect((yield* verify(good.token)).principal).toBe("alice")
+      }).pipe(Effect.provide(AuthJwt.layer({ key: { jwksUri } })))
+    })
+  )
+
   it.scoped(
     "good keys stay good while the set cannot be fetched; what is signed with others may come again",
     () =>
@@ -500,6 +559,12 @@ describe("jwksUri", () => {
           const clock = vi.spyOn(performance, "now").mockImplementation(() => later)
           yield* Effect.addFinalizer(() => Effect.sync(() => clock.mockRestore()))
           expect((yield* verify(known.token)).principal).toBe("alice")
+          // Not for ever: one may have been taken back since.
+          clock.mockImplementation(() => later + 86_400_000)
+          expect(yield* Effect.flip(verify(known.token))).toMatchObject({
+            retryable: true,
+            details: { reason: "keys" }
+          })
         }).pipe(Effect.provide(AuthJwt.layer({ key: { jwksUri } })))
       })
   )

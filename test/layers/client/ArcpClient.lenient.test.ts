@@ -37,6 +37,39 @@ const running = Effect.gen(function* () {
   return { client, server, trace: trace_id, job: yield* Fiber.join(submitting) }
 })
 
+describe("with a runtime that answers an unsubscribe with an error, and names no request", () => {
+  it.scoped("that refuses no submit", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* running
+      const subscribing = yield* Effect.fork(failure(client.subscribe("job_2")))
+      yield* server.expect("job.subscribe")
+      yield* server.send(message("job.error", { code: "JOB_NOT_FOUND", message: "" }, { job_id: "job_2" }))
+      assert.strictEqual(yield* Fiber.join(subscribing), "JOB_NOT_FOUND")
+      yield* server.expect("job.unsubscribe")
+      const submitting = yield* Effect.fork(client.submit("b", 1))
+      const { trace_id } = yield* server.expect("job.submit")
+      const error = { code: "JOB_NOT_FOUND", message: "no such subscription" }
+      yield* server.send(message("job.error", error, { job_id: "job_2" }))
+      yield* server.send(accepted("job_3", trace_id))
+      assert.strictEqual((yield* Fiber.join(submitting)).jobId, "job_3")
+    })
+  )
+
+  it.scoped("what refuses a subscription refuses no submit that was asked before it", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* running
+      const submitting = yield* Effect.fork(client.submit("b", 1))
+      const { trace_id } = yield* server.expect("job.submit")
+      const subscribing = yield* Effect.fork(failure(client.subscribe("job_2")))
+      yield* server.expect("job.subscribe")
+      yield* server.send(message("job.error", { code: "JOB_NOT_FOUND", message: "" }, { job_id: "job_2" }))
+      assert.strictEqual(yield* Fiber.join(subscribing), "JOB_NOT_FOUND")
+      yield* server.send(accepted("job_3", trace_id))
+      assert.strictEqual((yield* Fiber.join(submitting)).jobId, "job_3")
+    })
+  )
+})
+
 describe("with a runtime that leaves out and renames", () => {
   it.scoped("null is as good as nothing, everywhere", () =>
     Effect.gen(function* () {

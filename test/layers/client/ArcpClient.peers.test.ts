@@ -365,7 +365,7 @@ describe("frames have a bound", () => {
       assert.deepInclude(refused, {
         code: "INVALID_REQUEST",
         retryable: false,
-        message: "the hello (its token) is too big: more than 65536 bytes",
+        message: "the token is too big: more than 65536 bytes",
         details: { limit: "frame_bytes" }
       })
       assert.strictEqual(yield* dialled, 1)
@@ -382,7 +382,7 @@ describe("frames have a bound", () => {
         yield* server.connection.close(1009, "frame larger than 4096 bytes")
         const error = yield* Effect.flip(Fiber.join(opening))
         assert.deepInclude(error, { code: "INVALID_REQUEST", retryable: false })
-        assert.include(error.message, "the hello (its token) is too big: frame larger than 4096 bytes")
+        assert.include(error.message, "the token is too big: frame larger than 4096 bytes")
         // The same for a token that has grown since.
         let token = "small"
         const grown = yield* open(undefined, { token: () => token })

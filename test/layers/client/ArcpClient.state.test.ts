@@ -207,6 +207,19 @@ describe("a handle", () => {
 })
 
 describe("the file of a result", () => {
+  it.scoped.each(["n".repeat(255), "名".repeat(85), `${"n".repeat(49)}${"😀".repeat(51)}`])(
+    "may have a name as long as names can be",
+    (name) =>
+      Effect.gen(function* () {
+        const files = yield* FileSystem.FileSystem
+        const folder = yield* files.makeTempDirectoryScoped({ directory: tmpdir() })
+        const { client } = yield* start()
+        const job = yield* client.submit("stream", { encoding: "utf8", parts: ["ab", "c"] })
+        assert.strictEqual((yield* job.resultAsFile(join(folder, name))).size, 3)
+        assert.deepStrictEqual(yield* files.readDirectory(folder), [name])
+      }).pipe(Effect.provide([runtime(agentsForClients), NodeFileSystem.layer]))
+  )
+
   it.scoped(
     "replaces a file or a link to one, and nothing else; what stands in the way is said before the transfer",
     () =>
@@ -238,6 +251,9 @@ describe("the file of a result", () => {
         }
         const missing = yield* Effect.flip(job.resultAsFile(at("no folder/result")))
         assert.deepInclude(missing, { _tag: "SystemError", reason: "NotFound" })
+        assert.deepStrictEqual((yield* files.readDirectory(folder)).sort(), there)
+        const endless = yield* Effect.flip(job.resultAsFile(at("n".repeat(256))))
+        assert.strictEqual(endless._tag, "SystemError")
         assert.deepStrictEqual((yield* files.readDirectory(folder)).sort(), there)
         // Nothing was taken of the result.
         yield* files.writeFileString(at("victim"), "as it was")

@@ -146,7 +146,7 @@ describe("ArcpClient without types", () => {
     Effect.gen(function* () {
       const client = yield* connect()
       const error = yield* Effect.flip(client.submit(agent as unknown as string, {}))
-      assert.deepStrictEqual([error._tag, error.message], ["InvalidRequest", "agent: a name or contract"])
+      assert.deepStrictEqual([error._tag, error.message], ["InvalidRequest", "agent: name or contract"])
     }).pipe(Effect.provide(runtime(agentsForClients)))
   )
 })

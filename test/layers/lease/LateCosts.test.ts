@@ -248,3 +248,85 @@ it.scoped.each(late)("what is spent after the end %s", ([, amount, currency, lef
     assert.deepStrictEqual([...result].sort(), [...left])
   })
 )
+
+it.scoped.each(["ended", "cancelled"])(
+  "what is spent when the job above has %s too is charged to those that run",
+  (how) =>
+    Effect.gen(function* () {
+      const work = gate()
+      const paid = yield* Deferred.make<void>()
+      const spending = (amount: string) =>
+        Effect.flatMap(Lease, (lease) =>
+          work.wait.pipe(
+            Effect.zipRight(lease.spend({ amount, currency: "USD" })),
+            Effect.exit,
+            Effect.zipRight(Deferred.succeed(paid, undefined)),
+            Effect.forkDaemon
+          )
+        )
+      const child = Agent.handle(Agent.make("child", { version: "1.0.0" }), () =>
+        Effect.asVoid(spending("0.75"))
+      )
+      const middle = Agent.handle(Agent.make("middle", { version: "1.0.0" }), () =>
+        Effect.gen(function* () {
+          const job = yield* Job
+          yield* Effect.flatMap(
+            job.delegate("child", {}, { lease: { "cost.budget": ["USD:1"] } }),
+            ({ await: end }) => end
+          )
+          yield* work.reached
+          if (how === "cancelled") yield* Effect.never
+        })
+      )
+      const top = Agent.handle(Agent.make("top", { version: "1.0.0" }), () =>
+        Effect.gen(function* () {
+          const [job, lease] = [yield* Job, yield* Lease]
+          const running = yield* job.delegate(
+            "middle",
+            {},
+            { lease: { "agent.delegate": ["child"], "cost.budget": ["USD:1"] } }
+          )
+          yield* work.reached
+          if (how === "cancelled") yield* running.cancel
+          yield* Effect.exit(running.await)
+          yield* work.open
+          yield* Deferred.await(paid)
+          return Budget.entries(yield* lease.remaining)
+        })
+      )
+      const root = Agent.handle(Agent.make("root", { version: "1.0.0", output: Schema.Unknown }), () =>
+        Effect.gen(function* () {
+          const [job, lease] = [yield* Job, yield* Lease]
+          const running = yield* job.delegate(
+            "top",
+            {},
+            { lease: { "agent.delegate": ["middle", "child"], "cost.budget": ["USD:2"] } }
+          )
+          return [yield* running.await, Budget.entries(yield* lease.remaining)]
+        })
+      )
+      const result = yield* Effect.gen(function* () {
+        const session = yield* Effect.orDie(open())
+        yield* session.request("job.submit", {
+          agent: "root",
+          input: null,
+          lease_request: { "agent.delegate": ["top", "middle", "child"], "cost.budget": ["USD:5"] }
+        })
+        const { payload } = yield* session.next(
+          (frame) => frame.type === "job.result" && Array.isArray(frame.payload.result?.[1])
+        )
+        return payload.result as unknown
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(
+          Runtime.serve().pipe(
+            Layer.provideMerge(TransportMemory.layer()),
+            Layer.provide(Runtime.layerMemory({ options: { cancelGrace: "0 millis" } })),
+            Layer.provide(Registry.layer([root, top, middle, child])),
+            Layer.provide(Auth.layerStatic({ alice: "alice" }))
+          )
+        )
+      )
+      assert.deepStrictEqual(result, [["USD:1.25"], ["USD:4.25"]])
+    })
+)

@@ -5,14 +5,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as Registry from "../../../src/layers/agents/Registry.js"
 import * as Auth from "../../../src/layers/auth/Auth.js"
 import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
 import * as Policy from "../../../src/layers/auth/Policy.js"
+import * as CredentialProvisionerLiteLlm from "../../../src/layers/credentials/CredentialProvisionerLiteLlm.js"
 import * as CredentialStoreSql from "../../../src/layers/credentials/CredentialStoreSql.js"
 import * as Admission from "../../../src/layers/jobs/Admission.js"
 import * as Hooks from "../../../src/layers/jobs/Hooks.js"
 import * as HooksWebhook from "../../../src/layers/jobs/HooksWebhook.js"
+import * as LeasedLanguageModel from "../../../src/layers/lease/LeasedLanguageModel.js"
 import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as RuntimeOptions from "../../../src/layers/runtime/RuntimeOptions.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
@@ -128,6 +131,33 @@ describe("odd options", () => {
         assert.strictEqual(refusal.message, says)
       }
     }).pipe(Effect.runPromise))
+
+  it("of what is paid for, and of who may what: a slip in a name lifts no limit", () => {
+    const price = { currency: "USD", inputPerMillion: "1", outputPerMillion: "1" }
+    refused("LeasedLanguageModel.leased: options has no price; did you mean prices?", () =>
+      LeasedLanguageModel.leased({ name: "m", price: { m: price } } as never)
+    )
+    refused("the price of model m has no reasoningsPerMillion; did you mean reasoningPerMillion?", () =>
+      LeasedLanguageModel.leased({
+        name: "m",
+        fallbackPrice: { ...price, reasoningsPerMillion: "9" } as never
+      })
+    )
+    const gateway = { baseUrl: "https://keys.example.com", masterKey: Redacted.make("k") }
+    refused("CredentialProvisionerLiteLlm: options has no maxBuget; did you mean maxBudget?", () =>
+      CredentialProvisionerLiteLlm.layer({ ...gateway, maxBuget: "5" } as never)
+    )
+    refused("options.masterKey has to be a Redacted", () =>
+      CredentialProvisionerLiteLlm.layer({ ...gateway, masterKey: "k" } as never)
+    )
+    for (const [identity, says] of [
+      [{ leaseCeilng: {} }, "the identity of token 1 has no leaseCeilng; did you mean leaseCeiling?"],
+      [{ agent: ["a"] }, "has no agent; did you mean agents?"],
+      [{ leaseCeiling: { "fs.read": "/a/**" } }, "leaseCeiling has to be a lease"],
+      [{ leaseCeiling: { "fs.reed": ["/a/**"] } }, "leaseCeiling has to be a lease"]
+    ] as const)
+      refused(says, () => Auth.layerStatic({ t: { principal: "a", ...identity } as never }))
+  })
 
   it("of the layers that decide", () => {
     options("Policy.layer", {}, { cancel: [], operators: [] }, Policy.layer)

@@ -467,7 +467,7 @@ describe("an input that an agent does not take", () => {
   it("is answered with what is wrong, and where it is said what is right", async () => {
     await serving(["--memory", "--agents", "conformance", "--token", "mine=me"], async (address) => {
       const { code, stderr } = await run(["submit", "sleep", "--url", address, "--token", "mine"])
-      expect(stderr).toMatch(/^error: INVALID_REQUEST: input\.ms: .*\n {2}arcp agents AGENT shows/)
+      expect(stderr).toMatch(/^error: INVALID_REQUEST: input\.ms: .*\n {2}arcp agents sleep shows/)
       expect(code).toBe(1)
     })
   })

@@ -3,10 +3,12 @@
  * stream or otherwise, the request fails at once. Answers are bounded, decompressed and while they are read. Requests that
  * nobody waits for any more are not read on.
  */
+import { setTimeout } from "node:timers/promises"
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 import type { FetchLike, Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
 import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js"
 import { atMost, type End, wholeEvents } from "./events.js"
+import { Replies } from "./Replies.js"
 import { idOfAnswer, idOfGivenUp, idOfRequest, inPlaceOfAnswer, tooLarge, Unanswered } from "./Unanswered.js"
 
 /** A request that was sent and not answered. */
@@ -18,7 +20,15 @@ interface Asked {
   resumable: string | undefined
   /** How often in a row the server has refused to go on with it. */
   refused: number
+  /** When it was gone on with last, a `performance.now()`. */
+  resumedAt: number
 }
+
+/** Milliseconds between two beginnings of a stream: a server may ask for none. */
+const streamEvery = 500
+
+/** Milliseconds that the server gets to take what it is to answer nothing to. */
+const heardWithin = 30_000
 
 /** How often the SDK asks for the rest of a stream before it gives that up. */
 const maxResumptions = 2
@@ -46,6 +56,9 @@ export class HttpTransport implements Transport {
   private readonly asked = new Map<number, Asked>()
   /** Where streams could be gone on with that nobody waits for any more: the SDK would. */
   private readonly left = new Set<string>()
+  private readonly replies = new Replies()
+  /** When the stream of what the server says by itself was begun last. */
+  private listenedAt = Number.NEGATIVE_INFINITY
 
   constructor(
     url: URL,
@@ -89,13 +102,14 @@ export class HttpTransport implements Transport {
     if (id === undefined) {
       const over = idOfGivenUp(message)
       if (over !== undefined) this.giveUp(over)
-      return this.inner.send(message)
+      return this.replies.send(message, () => this.inner.send(message))
     }
     const asked: Asked = {
       abort: new AbortController(),
       streamed: false,
       resumable: undefined,
-      refused: 0
+      refused: 0,
+      resumedAt: Number.NEGATIVE_INFINITY
     }
     this.asked.set(id, asked)
     const onresumptiontoken = (token: string) => {
@@ -156,13 +170,28 @@ export class HttpTransport implements Transport {
     if (from !== null && this.left.delete(from)) return new Response(null, { status: 405 })
     const id = from === null ? idIn(init.body) : this.resuming(from)
     const asked = id === undefined ? undefined : this.asked.get(id)
-    if (id === undefined) return this.bounded(await fetch(url, init))
+    if (id === undefined) return this.bounded(await this.said(url, init))
     if (asked === undefined) throw givenUp
+    if (from !== null) {
+      await pause(asked.resumedAt, asked.abort.signal)
+      asked.resumedAt = performance.now()
+    }
     const attempt = fetch(url, { ...init, signal: asked.abort.signal })
     if (from !== null) return this.resumed(id, asked, from, attempt)
     const response = await attempt
     asked.streamed = response.ok && response.status !== 202 && isStream(response)
     return this.bounded(response, endMessage(id, undefined))
+  }
+
+  /** Sends what is about no request of ours, or listens to what the server says by itself. */
+  private async said(url: string | URL, init: RequestInit): Promise<Response> {
+    if (init.method !== "GET") {
+      const signals = [AbortSignal.timeout(heardWithin), ...(init.signal == null ? [] : [init.signal])]
+      return fetch(url, { ...init, signal: AbortSignal.any(signals) })
+    }
+    await pause(this.listenedAt, init.signal ?? undefined)
+    this.listenedAt = performance.now()
+    return fetch(url, init)
   }
 
   private resuming(from: string): number | undefined {
@@ -202,6 +231,10 @@ export class HttpTransport implements Transport {
     return new Response(bounded, { status, statusText, headers })
   }
 }
+
+/** Waits until a while after `last`, or until nobody waits for it any more. */
+const pause = (last: number, signal: AbortSignal | undefined): Promise<unknown> =>
+  setTimeout(Math.max(0, last + streamEvery - performance.now()), undefined, { signal, ref: false })
 
 const isStream = ({ headers }: Response): boolean =>
   /^\s*text\/event-stream\s*(;|$)/i.test(headers.get("content-type") ?? "")

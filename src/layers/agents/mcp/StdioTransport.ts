@@ -2,6 +2,7 @@
 import { StdioClientTransport, type StdioServerParameters } from "@modelcontextprotocol/sdk/client/stdio.js"
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
 import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js"
+import { Replies } from "./Replies.js"
 import { idOfAnswer, idOfGivenUp, idOfRequest, inPlaceOfAnswer, tooLarge } from "./Unanswered.js"
 
 export class StdioTransport implements Transport {
@@ -10,6 +11,7 @@ export class StdioTransport implements Transport {
   onmessage?: (message: JSONRPCMessage) => void
   private readonly inner: StdioClientTransport
   private readonly asked = new Set<number>()
+  private readonly replies = new Replies()
   private over = false
 
   constructor(server: StdioServerParameters & { readonly maxBufferSize: number }) {
@@ -35,8 +37,9 @@ export class StdioTransport implements Transport {
 
   async send(message: JSONRPCMessage): Promise<void> {
     const id = idOfRequest(message)
-    if (id !== undefined) this.asked.add(id)
     this.asked.delete(idOfGivenUp(message) ?? Number.NaN)
+    if (id === undefined) return this.replies.send(message, () => this.inner.send(message))
+    this.asked.add(id)
     await this.inner.send(message)
   }
 

@@ -17,7 +17,11 @@ export const reason = (error: unknown): string => {
   const none = unanswered(error)
   if (none !== undefined) return none.message
   if (error instanceof StreamableHTTPError)
-    return error.code === undefined ? "an HTTP error" : `HTTP ${error.code}`
+    return error.code === undefined
+      ? "an HTTP error"
+      : error.code < 0
+        ? "an answer that is neither JSON nor a stream of events"
+        : `HTTP ${error.code}`
   if (error instanceof McpError) return truncateMessage(error.message)
   const code = (u: unknown) =>
     typeof u === "object" && u !== null && "code" in u && typeof u.code === "string" ? u.code : undefined
@@ -42,14 +46,19 @@ export const answer = (tool: string, result: CallToolResult): Effect.Effect<unkn
   return new ToolFailure({ message: truncateMessage(`tool ${tool} failed: ${text}`), failure })
 }
 
-/** Says whether the connection is gone, as opposed to the call having failed. */
-export const isLost = (error: unknown): boolean =>
-  unanswered(error) !== undefined
-    ? false
-    : error instanceof McpError
-      ? error.code === ErrorCode.ConnectionClosed && error.message.endsWith("Connection closed")
-      : // What the SDK could not parse came from a live server.
-        !(error instanceof Error && /ZodError$/.test(error.name))
+/** With these a server says that it does not know the session, or who we are: nothing else can be asked on the connection. */
+const leftBy: ReadonlySet<number | undefined> = new Set([undefined, 400, 401, 403, 404, 410])
+
+/** Says whether the connection is gone, as opposed to the call having failed: then every other call on it fails, too. */
+export const isLost = (error: unknown): boolean => {
+  if (unanswered(error) !== undefined) return false
+  if (error instanceof McpError)
+    return error.code === ErrorCode.ConnectionClosed && error.message.endsWith("Connection closed")
+  // Another status is about what was asked. When the server is away, that is found out by asking (`stale`).
+  if (error instanceof StreamableHTTPError) return leftBy.has(error.code)
+  // What could not be parsed came from a live server.
+  return !(error instanceof SyntaxError || (error instanceof Error && /ZodError$/.test(error.name)))
+}
 
 const reasons: Readonly<Record<Why, string>> = {
   no_result: "mcp_no_result",
@@ -64,6 +73,11 @@ export const callError = (tool: string, error: unknown): ToolFailure | ArcpError
     return new InternalError({
       message: `tool ${tool}: ${none.message}`,
       details: { reason: reasons[none.why], ...(none.why === "too_large" ? { limit: "maxAnswerBytes" } : {}) }
+    })
+  if (error instanceof StreamableHTTPError)
+    return new InternalError({
+      message: `tool ${tool}: the server answered with ${reason(error)}`,
+      details: { reason: "mcp_http" }
     })
   if (!(error instanceof McpError))
     return new InternalError({ message: `tool ${tool} gave something that is no result of a tool` })

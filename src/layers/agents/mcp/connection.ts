@@ -14,6 +14,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
+import * as Argument from "../../../protocol/Argument.js"
 import { type ArcpError, InternalError, InvalidRequest } from "../../../protocol/Errors.js"
 import { isRecord } from "../../../protocol/Json.js"
 import type { Registered, ToolFailure } from "../../../services/agents/Tools.js"
@@ -52,6 +53,17 @@ export interface CommonOptions {
     | undefined
 }
 
+/** What has to be right of these options, whatever else there is. */
+export const commonRules: Readonly<Record<keyof CommonOptions, Argument.Rule>> = {
+  server: Argument.string,
+  connectTimeout: Argument.maybe(Argument.positiveDuration),
+  timeout: Argument.maybe(Argument.positiveDuration),
+  maxTimeout: Argument.maybe(Argument.positiveDuration),
+  maxAnswerBytes: Argument.maybe(Argument.positive),
+  cost: Argument.maybe(Argument.callable),
+  costOnFailure: Argument.maybe(Argument.callable)
+}
+
 /** Bytes of an answer, if the operator does not say. */
 const defaultMaxAnswerBytes = 10 * 1024 * 1024
 
@@ -62,12 +74,16 @@ export const maxAnswerBytes = (options: CommonOptions): number =>
 /** Time between two lists that the server asks for. */
 const refreshEvery = Duration.seconds(1)
 
+/** What a timer of Node can wait at most: longer ones fire at once. */
+const longest = 2 ** 31 - 1
+const millis = (duration: Duration.DurationInput): number => Math.min(Duration.toMillis(duration), longest)
+
 const limitsOf = (options: CommonOptions): RequestOptions => ({
-  timeout: Duration.toMillis(options.timeout ?? "60 seconds"),
+  timeout: millis(options.timeout ?? "60 seconds"),
   // Without it the server is not asked for progress, which is what keeps a long call alive.
   onprogress: () => undefined,
   resetTimeoutOnProgress: true,
-  ...(options.maxTimeout === undefined ? {} : { maxTotalTimeout: Duration.toMillis(options.maxTimeout) })
+  ...(options.maxTimeout === undefined ? {} : { maxTotalTimeout: millis(options.maxTimeout) })
 })
 
 /** The connection to a server. At most one is open, and it is opened by whoever needs it first. */
@@ -84,7 +100,7 @@ class McpConnection {
     /** Connections whose list of tools is to be read again; one that does not answer is given up. */
     private readonly stale: Queue.Queue<Client>
   ) {
-    this.connectTimeout = Duration.toMillis(options.connectTimeout ?? "30 seconds")
+    this.connectTimeout = millis(options.connectTimeout ?? "30 seconds")
   }
 
   /** Returns the open connection, or opens one. */

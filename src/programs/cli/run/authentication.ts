@@ -105,7 +105,9 @@ export const authentication = (
           "--jwt-issuer, --jwt-audience and --jwt-clock-tolerance-sec need a key: --jwt-secret, --jwt-public-key or --jwt-jwks"
       })
     const identities = Option.isSome(flags.identities) ? yield* readIdentities(flags.identities.value) : {}
-    const tokens = yield* Effect.forEach(flags.token, (token) => pair("token", token, "TOKEN=PRINCIPAL"))
+    const tokens = yield* Effect.forEach(flags.token, (token) =>
+      pair("token", token, "TOKEN=PRINCIPAL, e.g. --token secret=me")
+    )
     // One that has a ceiling in the file must not lose it to a flag.
     const table = new Map<string, string | Identity>(Object.entries(identities))
     for (const [token, principal] of tokens) {

@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { later } from "../../../layers/client/later.js"
-import { AgentNotAvailable, isArcpError } from "../../../protocol/Errors.js"
+import { AgentNotAvailable, InvalidRequest, isArcpError } from "../../../protocol/Errors.js"
 import { whereNoJson } from "../../../protocol/Json.js"
 import type { Lease } from "../../../protocol/Lease.js"
 import { didYouMean } from "../../../protocol/suggest.js"
@@ -16,7 +16,7 @@ import { TransportError } from "../../../services/transport/Transport.js"
 import { whileAsked } from "../asking.js"
 import type { StartFlags } from "../commands.js"
 import * as Detached from "../detached.js"
-import { exitCode, leaving } from "../exit.js"
+import { askedAgent, exitCode, leaving } from "../exit.js"
 import { askedFor } from "../lease.js"
 import { attended, whileConnected, whileThere } from "../lost.js"
 import { parseInput } from "../parseInput.js"
@@ -166,7 +166,11 @@ export const startAndShow = (
   Effect.gen(function* () {
     const since = yield* Clock.currentTimeMillis
     const job = yield* client.submit(agent, input, options).pipe(
-      Effect.catchTag("AgentNotAvailable", (error) => meant(client, agent, error)),
+      Effect.catchTags({
+        AgentNotAvailable: (error) => meant(client, agent, error),
+        InvalidRequest: ({ details, message }) =>
+          new InvalidRequest({ message, details: { ...details, [askedAgent]: agent } })
+      }),
       attended(client, flags)
     )
     if (flags.detach) {

@@ -1,11 +1,10 @@
 /** Checks of what a runtime asks others for: keys of JWTs, and the gateway that mints keys for jobs. */
-import * as fs from "node:fs"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { isLoopback } from "../../../../protocol/Loopback.js"
-import { fileProblem } from "../../../../services/runtime/fileProblem.js"
+import { readRegularFile } from "../../regularFile.js"
 import { type Finding, findings } from "./finding.js"
 
 /** Milliseconds that another server gets for its answer. */
@@ -26,8 +25,18 @@ const why = (cause: unknown): string => {
 /** Asks an address, and follows it nowhere else. */
 const get = async (url: string, headers: Readonly<Record<string, string>> = {}) => {
   const answer = await fetch(url, { headers, redirect: "error", signal: AbortSignal.timeout(timeout) })
-  const text = await answer.text()
-  return { status: answer.status, text: text.slice(0, maxAnswer) }
+  const parts: Array<Uint8Array> = []
+  let bytes = 0
+  const body = answer.body?.getReader()
+  for (let read = await body?.read(); read?.value !== undefined; read = await body?.read()) {
+    bytes += read.value.length
+    if (bytes > maxAnswer) {
+      await body?.cancel()
+      throw new Error(`the answer has more than ${maxAnswer} bytes`)
+    }
+    parts.push(read.value)
+  }
+  return { status: answer.status, text: Buffer.concat(parts).toString() }
 }
 
 /** The algorithms of a key set that JWTs can be signed with: what its keys say, or else their kind. */
@@ -72,19 +81,18 @@ const checkKeySet = (url: string): Effect.Effect<Finding> =>
     }
   })
 
-const checkPublicKey = (file: string): Finding => {
+const checkPublicKey = (file: string): Effect.Effect<Finding> => {
   const { fail, ok } = findings("jwt keys")
-  try {
-    const text = fs.readFileSync(file, "utf8")
-    return /-----BEGIN (PUBLIC KEY|CERTIFICATE|RSA PUBLIC KEY)-----/.test(text)
-      ? ok(file)
-      : fail(
-          `${file} is no public key in PEM`,
-          "export it as -----BEGIN PUBLIC KEY-----; never the private one"
-        )
-  } catch (cause) {
-    return fail(`${file} cannot be read: ${fileProblem(cause)}`, "name the file of the public key")
-  }
+  return Effect.match(readRegularFile(file, maxAnswer), {
+    onSuccess: (text) =>
+      /-----BEGIN (PUBLIC KEY|CERTIFICATE|RSA PUBLIC KEY)-----/.test(text)
+        ? ok(file)
+        : fail(
+            `${file} is no public key in PEM`,
+            "export it as -----BEGIN PUBLIC KEY-----; never the private one"
+          ),
+    onFailure: (problem) => fail(`${file} ${problem}`, "name the file of the public key")
+  })
 }
 
 const checkSecret = (secret: string): Finding => {
@@ -104,7 +112,7 @@ const checkKeys = (flags: {
 }) =>
   Effect.gen(function* () {
     if (Option.isSome(flags.jwtJwks)) return yield* checkKeySet(flags.jwtJwks.value)
-    if (Option.isSome(flags.jwtPublicKey)) return checkPublicKey(flags.jwtPublicKey.value)
+    if (Option.isSome(flags.jwtPublicKey)) return yield* checkPublicKey(flags.jwtPublicKey.value)
     const secret = yield* Config.option(Config.redacted("ARCP_JWT_SECRET"))
     return Option.isSome(secret)
       ? checkSecret(Redacted.value(secret.value))
