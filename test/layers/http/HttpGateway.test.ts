@@ -4,7 +4,10 @@ import { setTimeout } from "node:timers/promises"
 import { describe, expect, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
@@ -408,6 +411,28 @@ describe("who asks", () => {
       }
     })
   )
+
+  it.scopedLive("whoever reads a job is in the log, as whoever subscribes to it", () => {
+    const logged: Array<string> = []
+    const logger = Logger.make(({ annotations, message }) => {
+      if (String(message) !== "subscribe") return
+      logged.push(
+        ["subscriber", "owner", "verdict"]
+          .map((key) => Option.getOrThrow(HashMap.get(annotations, key)))
+          .join(" ")
+      )
+    })
+    return test(async ({ ask }) => {
+      const { body } = await submit(ask, "echo", 1, { headers: { prefer: "wait=60" } })
+      logged.length = 0
+      for (const token of ["a", "b"])
+        for (const what of ["events", "result"])
+          await (await ask(`/v1/jobs/${body.job_id}/${what}`, { token })).text()
+      await ask("/v1/jobs/job_none/events", { token: "b" })
+      const [read, denied] = ["alice alice allowed", "bob alice denied"]
+      expect(logged).toEqual([read, read, denied, denied, "bob unknown denied"])
+    }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+  })
 
   it.scopedLive("nobody, somebody unknown, and another principal, whose jobs are not there", () =>
     test(async ({ ask }) => {
