@@ -340,38 +340,3 @@ export const routes = (): ReadonlyArray<Route> => {
   })
   return found
 }
-
-/** Returns a document without the names that schemas have elsewhere (`$id`), of which a document may have each only once. */
-const withoutIds = <A>(value: A): A =>
-  JSON.parse(
-    JSON.stringify(value, (key, member) => (key === "$id" && typeof member === "string" ? undefined : member))
-  )
-
-/** What is asked has no members but these; what is answered may have more some day. */
-const bodies: ReadonlySet<string> = new Set(["Submit", "Cancel", "Answer"])
-
-/** The document of the interface, with how to say who asks: of an operation, an empty `security` would say that nobody need. */
-export const document = () => {
-  const spec = withoutIds(OpenApi.fromApi(api, { additionalPropertiesStrategy: "allow" }))
-  const paths = Object.entries(spec.paths).map(([path, operations]) => [
-    path,
-    Object.fromEntries(
-      Object.entries(operations).map(([method, { security: _, ...operation }]) => [method, operation])
-    )
-  ])
-  return {
-    ...spec,
-    paths: Object.fromEntries(paths),
-    components: {
-      ...spec.components,
-      schemas: Object.fromEntries(
-        Object.entries(spec.components.schemas).map(([name, schema]) => [
-          name,
-          bodies.has(name) ? { ...schema, additionalProperties: false } : schema
-        ])
-      ),
-      securitySchemes: { bearer: { type: "http", scheme: "bearer" } }
-    },
-    security: [{ bearer: [] }]
-  }
-}

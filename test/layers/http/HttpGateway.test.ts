@@ -366,6 +366,7 @@ describe("listing", () => {
       expect(listed).toEqual(Array.from({ length: 5 }, () => "echo@1.0.0"))
       expect((await json(ask("/v1/jobs?agent=fail&status=error,success"))).body.jobs).toHaveLength(1)
       expect((await json(ask("/v1/jobs", { token: "b" }))).body).toEqual({ jobs: [], next_cursor: null })
+      expect((await json(ask("/v1/jobs?status=odd"))).body.detail).toMatch(/^status\[0\]: expected "pending"/)
       for (const bad of ["limit=0", "limit=x", "cursor=x", "status=odd", "created_after=now"])
         expect((await json(ask(`/v1/jobs?${bad}`))).status, bad).toBe(400)
     })
@@ -704,6 +705,12 @@ describe("hostile requests", () => {
           raw("{}", { "content-encoding": "gzip" })
         )
       ).toEqual([415, 415, 415])
+      const endless = await raw('{"agent":"echo","input":{"a":[-1e400]}}')
+      expect([endless.status, endless.body.detail]).toEqual([
+        400,
+        "input.a[0]: a number that is not finite is not JSON"
+      ])
+      expect((await raw(`{"agent":"echo","input":1e300}`)).status).toBe(201)
       const large = await raw(`{"agent":"echo","input":"${"x".repeat(2_000_000)}"}`)
       expect([large.status, large.body.detail]).toEqual([413, expect.stringContaining("at most")])
       expect(await statuses(json(ask("/v1/jobs", { headers: { accept: "text/html" } })))).toEqual([406])
@@ -816,8 +823,22 @@ describe("documents", () => {
       // Validators refuse a name of a schema that is there twice.
       expect(JSON.stringify(spec.body)).not.toContain('"$id"')
       expect(Object.keys(spec.body.paths["/v1/jobs/{id}/result"].get.responses)).toEqual(
-        expect.arrayContaining(["200", "206", "406", "410", "416", "500"])
+        expect.arrayContaining(["200", "206", "304", "406", "410", "416", "500"])
       )
+      // Failures are problems, all of them; and some answers come in several media types.
+      for (const operations of Object.values<
+        Record<string, { responses: Record<string, { content?: object }> }>
+      >(spec.body.paths))
+        for (const { responses } of Object.values(operations))
+          for (const [status, { content }] of Object.entries(responses))
+            if (Number(status) >= 400)
+              expect(Object.keys(content ?? {})).toEqual(["application/problem+json"])
+      expect(Object.keys(spec.body.paths["/v1/jobs/{id}/events"].get.responses["200"].content)).toEqual([
+        "text/event-stream",
+        "application/x-ndjson"
+      ])
+      expect(JSON.stringify(spec.body)).not.toContain("HttpApiDecodeError")
+      expect(spec.body.components.schemas.Submit.additionalProperties).toBe(false)
       const page = await ask("/v1/", { token: "" })
       expect(page.headers.get("content-security-policy")).toMatch(/^default-src 'none'; style-src 'sha256-/)
       const html = await page.text()
