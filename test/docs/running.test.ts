@@ -46,6 +46,12 @@ it("the unit of systemd has its agents where they find the package", () => {
   expect(agents.startsWith(`${folder}/`)).toBe(true)
 })
 
+it("the way to a newer version begins with what the change log says of it", () => {
+  const [, said = ""] = /\[change log\]\(\.\.\/CHANGELOG\.md\): "([^"]+)"/.exec(read("docs/running.md")) ?? []
+  expect(said).not.toBe("")
+  expect(read("CHANGELOG.md").replaceAll("**", "")).toContain(said)
+})
+
 it("the incident guide quotes what the program says", () => {
   const sources = ["sqliteFile", "sqliteThread", "sqliteWorker"]
     .map((name) => read(`src/layers/store/${name}.ts`))

@@ -65,6 +65,7 @@ describe("jobs that are followed", () => {
     assert.include([...runtime.open], "job")
     assert.isAtMost(shown(looked).length, 48)
     for (const jobId of shown(looked)) assert.include([...runtime.open], jobId)
+    assert.isTrue(looked.hasMore.value)
     // The next one that is looked at takes its place.
     const next = follow("next")
     await vi.waitFor(() => assert.isAbove(shown(next).length, 24), { timeout: 30_000, interval: 50 })

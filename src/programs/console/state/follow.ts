@@ -25,6 +25,8 @@ export interface Followed {
   readonly subscribed: Signal<Message.Subscribed | undefined>
   readonly problem: Signal<ClientError | undefined>
   readonly children: Signal<ReadonlyArray<{ readonly entry: Entry; readonly job: Followed }>>
+  /** Whether it has delegated to more than its children here. */
+  readonly hasMore: Signal<boolean>
 }
 
 /** Jobs that one job shows below it, and how deep. */
@@ -40,6 +42,7 @@ class Kept implements Followed {
   readonly subscribed = signal<Message.Subscribed | undefined>(undefined)
   readonly problem = signal<ClientError | undefined>(undefined)
   readonly children = signal<Followed["children"]["value"]>([])
+  readonly hasMore = signal(false)
   fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
   /** The model, for those who change it. */
   state = empty()
@@ -181,13 +184,14 @@ const followBelow = (above: Kept, jobId: string): Kept | undefined => {
 const findChildren = (made: ArcpClientService, job: Kept, model: JobModel) =>
   Effect.gen(function* () {
     const entries = yield* Stream.runCollect(
-      Stream.take(made.list({ parent_job_id: job.jobId }), mostChildren)
+      Stream.take(made.list({ parent_job_id: job.jobId }), mostChildren + 1)
     )
-    const children = [...entries].flatMap((entry) => {
+    const children = [...entries].slice(0, mostChildren).flatMap((entry) => {
       const child = followBelow(job, entry.job_id)
       return child === undefined ? [] : [{ entry, job: child }]
     })
     if (children.length !== job.children.peek().length) job.children.value = children
+    job.hasMore.value = children.length < entries.length
     for (const { entry, job: child } of children) {
       const { end } = child.model
       if (entry.delegate_id !== undefined && end !== undefined)
