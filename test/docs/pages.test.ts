@@ -96,6 +96,17 @@ it("says of how many packages the client alone consists", () => {
   expect(read("docs/platforms.md")).toContain(`| the same with \`--omit=optional\` | ${client.size} |`)
 })
 
+it("names every package with an install script", () => {
+  const { packages }: { packages: Record<string, { dev?: boolean; hasInstallScript?: boolean }> } =
+    JSON.parse(read("package-lock.json"))
+  const scripted = Object.entries(packages).flatMap(([path, { dev, hasInstallScript }]) =>
+    hasInstallScript === true && dev !== true ? [path.replace(/^.*node_modules\//, "")] : []
+  )
+  expect(scripted).toHaveLength(3)
+  expect(read("docs/platforms.md")).toContain("Three have an install script")
+  for (const name of scripted) expect(read("docs/platforms.md")).toContain(`\`${name}\``)
+})
+
 const freePort = async () => {
   const server = createServer().listen(0, "127.0.0.1")
   await once(server, "listening")

@@ -1,6 +1,5 @@
 /** What docs/running.md and docs/security.md promise is there: every code of an error, and every test that is named. */
-import { existsSync, readdirSync, readFileSync } from "node:fs"
-import { fileURLToPath } from "node:url"
+import { readdirSync, readFileSync } from "node:fs"
 import { expect, it } from "vitest"
 import { retryable } from "../../src/protocol/Errors.js"
 
@@ -47,6 +46,12 @@ it("the unit of systemd has its agents where they find the package", () => {
   expect(agents.startsWith(`${folder}/`)).toBe(true)
 })
 
+it("the way to a newer version begins with what the change log says of it", () => {
+  const [, said = ""] = /\[change log\]\(\.\.\/CHANGELOG\.md\): "([^"]+)"/.exec(read("docs/running.md")) ?? []
+  expect(said).not.toBe("")
+  expect(read("CHANGELOG.md").replaceAll("**", "")).toContain(said)
+})
+
 it("the incident guide quotes what the program says", () => {
   const sources = ["sqliteFile", "sqliteThread", "sqliteWorker"]
     .map((name) => read(`src/layers/store/${name}.ts`))
@@ -66,14 +71,25 @@ it("the incident guide quotes what the program says", () => {
 
 const security = read("docs/security.md")
 
-it("every item of the protocol's checklist has a row with a test, and every test that is named is there", () => {
+/** What a cell says that shows it: each file, with the names of tests in it. */
+const shown = (cell: string): ReadonlyArray<readonly [file: string, names: ReadonlyArray<string>]> =>
+  [...cell.matchAll(/`(test\/[\w/.-]+\.ts)` \(((?:\*[^*]+\*(?:; )?)+)\)/g)].map(
+    ([, file = "", names = ""]) => [file, [...names.matchAll(/\*([^*]+)\*/g)].map(([, name = ""]) => name)]
+  )
+
+it("every item of the protocol's checklist has a row with tests, and every test that is named is there", () => {
   const items = rows(security, "What the protocol asks for").slice(1)
   expect(items.length).toBe(9)
-  for (const [item, , tests = ""] of [...items, ...rows(security, "What we add").slice(1)])
-    expect(tests, item).toMatch(/`test\/[\w/.-]+\.test\.ts`/)
-  const named = [...security.matchAll(/`(test\/[^`]+)`/g)].map(([, path = ""]) => path)
-  for (const path of named)
-    expect(existsSync(fileURLToPath(new URL(`../../${path}`, import.meta.url))), path).toBe(true)
+  for (const [item, , cell = ""] of [...items, ...rows(security, "What we add").slice(1)]) {
+    const tests = shown(cell)
+    expect(tests, item).not.toEqual([])
+    // Nothing is named in another way.
+    expect([...cell.matchAll(/`test\//g)], item).toHaveLength(tests.length)
+    for (const [file, names] of tests) {
+      const source = read(file)
+      for (const name of names) expect(source.includes(name), `${file}: ${name}`).toBe(true)
+    }
+  }
 })
 
 it("a release says where it was built, from pinned actions, after everything was checked", () => {

@@ -6,6 +6,7 @@ import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as OpenApi from "@effect/platform/OpenApi"
 import * as Schema from "effect/Schema"
 import * as Message from "../../protocol/Message.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import { eventStream, jsonLines } from "./events.js"
 
 const text = (description: string) => Schema.String.annotations({ description })
@@ -40,12 +41,15 @@ export const Job = Schema.Struct({
   parent_job_id: Schema.NullOr(Schema.String),
   delegate_id: optional(Schema.String),
   created_at: Schema.String,
+  submitted_at: optional(Schema.String),
+  [Message.completedAt]: optional(text("when it ended")),
+  [Vendor.startAt]: optional(text("of one that has not begun: before when it does not")),
   trace_id: optional(Schema.String),
   waiting_for: optional(
     Schema.Array(Schema.String).annotations({ description: "input_ids that it asks for" })
   ),
   sleeping_until: optional(Schema.String),
-  parked: optional(Schema.String)
+  parked: optional(text("why it cannot go on here: its agent, or that version, is not served"))
 }).annotations({ identifier: "Job" })
 
 /** A job that was accepted, with what only its submitter is told. */
@@ -62,9 +66,12 @@ const Ended = Schema.Struct({
   result: optional(Schema.Unknown),
   result_id: optional(text("of a streamed result, which is at …/result")),
   result_size: optional(Schema.Int),
+  [Vendor.encoding]: optional(text("json: the streamed result is JSON")),
   summary: optional(Schema.String),
-  code: optional(Schema.String),
+  code: optional(text("of one that failed, as message, retryable and details")),
   message: optional(Schema.String),
+  retryable: optional(Schema.Boolean),
+  details: optional(Terms),
   completed_at: optional(Schema.String)
 }).annotations({ identifier: "EndedJob" })
 
@@ -79,6 +86,7 @@ export const Submit = Schema.Struct({
   ),
   lease_constraints: optional(Terms.annotations({ description: "when the lease ends: expires_at" })),
   max_runtime_sec: optional(Schema.Number.annotations({ description: "seconds until the job is ended" })),
+  idempotency_key: optional(text("as the header Idempotency-Key, which goes before it")),
   extensions: optional(Terms)
 }).annotations({ identifier: "Submit" })
 
@@ -146,10 +154,16 @@ const events = HttpApiEndpoint.get("events", "/v1/jobs/:id/events")
 const result = HttpApiEndpoint.get("result", "/v1/jobs/:id/result")
   .setPath(jobPath)
   .setHeaders(
-    Schema.Struct({ prefer: optional(text("wait=SECONDS")), range: optional(text("bytes=FROM-TO")) })
+    Schema.Struct({
+      prefer: optional(text("wait=SECONDS")),
+      range: optional(text("bytes=FROM-TO")),
+      "if-range": optional(text("its ETag: the part only if the result is this one")),
+      "if-none-match": optional(text("its ETag: 304 if the result is this one"))
+    })
   )
   .addSuccess(Schema.Unknown.annotations({ description: "the result: JSON, text or bytes" }))
   .addSuccess(Schema.Unknown.annotations({ description: "the part of it that was asked for" }), status(206))
+  .addSuccess(HttpApiSchema.Empty(304).annotations({ description: "it is the one that is there already" }))
   .addError(problem(410, "the result is no longer retained"))
   .addError(problem(416, "the result ends before the part"))
   .annotate(OpenApi.Summary, "The result of a job")
@@ -325,30 +339,4 @@ export const routes = (): ReadonlyArray<Route> => {
     }
   })
   return found
-}
-
-/** Returns a document without the names that schemas have elsewhere (`$id`), of which a document may have each only once. */
-const withoutIds = <A>(value: A): A =>
-  JSON.parse(
-    JSON.stringify(value, (key, member) => (key === "$id" && typeof member === "string" ? undefined : member))
-  )
-
-/** The document of the interface, with how to say who asks: of an operation, an empty `security` would say that nobody need. */
-export const document = () => {
-  const spec = withoutIds(OpenApi.fromApi(api))
-  const paths = Object.entries(spec.paths).map(([path, operations]) => [
-    path,
-    Object.fromEntries(
-      Object.entries(operations).map(([method, { security: _, ...operation }]) => [method, operation])
-    )
-  ])
-  return {
-    ...spec,
-    paths: Object.fromEntries(paths),
-    components: {
-      ...spec.components,
-      securitySchemes: { bearer: { type: "http", scheme: "bearer" } }
-    },
-    security: [{ bearer: [] }]
-  }
 }

@@ -18,6 +18,7 @@ import { envelopeBytes } from "../jobs/fitting.js"
 import { sound } from "../session/boundary.js"
 import * as Api from "./api.js"
 import { accepted } from "./asked.js"
+import { document } from "./document.js"
 import * as Handlers from "./handlers.js"
 import { page } from "./page.js"
 import * as Pool from "./pool.js"
@@ -83,7 +84,7 @@ const fixed = (content: string, contentType: string, headers: Readonly<Record<st
 
 /** The documents, which need nobody to say who asks. */
 const documents = () => {
-  const spec = Api.document()
+  const spec = document()
   const { html, style } = page(spec)
   const digest = createHash("sha256").update(style).digest("base64")
   const policy = `default-src 'none'; style-src 'sha256-${digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { InvalidRequest } from "../../protocol/Errors.js"
 import { isRecord, whereNoJson } from "../../protocol/Json.js"
+import { fault } from "../../protocol/JsonText.js"
 import { didYouMean } from "../../protocol/suggest.js"
 import { wellFormed } from "../../protocol/Text.js"
 import { tooLarge } from "./line.js"
@@ -67,6 +68,18 @@ const notJson = (cause: unknown) =>
  */
 const passed = 16
 
+/** Text that may have a number which is none when it is read. */
+const mayBeEndless = /[eE]\+?\d{3}|\d{300}/
+
+/** Reads the JSON of a body. A number that JSON cannot hold would be `null` to the runtime, as no session lets it be. */
+const read = (parts: ReadonlyArray<Uint8Array>): Effect.Effect<unknown, InvalidRequest> =>
+  Effect.gen(function* () {
+    const text = yield* Effect.try({ try: () => decoder().decode(Buffer.concat(parts)), catch: notJson })
+    const value = yield* Effect.try({ try: (): unknown => JSON.parse(text), catch: notJson })
+    const problem = mayBeEndless.test(text) ? fault(value, "") : undefined
+    return problem === undefined ? value : yield* new InvalidRequest({ message: problem })
+  })
+
 /** A member that nobody reads was meant for something: a job without its lease or its input is not what was asked for. */
 const unread = (value: object, names: ReadonlyArray<string>): InvalidRequest | undefined => {
   const name = Object.keys(value).find((name) => !names.includes(name))
@@ -112,10 +125,7 @@ export const body = (
     )
     if (bytes > maxBytes) return yield* over
     if (bytes === 0) return undefined
-    const value = yield* Effect.try({
-      try: (): unknown => JSON.parse(decoder().decode(Buffer.concat(parts))),
-      catch: notJson
-    })
+    const value = yield* read(parts)
     if (!isRecord(value)) return yield* new InvalidRequest({ message: "the body is a JSON object" })
     const refused = unread(value, names)
     return refused === undefined ? value : yield* refused

@@ -26,8 +26,7 @@ const tracing = (traceparent: string | undefined) => {
     : { traceId: trace, extensions: { [Trace.extension]: { traceparent } } }
 }
 
-/** The key may be here too, as on the wire. */
-const members = [...Object.keys(Submit.fields), "idempotency_key"]
+const members = Object.keys(Submit.fields)
 
 /** Reads what is submitted: the payload of the frame, and what is beside it. */
 const submitted = (services: HandlerServices) =>

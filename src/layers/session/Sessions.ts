@@ -1,6 +1,7 @@
 /** Sessions over any transport: wires the table, the handshake, connections, records and the sweeping together. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Features from "../../protocol/Features.js"
@@ -160,7 +161,7 @@ const makeConnections = (
       isMeasured: metrics !== undefined,
       run,
       confirm: resume.confirm,
-      noMoreRequests: Effect.asVoid(Effect.forkDaemon(ending.run))
+      noMoreRequests: Effect.asVoid(Effect.forkDaemon(ending.run()))
     })
   })
 
@@ -183,9 +184,9 @@ export const make = Effect.gen(function* () {
   yield* Effect.forkScoped(records.run)
   const { resumeWindow } = options
   yield* Effect.forkScoped(Sweeper.run({ table, elapsed, turn, resumeWindow, committed: log.commit([]) }))
-  yield* Effect.addFinalizer(() => ending.run)
+  yield* Effect.addFinalizer(ending.run)
   // Nothing can be answered any more, and clients are to know.
-  yield* Effect.forkScoped(Effect.catchAll(log.stopped, () => ending.run))
+  yield* Effect.forkScoped(Effect.catchAll(log.stopped, (error) => ending.run(Exit.fail(error))))
 
   const { begun: stopping, halted } = ending
   const policy = yield* Policy
@@ -214,7 +215,7 @@ export const make = Effect.gen(function* () {
     }),
     list: Listing.make(table, policy),
     nodes: yield* Nodes.make({ cluster, store, policy }),
-    shutdown: ending.run
+    shutdown: ending.run()
   })
 })
 

@@ -2,10 +2,13 @@
  * The end of all sessions, in this order: jobs end, and the sessions hear of it; each is told goodbye after the last frame that
  * waits for it; the connections close; the records are written. Nothing of it is waited for longer than its part may take.
  */
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
+import { failureMessage } from "../../services/agents/Agent.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { within } from "../../services/runtime/within.js"
@@ -48,9 +51,17 @@ export interface Shutdown {
   readonly begun: () => boolean
   /** Returns when it has begun. */
   readonly halted: Effect.Effect<void>
-  /** Ends everything once, in a fiber of its own: whoever asks, and whoever asks again, waits until it is done. */
-  readonly run: Effect.Effect<void>
+  /**
+   * Ends everything once, in a fiber of its own: whoever asks, and whoever asks again, waits until it is done. `exit` is how what
+   * needed the sessions has ended; a failure is said, since what else is said of it comes after everything has ended.
+   */
+  readonly run: (exit?: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 }
+
+const said = (exit: Exit.Exit<unknown, unknown>): string =>
+  Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)
+    ? "shutting down"
+    : `shutting down: ${failureMessage(Cause.squash(exit.cause))}`
 
 const ending = ({ connected, jobs, options, records, table }: ShutdownServices): Effect.Effect<void> =>
   Effect.gen(function* () {
@@ -75,17 +86,18 @@ export const make = (services: ShutdownServices): Shutdown => {
     begun: () => begun,
     halted: Deferred.await(halted),
     // Whoever begins it may be interrupted, but not between saying so and starting it: others would wait for ever.
-    run: Effect.uninterruptibleMask((restore) => {
-      if (begun) return restore(Deferred.await(ended))
-      begun = true
-      return Effect.logInfo("shutting down").pipe(
-        Effect.zipRight(Deferred.succeed(halted, undefined)),
-        Effect.zipRight(ending(services)),
-        Effect.ensuring(Deferred.succeed(ended, undefined)),
-        restore,
-        Effect.forkDaemon,
-        Effect.zipRight(restore(Deferred.await(ended)))
-      )
-    })
+    run: (exit = Exit.void) =>
+      Effect.uninterruptibleMask((restore) => {
+        if (begun) return restore(Deferred.await(ended))
+        begun = true
+        return Effect.logInfo(said(exit)).pipe(
+          Effect.zipRight(Deferred.succeed(halted, undefined)),
+          Effect.zipRight(ending(services)),
+          Effect.ensuring(Deferred.succeed(ended, undefined)),
+          restore,
+          Effect.forkDaemon,
+          Effect.zipRight(restore(Deferred.await(ended)))
+        )
+      })
   }
 }

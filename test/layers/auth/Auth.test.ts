@@ -1,4 +1,4 @@
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect, it, vi } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
@@ -50,6 +50,20 @@ describe("layerStatic", () => {
       messages.add((yield* Effect.flip(verify("token-c"))).message)
       expect([...messages]).toEqual(["the token is missing, unknown or expired"])
     }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("goes through all of the table, whatever is shown", () =>
+    Effect.gen(function* () {
+      const looks = vi.spyOn(String.prototype, "charCodeAt")
+      const looked = (token: string) =>
+        Effect.suspend(() => {
+          looks.mockClear()
+          return Effect.map(Effect.either(verify(token)), () => looks.mock.calls.length)
+        })
+      const all = yield* looked("token-a")
+      expect(all).toBeGreaterThan(3 * 64)
+      for (const token of ["token-b", "token-c", "token-x", "t"]) expect(yield* looked(token)).toBe(all)
+    }).pipe(Effect.ensuring(Effect.sync(() => vi.restoreAllMocks())), Effect.provide(layer))
   )
 
   it.effect("accepts an identity until it expires", () =>

@@ -256,13 +256,19 @@ it.effect("a configuration that cannot work is refused when the layer is built",
 )
 
 describe("jwksUri", () => {
-  const serve = (respond: () => { readonly status: number; readonly body: string }) =>
+  const serve = (
+    respond: () => {
+      readonly status: number
+      readonly body: string
+      readonly headers?: Readonly<Record<string, string>>
+    }
+  ) =>
     Effect.map(
       Effect.acquireRelease(
         Effect.async<Server>((resume) => {
           const server = createServer((_, response) => {
-            const { status, body } = respond()
-            response.writeHead(status, { "content-type": "application/json" }).end(body)
+            const { status, body, headers } = respond()
+            response.writeHead(status, { "content-type": "application/json", ...headers }).end(body)
           })
           server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
         }),
@@ -400,6 +406,26 @@ describe("jwksUri", () => {
         Effect.provide(AuthJwt.layer({ key: { jwksUri }, audience: "arcp" })),
         Effect.provide(Logger.replace(Logger.defaultLogger, logger))
       )
+    })
+  )
+
+  it.scoped("one that is elsewhere is not followed", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const { privateKey, publicKey } = yield* Effect.promise(() => jose.generateKeyPair("ES256"))
+      const jwk = yield* Effect.promise(() => jose.exportJWK(publicKey))
+      const token = yield* sign(valid, privateKey, { alg: "ES256", kid: "k1" })
+      let asked = 0
+      const inside = yield* serve(() => {
+        asked++
+        return { status: 200, body: JSON.stringify({ keys: [{ ...jwk, kid: "k1" }] }) }
+      })
+      const jwksUri = yield* serve(() => ({ status: 302, body: "", headers: { location: inside } }))
+      const error = yield* Effect.flip(verify(token)).pipe(
+        Effect.provide(AuthJwt.layer({ key: { jwksUri }, audience: "arcp" })),
+        Effect.provide(Logger.remove(Logger.defaultLogger))
+      )
+      expect([error.code, asked]).toEqual(["INTERNAL_ERROR", 0])
     })
   )
 

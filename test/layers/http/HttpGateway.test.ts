@@ -4,7 +4,10 @@ import { setTimeout } from "node:timers/promises"
 import { describe, expect, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
@@ -363,6 +366,7 @@ describe("listing", () => {
       expect(listed).toEqual(Array.from({ length: 5 }, () => "echo@1.0.0"))
       expect((await json(ask("/v1/jobs?agent=fail&status=error,success"))).body.jobs).toHaveLength(1)
       expect((await json(ask("/v1/jobs", { token: "b" }))).body).toEqual({ jobs: [], next_cursor: null })
+      expect((await json(ask("/v1/jobs?status=odd"))).body.detail).toMatch(/^status\[0\]: expected "pending"/)
       for (const bad of ["limit=0", "limit=x", "cursor=x", "status=odd", "created_after=now"])
         expect((await json(ask(`/v1/jobs?${bad}`))).status, bad).toBe(400)
     })
@@ -408,6 +412,28 @@ describe("who asks", () => {
       }
     })
   )
+
+  it.scopedLive("whoever reads a job is in the log, as whoever subscribes to it", () => {
+    const logged: Array<string> = []
+    const logger = Logger.make(({ annotations, message }) => {
+      if (String(message) !== "subscribe") return
+      logged.push(
+        ["subscriber", "owner", "verdict"]
+          .map((key) => Option.getOrThrow(HashMap.get(annotations, key)))
+          .join(" ")
+      )
+    })
+    return test(async ({ ask }) => {
+      const { body } = await submit(ask, "echo", 1, { headers: { prefer: "wait=60" } })
+      logged.length = 0
+      for (const token of ["a", "b"])
+        for (const what of ["events", "result"])
+          await (await ask(`/v1/jobs/${body.job_id}/${what}`, { token })).text()
+      await ask("/v1/jobs/job_none/events", { token: "b" })
+      const [read, denied] = ["alice alice allowed", "bob alice denied"]
+      expect(logged).toEqual([read, read, denied, denied, "bob unknown denied"])
+    }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+  })
 
   it.scopedLive("nobody, somebody unknown, and another principal, whose jobs are not there", () =>
     test(async ({ ask }) => {
@@ -679,6 +705,12 @@ describe("hostile requests", () => {
           raw("{}", { "content-encoding": "gzip" })
         )
       ).toEqual([415, 415, 415])
+      const endless = await raw('{"agent":"echo","input":{"a":[-1e400]}}')
+      expect([endless.status, endless.body.detail]).toEqual([
+        400,
+        "input.a[0]: a number that is not finite is not JSON"
+      ])
+      expect((await raw(`{"agent":"echo","input":1e300}`)).status).toBe(201)
       const large = await raw(`{"agent":"echo","input":"${"x".repeat(2_000_000)}"}`)
       expect([large.status, large.body.detail]).toEqual([413, expect.stringContaining("at most")])
       expect(await statuses(json(ask("/v1/jobs", { headers: { accept: "text/html" } })))).toEqual([406])
@@ -791,8 +823,22 @@ describe("documents", () => {
       // Validators refuse a name of a schema that is there twice.
       expect(JSON.stringify(spec.body)).not.toContain('"$id"')
       expect(Object.keys(spec.body.paths["/v1/jobs/{id}/result"].get.responses)).toEqual(
-        expect.arrayContaining(["200", "206", "406", "410", "416", "500"])
+        expect.arrayContaining(["200", "206", "304", "406", "410", "416", "500"])
       )
+      // Failures are problems, all of them; and some answers come in several media types.
+      for (const operations of Object.values<
+        Record<string, { responses: Record<string, { content?: object }> }>
+      >(spec.body.paths))
+        for (const { responses } of Object.values(operations))
+          for (const [status, { content }] of Object.entries(responses))
+            if (Number(status) >= 400)
+              expect(Object.keys(content ?? {})).toEqual(["application/problem+json"])
+      expect(Object.keys(spec.body.paths["/v1/jobs/{id}/events"].get.responses["200"].content)).toEqual([
+        "text/event-stream",
+        "application/x-ndjson"
+      ])
+      expect(JSON.stringify(spec.body)).not.toContain("HttpApiDecodeError")
+      expect(spec.body.components.schemas.Submit.additionalProperties).toBe(false)
       const page = await ask("/v1/", { token: "" })
       expect(page.headers.get("content-security-policy")).toMatch(/^default-src 'none'; style-src 'sha256-/)
       const html = await page.text()

@@ -1,4 +1,4 @@
-import { request as httpRequest, type IncomingMessage } from "node:http"
+import { request as httpRequest, type IncomingMessage, type Server } from "node:http"
 import { connect, type Socket } from "node:net"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
@@ -214,6 +214,19 @@ describe("what is mounted", () => {
       })
       const url = yield* serving(HttpRoutes.layer("/alive", Effect.succeed(alive)))
       expect((yield* ask(new URL("/alive", url))).body).toBe("true")
+    })
+  )
+
+  it.scoped("what is not sent whole in time is not waited for", () =>
+    Effect.gen(function* () {
+      // That Node keeps to it is Node's; it looks every five seconds.
+      const times = Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
+        const { socket } = NodeHttpServerRequest.toIncomingMessage(request)
+        const { headersTimeout, requestTimeout } = (socket as Socket & { readonly server: Server }).server
+        return HttpServerResponse.text(`${headersTimeout} ${requestTimeout}`)
+      })
+      const url = yield* serving(HttpRoutes.layer("/times", Effect.succeed(times)))
+      expect((yield* ask(new URL("/times", url))).body).toBe("10000 10000")
     })
   )
 

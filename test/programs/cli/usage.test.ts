@@ -120,6 +120,7 @@ describe("arcp serve", () => {
       const { code, stderr, stdout } = await run(["serve", ...args])
       expect(stdout).toMatch(/^listening /)
       expect(stderr).toMatch(/^error: INTERNAL_ERROR: the log has stopped; the runtime must be restarted$/m)
+      expect(stderr).toMatch(/shutting down: the log has stopped/)
       expect(code).toBe(1)
     } finally {
       apply.mockRestore()
@@ -250,6 +251,8 @@ describe("arcp serve", () => {
       // Why is what is read last: nothing is said of a stop of what has not begun.
       expect(stderr).not.toMatch(/--url|has stopped/)
       expect(stderr.trimEnd().split("\n").at(-1)).toMatch(/choose another port/)
+      // Nor is a shutdown without it.
+      expect(stderr).toMatch(/shutting down: [^\n]*is in use/)
       expect(code).toBe(1)
     })
   })

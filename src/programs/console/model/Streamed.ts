@@ -32,11 +32,19 @@ export class Pieces {
   #kept = 0
   #size = 0
 
+  /** `mayGrow` is asked whether there is room for so many more bytes beside what else is held. */
+  constructor(private readonly mayGrow: (bytes: number) => boolean = () => true) {}
+
+  /** Bytes that are kept. */
+  get kept(): number {
+    return this.#kept
+  }
+
   add(bytes: Uint8Array): void {
     // Nothing is kept after what was not.
     const isNext = this.#kept === this.#size
     this.#size += bytes.length
-    if (!isNext || this.#size > mostKept) return
+    if (!isNext || this.#size > mostKept || !this.mayGrow(bytes.length)) return
     this.#parts.push(bytes)
     this.#kept = this.#size
   }

@@ -7,6 +7,7 @@ import { isArcpError, ResumeWindowExpired } from "../../../protocol/Errors.js"
 import type { Body } from "../../../protocol/Event.js"
 import type * as Message from "../../../protocol/Message.js"
 import type { ArcpClientService, ClientError } from "../../../services/client/ArcpClient.js"
+import { Held } from "../model/Held.js"
 import { childEnded, type End, empty, ended, type JobModel, mark, take } from "../model/JobModel.js"
 import type { Entry } from "../model/JobTable.js"
 import { Pieces } from "../model/Streamed.js"
@@ -24,25 +25,39 @@ export interface Followed {
   readonly subscribed: Signal<Message.Subscribed | undefined>
   readonly problem: Signal<ClientError | undefined>
   readonly children: Signal<ReadonlyArray<{ readonly entry: Entry; readonly job: Followed }>>
+  /** Whether it has delegated to more than its children here. */
+  readonly hasMore: Signal<boolean>
 }
 
 /** Jobs that one job shows below it, and how deep. */
 const mostChildren = 24
 const deepest = 4
-/** Jobs that are followed on, although nobody looks at them. */
-const mostKept = 48
+/** What is followed at once, looked at or not: jobs, and bytes of their events and results. */
+const most = { jobs: 48, bytes: 128_000_000 }
+/** Bytes that an event takes, roughly. */
+const eventBytes = 1_000
 
 class Kept implements Followed {
   readonly version = signal(0)
   readonly subscribed = signal<Message.Subscribed | undefined>(undefined)
   readonly problem = signal<ClientError | undefined>(undefined)
   readonly children = signal<Followed["children"]["value"]>([])
+  readonly hasMore = signal(false)
   fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
-  used = Date.now()
   /** The model, for those who change it. */
   state = empty()
+  /** Bytes of the result that are kept. */
+  resultBytes = 0
 
-  constructor(readonly jobId: string) {}
+  /** `depth`: jobs above it that are followed with it. */
+  constructor(
+    readonly jobId: string,
+    readonly depth: number
+  ) {}
+
+  get bytes(): number {
+    return this.state.events.length * eventBytes + this.resultBytes
+  }
 
   get model(): JobModel {
     // A view that reads it depends on all of it.
@@ -51,7 +66,9 @@ class Kept implements Followed {
   }
 }
 
-const kept = new Map<string, Kept>()
+const held = new Held<Kept>(most, (job) => {
+  if (job.fiber !== undefined) Effect.runFork(Fiber.interrupt(job.fiber))
+})
 
 /** Shows what has come a few times a second, and less often when showing it takes long. */
 const flusher = (job: Followed) => {
@@ -95,11 +112,12 @@ const resultGone = new ResumeWindowExpired({
   details: { reason: "result_gone" }
 })
 
-const following = (made: ArcpClientService, job: Kept, flush: () => void, depth: number) =>
+const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
   Effect.gen(function* () {
     const handle = yield* made.subscribe(job.jobId, { history: true })
     const model = empty()
     job.state = model
+    job.resultBytes = 0
     job.subscribed.value = handle.subscribed
     job.problem.value = undefined
     let first: Body<"result_chunk"> | undefined
@@ -112,11 +130,14 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void, depth:
         })
       )
     )
-    const looking = yield* Effect.fork(children(made, job, model, depth))
+    const looking = yield* Effect.fork(children(made, job, model))
     const allEvents = Effect.ignore(Fiber.join(events))
-    const pieces = new Pieces()
+    const pieces = new Pieces((bytes) => held.grow(job.jobId, bytes))
     const result = yield* Stream.runForEach(handle.chunks, (bytes) =>
-      Effect.sync(() => pieces.add(bytes))
+      Effect.sync(() => {
+        pieces.add(bytes)
+        job.resultBytes = pieces.kept
+      })
     ).pipe(
       Effect.zipRight(allEvents),
       // A value, when the job has ended with one, whatever an attempt before had begun to stream. Of a result in pieces, which were
@@ -130,7 +151,7 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void, depth:
     )
     yield* allEvents
     yield* Fiber.interrupt(looking)
-    yield* Effect.ignore(findChildren(made, job, model, depth))
+    yield* Effect.ignore(findChildren(made, job, model))
     const end: End | undefined =
       result._tag === "Right" ? { status: "success", result: result.right } : endOf(result.left)
     if (end === undefined && result._tag === "Left")
@@ -147,17 +168,30 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void, depth:
     )
   )
 
-const findChildren = (made: ArcpClientService, job: Kept, model: JobModel, depth: number) =>
+/** Follows a job below another one, as long as there is room. */
+const followBelow = (above: Kept, jobId: string): Kept | undefined => {
+  const known = held.get(jobId)
+  if (known !== undefined) {
+    held.join(jobId, above.jobId)
+    return known
+  }
+  const job = new Kept(jobId, above.depth + 1)
+  if (!held.add(job, above.jobId)) return undefined
+  start(job)
+  return job
+}
+
+const findChildren = (made: ArcpClientService, job: Kept, model: JobModel) =>
   Effect.gen(function* () {
-    const known = new Map(job.children.peek().map((child) => [child.entry.job_id, child]))
     const entries = yield* Stream.runCollect(
-      Stream.take(made.list({ parent_job_id: job.jobId }), mostChildren)
+      Stream.take(made.list({ parent_job_id: job.jobId }), mostChildren + 1)
     )
-    const children = [...entries].map((entry) => ({
-      entry,
-      job: known.get(entry.job_id)?.job ?? follow(entry.job_id, depth + 1)
-    }))
-    if (children.length !== known.size) job.children.value = children
+    const children = [...entries].slice(0, mostChildren).flatMap((entry) => {
+      const child = followBelow(job, entry.job_id)
+      return child === undefined ? [] : [{ entry, job: child }]
+    })
+    if (children.length !== job.children.peek().length) job.children.value = children
+    job.hasMore.value = children.length < entries.length
     for (const { entry, job: child } of children) {
       const { end } = child.model
       if (entry.delegate_id !== undefined && end !== undefined)
@@ -166,15 +200,15 @@ const findChildren = (made: ArcpClientService, job: Kept, model: JobModel, depth
   })
 
 /** Looks for delegated jobs while the job delegates. */
-const children = (made: ArcpClientService, job: Kept, model: JobModel, depth: number) =>
+const children = (made: ArcpClientService, job: Kept, model: JobModel) =>
   Effect.gen(function* () {
-    if (depth >= deepest) return
+    if (job.depth >= deepest) return
     let seen = 0
     for (;;) {
       const delegations = model.spans.length
       const open = [...model.open.values()].some(({ lane }) => lane === "delegate")
       if (open || (delegations > seen && model.spans.slice(seen).some(({ lane }) => lane === "delegate")))
-        yield* findChildren(made, job, model, depth)
+        yield* findChildren(made, job, model)
       seen = delegations
       yield* Effect.sleep("1 second")
     }
@@ -188,52 +222,42 @@ export const mayPass = (error: ClientError | undefined): boolean =>
 const again = "2 seconds"
 
 /** Follows a job for as long as this session is there, through what passes. */
-const followingOn = (made: ArcpClientService, job: Kept, depth: number) =>
+const followingOn = (made: ArcpClientService, job: Kept) =>
   Effect.gen(function* () {
     const flush = flusher(job)
     for (;;) {
-      yield* following(made, job, flush, depth)
+      yield* following(made, job, flush)
       if (job.state.end !== undefined || !mayPass(job.problem.peek())) return
       yield* Effect.sleep(again)
     }
   })
 
-const start = (job: Kept, depth: number): void => {
+const start = (job: Kept): void => {
   const made = client.peek()
   if (made === undefined) return
   const before = job.fiber === undefined ? Effect.void : Fiber.interrupt(job.fiber)
-  job.fiber = Effect.runFork(Effect.zipRight(before, followingOn(made, job, depth)))
+  job.fiber = Effect.runFork(Effect.zipRight(before, followingOn(made, job)))
 }
 
-/** Lets go of those that nobody has looked at for longest. */
-const letGo = (): void => {
-  const oldest = [...kept.values()].sort((a, b) => a.used - b.used)
-  for (const job of oldest.slice(0, Math.max(0, kept.size - mostKept))) {
-    kept.delete(job.jobId)
-    if (job.fiber !== undefined) Effect.runFork(Fiber.interrupt(job.fiber))
-  }
-}
-
-/** Follows a job, or goes on with one that is followed. */
-export const follow = (jobId: string, depth = 0): Followed => {
-  const known = kept.get(jobId)
+/** Follows a job that is looked at, or goes on with one that is followed. */
+export const follow = (jobId: string): Followed => {
+  const known = held.get(jobId)
   if (known !== undefined) {
-    known.used = Date.now()
-    if (known.problem.peek() !== undefined && known.state.end === undefined) start(known, depth)
+    held.look(jobId)
+    if (known.problem.peek() !== undefined && known.state.end === undefined) start(known)
     return known
   }
-  const job = new Kept(jobId)
-  kept.set(jobId, job)
-  letGo()
-  start(job, depth)
+  const job = new Kept(jobId, 0)
+  held.begin(job)
+  start(job)
   return job
 }
 
 /** What is known of a job that is followed; another handle on it would be in the way of this one. */
-export const known = (jobId: string): JobModel | undefined => kept.get(jobId)?.state
+export const known = (jobId: string): JobModel | undefined => held.get(jobId)?.state
 
 onConnection((value) => {
-  for (const job of kept.values())
+  for (const job of held.values())
     if (job.state.end === undefined) {
       mark(job.state, value, Date.now())
       job.version.value++
@@ -246,7 +270,7 @@ effect(() => {
   const made = client.value
   if (made === undefined || made === last) return
   last = made
-  for (const job of kept.values()) if (job.state.end === undefined) start(job, 0)
+  for (const job of held.values()) if (job.state.end === undefined) start(job)
 })
 
 /** The entry of a job in the list, if it is there. */

@@ -287,6 +287,11 @@ const Children = ({
     {job.children.value.map(({ job: child }) => (
       <Child key={child.jobId} job={child} window={window} at={at} />
     ))}
+    {job.hasMore.value ? (
+      <p class="quiet">
+        It has delegated to more jobs than are shown here; the list of jobs has all of them.
+      </p>
+    ) : null}
   </>
 )
 

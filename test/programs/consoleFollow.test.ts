@@ -1,0 +1,131 @@
+/** Which jobs the console follows, and what it holds of them, without a browser. */
+import { signal } from "@preact/signals"
+import * as Effect from "effect/Effect"
+import * as fc from "effect/FastCheck"
+import * as Stream from "effect/Stream"
+import { assert, describe, it, vi } from "vitest"
+import { Held } from "../../src/programs/console/model/Held.js"
+import { Pieces } from "../../src/programs/console/model/Streamed.js"
+import type { JobEvent } from "../../src/services/client/ArcpClient.js"
+
+const { client } = vi.hoisted(() => ({ client: { value: undefined as unknown } }))
+vi.mock("../../src/programs/console/state/connection.js", () => {
+  const made = signal<unknown>(undefined)
+  client.value = made
+  return { client: made }
+})
+vi.mock("../../src/programs/console/state/jobs.js", () => ({ table: new Map(), version: signal(0) }))
+
+/** What a job has that has delegated: as many events as children. */
+const delegations = (children: ReadonlyArray<string>): ReadonlyArray<JobEvent> =>
+  children.map((id, i) => ({
+    kind: "delegate",
+    ts: new Date(i).toISOString(),
+    eventSeq: i + 1,
+    body: { delegate_id: id, agent: "child", input: null, lease_request: {} }
+  }))
+
+/** A client of jobs that have each delegated to 30, two deep, none of which ends. */
+const tree = () => {
+  const open = new Set<string>()
+  const below = (jobId: string): ReadonlyArray<string> =>
+    jobId.split(".").length > 2 ? [] : Array.from({ length: 30 }, (_, i) => `${jobId}.${i}`)
+  return {
+    open,
+    subscribe: (jobId: string) =>
+      Effect.as(
+        Effect.acquireRelease(
+          Effect.sync(() => open.add(jobId)),
+          () => Effect.sync(() => open.delete(jobId))
+        ),
+        {
+          subscribed: { job_id: jobId, agent: "a@1", current_status: "running" },
+          events: Stream.concat(Stream.fromIterable(delegations(below(jobId))), Stream.never),
+          chunks: Stream.never,
+          result: Effect.never
+        }
+      ),
+    list: ({ parent_job_id: parent }: { readonly parent_job_id: string }) =>
+      Stream.fromIterable(below(parent).map((job_id) => ({ job_id, delegate_id: job_id })))
+  }
+}
+
+describe("jobs that are followed", () => {
+  it("are bounded, and what is looked at, and all that is shown below it, goes on", async () => {
+    vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
+    const { follow } = await import("../../src/programs/console/state/follow.js")
+    const runtime = tree()
+    ;(client.value as { value: unknown }).value = runtime
+    const shown = (job: ReturnType<typeof follow>): ReadonlyArray<string> => [
+      job.jobId,
+      ...job.children.value.flatMap((child) => shown(child.job))
+    ]
+    const looked = follow("job")
+    await vi.waitFor(() => assert.isAbove(shown(looked).length, 25), { timeout: 30_000, interval: 50 })
+    assert.include([...runtime.open], "job")
+    assert.isAtMost(shown(looked).length, 48)
+    for (const jobId of shown(looked)) assert.include([...runtime.open], jobId)
+    assert.isTrue(looked.hasMore.value)
+    // The next one that is looked at takes its place.
+    const next = follow("next")
+    await vi.waitFor(() => assert.isAbove(shown(next).length, 24), { timeout: 30_000, interval: 50 })
+    for (const jobId of shown(next)) assert.include([...runtime.open], jobId)
+    assert.notInclude([...runtime.open], "job")
+    assert.isAtMost(runtime.open.size, 48)
+    assert.notStrictEqual(follow("job"), looked)
+    ;(client.value as { value: unknown }).value = undefined
+  })
+
+  it("hold no more together than the bounds, whatever is looked at, added and grows", () => {
+    const bounds = { jobs: 6, bytes: 20 }
+    const operation = fc.record({
+      what: fc.constantFrom("look", "add", "grow"),
+      id: fc.nat(12).map(String),
+      other: fc.nat(12).map(String),
+      bytes: fc.integer({ min: 1, max: 9 })
+    })
+    fc.assert(
+      fc.property(fc.array(operation, { maxLength: 60 }), (operations) => {
+        const jobs = new Map<string, { readonly jobId: string; bytes: number }>()
+        const held = new Held<{ readonly jobId: string; bytes: number }>(bounds, (job) => {
+          assert.isTrue(jobs.delete(job.jobId))
+        })
+        let looked: string | undefined
+        for (const { bytes, id, other, what } of operations) {
+          const known = held.get(id)
+          if (what === "look") {
+            looked = id
+            if (known === undefined) {
+              const job = { jobId: id, bytes: 0 }
+              jobs.set(id, job)
+              held.begin(job)
+            } else held.look(id)
+          } else if (what === "add") {
+            if (known !== undefined) held.join(id, other)
+            else if (held.add({ jobId: id, bytes: 0 }, other)) {
+              const job = held.get(id)
+              if (job !== undefined) jobs.set(id, job)
+            }
+          } else if (known !== undefined && held.grow(id, bytes)) known.bytes += bytes
+          assert.isAtMost(held.size, bounds.jobs)
+          assert.deepStrictEqual([...held.values()].map(({ jobId }) => jobId).sort(), [...jobs.keys()].sort())
+          const all = [...held.values()].reduce((sum, job) => sum + job.bytes, 0)
+          assert.isAtMost(all, bounds.bytes)
+          if (looked !== undefined) assert.isDefined(held.get(looked))
+        }
+      })
+    )
+  })
+
+  it("of a result keep the first pieces for which there is room, and count the rest", () => {
+    let room = 10
+    const pieces = new Pieces((bytes) => {
+      if (bytes > room) return false
+      room -= bytes
+      return true
+    })
+    for (const size of [4, 5, 3, 1]) pieces.add(new Uint8Array(size))
+    const { kept, size } = pieces.whole(false)
+    assert.deepStrictEqual([kept, size, pieces.kept], [9, 13, 9])
+  })
+})
