@@ -82,6 +82,13 @@ export class TrialNode {
     await this.wire.stop()
   }
 
+  /** Starts another one under its name, beside it, and waits for its end. */
+  async twin(): Promise<{ readonly exit: Exit; readonly said: string }> {
+    const program = new Program(this.args(), {})
+    const exit = await program.exited
+    return { exit, said: program.stderr }
+  }
+
   private args(): ReadonlyArray<string> {
     const database = new URL(this.options.database)
     database.port = `${this.wire.port}`

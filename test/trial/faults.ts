@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import type { seeded } from "../e2e/support/random.js"
 import type { Cluster } from "../testing/Postgres.js"
 import type { Passage } from "../testing/TcpProxy.js"
-import { openJobsByNode } from "./stored.js"
+import { keeperOf, openJobsByNode } from "./stored.js"
 import type { TrialNode } from "./TrialNode.js"
 
 /** After so long without a sign of life others take a node for gone: the default of `arcp serve`. */
@@ -105,17 +105,35 @@ const terminate: Fault = async (site) => {
   return { what: `SIGTERM ${node.name}`, failovers: 1, takenMs }
 }
 
-/** Stops a process for longer than others wait; when it goes on it must write nothing any more, and end. */
-const pause: Fault = async (site) => {
-  const node = oneOf(site)
-  const ms = between(site, 1.6 * expiryMs, 3 * expiryMs)
-  const { starts } = node
-  const takenMs = await losing(site, node, () => node.signal("SIGSTOP"))
-  await sleep(Math.max(0, ms - (takenMs ?? 0)))
-  node.signal("SIGCONT")
-  await over(node, starts)
-  return { what: `SIGSTOP ${node.name} for ${seconds(ms)}`, failovers: 1, takenMs }
+/** The node that does for all what one is to do. */
+const keeper = async (site: Site): Promise<TrialNode> => {
+  const name = await keeperOf(site.url)
+  return site.nodes.find((node) => node.name === name) ?? oneOf(site)
 }
+
+/** That one dies, and another with it: whoever follows it takes over from both. */
+const killKeeper: Fault = async (site) => {
+  const first = await keeper(site)
+  const others = site.nodes.filter((node) => node !== first)
+  const second = others[site.random.below(others.length)] ?? first
+  const both = [first, second].map((node) => ending(site, node, "SIGKILL"))
+  const takenMs = Math.max(...(await Promise.all(both)).map((ms) => ms ?? 0))
+  return { what: `kill -9 ${first.name}, which kept, and ${second.name}`, failovers: 2, takenMs }
+}
+
+/** Stops a process for longer than others wait; when it goes on it must write nothing any more, and end. */
+const pausing =
+  (which: (site: Site) => TrialNode | Promise<TrialNode>): Fault =>
+  async (site) => {
+    const node = await which(site)
+    const ms = between(site, 1.6 * expiryMs, 3 * expiryMs)
+    const { starts } = node
+    const takenMs = await losing(site, node, () => node.signal("SIGSTOP"))
+    await sleep(Math.max(0, ms - (takenMs ?? 0)))
+    node.signal("SIGCONT")
+    await over(node, starts)
+    return { what: `SIGSTOP ${node.name} for ${seconds(ms)}`, failovers: 1, takenMs }
+  }
 
 /** Stops a process for a moment: nothing may come of it but a delay. */
 const nod: Fault = async (site) => {
@@ -159,6 +177,68 @@ const hiccup =
     return { what: `Postgres ${passage} for ${node.name}, ${seconds(ms)}`, failovers: 0 }
   }
 
+/** Takes the way away, or stops the process, for about as long as others wait: it is lost, or it is not. */
+const edge: Fault = async (site) => {
+  const node = oneOf(site)
+  const { starts } = node
+  const ms = between(site, expiryMs - 400, expiryMs + 800)
+  const kind = (["cut", "held", "SIGSTOP"] as const)[site.random.below(3)] ?? "cut"
+  node.isToEnd = true
+  node.restartMs = 300
+  if (kind === "SIGSTOP") node.signal("SIGSTOP")
+  else node.wire.passage = kind
+  try {
+    await sleep(ms)
+  } finally {
+    node.wire.passage = "open"
+    node.signal("SIGCONT")
+  }
+  // What it is told by then ends it, if anything does.
+  await sleep(2_000)
+  await until(() => node.isReady, `${node.name} is a node`)
+  const isLost = node.starts > starts
+  return {
+    what: `${kind} ${node.name} for ${seconds(ms)}: ${isLost ? "lost" : "stays"}`,
+    failovers: isLost ? 1 : 0
+  }
+}
+
+/** Somebody starts a node under the name of one that is there: it is refused, and says why, and the other goes on. */
+const twin: Fault = async (site) => {
+  const node = oneOf(site)
+  const { starts } = node
+  const { exit, said } = await node.twin()
+  if (exit.code === 0 || !/alive/.test(said))
+    throw new Error(`a twin of ${node.name} was let in, or not told: ${said}`)
+  if (node.starts > starts || !node.isReady) throw new Error(`a twin of ${node.name} has ended it`)
+  return { what: `a twin of ${node.name}, refused`, failovers: 0 }
+}
+
+/** A deployment in which a node is killed while another hands over. */
+const rollingKilled: Fault = async (site) => {
+  const [first, second, ...others] = [...site.nodes].sort(() => site.random.next() - 0.5) as [
+    TrialNode,
+    TrialNode
+  ]
+  const leaving = ending(site, first, "SIGTERM")
+  await sleep(between(site, 50, 1_500))
+  const killed = ending(site, second, "SIGKILL")
+  const takenMs = Math.max((await leaving) ?? 0, (await killed) ?? 0)
+  for (const node of others) await ending(site, node, "SIGTERM")
+  return {
+    what: `SIGTERM ${first.name}, kill -9 ${second.name} meanwhile, the others after it`,
+    failovers: site.nodes.length,
+    takenMs
+  }
+}
+
+/** Postgres is restarted, as an operator does. */
+const restart: Fault = async ({ postgres }) => {
+  await postgres.command("stop")
+  await postgres.command("start")
+  return { what: "Postgres is restarted", failovers: 0 }
+}
+
 /** Postgres crashes, and is back at once. */
 const crash: Fault = async ({ postgres }) => {
   await postgres.command("kill")
@@ -180,7 +260,9 @@ const away: Fault = async (site) => {
 const skew: Fault = async (site) => {
   const node = oneOf(site)
   for (const each of site.nodes) each.skewMs = 0
-  node.skewMs = (site.random.next() < 0.5 ? -1 : 1) * between(site, 60_000, 300_000)
+  node.skewMs =
+    (site.random.next() < 0.5 ? -1 : 1) *
+    between(site, 60_000, site.random.next() < 0.5 ? 300_000 : 3_600_000)
   const takenMs = await ending(site, node, "SIGKILL")
   return {
     what: `kill -9 ${node.name}, back with a clock ${seconds(node.skewMs)} off`,
@@ -218,17 +300,23 @@ const weights: Readonly<Record<string, readonly [number, Fault]>> = {
   kill: [5, kill],
   "kill-two": [2, killTwo],
   terminate: [3, terminate],
-  pause: [4, pause],
+  "kill-keeper": [1, killKeeper],
+  pause: [4, pausing(oneOf)],
+  "pause-keeper": [2, pausing(keeper)],
   nod: [1, nod],
   cut: [2, partition("cut")],
   hold: [2, partition("held")],
   "cut-short": [1, hiccup("cut")],
   "hold-short": [1, hiccup("held")],
+  edge: [3, edge],
+  twin: [1, twin],
+  restart: [1, restart],
   crash: [1, crash],
   "crash-taking": [1, crashWhileTaking],
   away: [1, away],
   skew: [2, skew],
-  rolling: [2, rolling]
+  rolling: [2, rolling],
+  "rolling-killed": [1, rollingKilled]
 }
 
 export const faultNames: ReadonlyArray<string> = Object.keys(weights)

@@ -25,6 +25,17 @@ export const storedJobs = async (url: string): Promise<ReadonlyArray<StoredJob>>
     events: Number(events)
   }))
 
+/** The node that has been there for longest, which does for all what one is to do. */
+export const keeperOf = async (url: string): Promise<string> =>
+  String(
+    (
+      await query(
+        url,
+        "SELECT name FROM arcp_nodes WHERE expires >= clock_timestamp() ORDER BY started, name LIMIT 1"
+      )
+    )[0]?.[0]
+  )
+
 /** How many jobs that have not ended each node has; those of none under an empty name. */
 export const openJobsByNode = async (url: string): Promise<ReadonlyMap<string, number>> =>
   new Map(

@@ -23,7 +23,7 @@ import * as WakePg from "./WakePg.js"
 /** Options of a runtime that is a node. */
 export interface Options extends Omit<StorePg.Options, "lease" | "node"> {
   /**
-   * Its name, by which others know it: of one runtime at a time. One that keeps it goes on with its own jobs and sessions after a
+   * Its name, by which others know it: of one runtime at a time; up to 255 letters, digits and `. _ : @ / + ~ -`. One that keeps it goes on with its own jobs and sessions after a
    * restart; what a name leaves that does not come back others take. Default: the name of the machine, and something random.
    */
   readonly node?: string | undefined
@@ -86,7 +86,6 @@ const make = (
   Effect.gen(function* () {
     const { advertise, expiry: given, node, version = "", ...rest } = options
     const name = node ?? ownName()
-    if (name === "") return yield* new StoreError({ message: "the name of a node is not empty" })
     const expiry = Duration.decode(given ?? usualExpiry)
     // First: it brings the tables up to date, which only whoever may write to them does.
     const stores = yield* StorePg.open({ ...rest, node: name, lease: expiry })

@@ -1,7 +1,7 @@
 /**
  * What principals have on other nodes, for caps that hold for all nodes together. What a principal has here is known exactly; of the
- * others this node knows what it has read last. It reads once a second of whoever submits, and before that where more depends on
- * it: nobody is refused, and no more than an eighth of what was left is taken, on what was read before.
+ * others this node knows what it has read last. It reads once a second of whoever submits (of who has thousands seldomer), and before
+ * that where more depends on it: nobody is refused, and no more than an eighth of what was left is taken, on what was read before.
  *
  * So a job that fits costs no read, and what all nodes together can go over a cap by is what each takes in the time of a read,
  * and before what it has taken is stored.
@@ -18,6 +18,12 @@ import { noJobs, type OpenJobs, StoreError, type StoreService } from "../../serv
 /** How old what is known of a principal gets that submits. */
 const freshFor = Duration.seconds(1)
 
+/** Jobs that are counted for each second that what was counted may get older: counting thousands takes its time. */
+const countedPerSecond = 1_000
+
+/** The oldest that it gets, in seconds. */
+const oldest = 10
+
 /** The share of what was left under a cap that is taken on what was read. */
 const takenUnread = 1 / 8
 
@@ -28,6 +34,8 @@ interface Known {
   readonly here: { -readonly [What in keyof OpenJobs]?: number }
   /** Somebody has asked since. */
   isUsed: boolean
+  /** Renewals that pass it over. */
+  rests: number
 }
 
 /** A cap of a principal, and what it has under that here. */
@@ -76,7 +84,7 @@ export class Elsewhere {
       known.isUsed = true
       return known
     }
-    const fresh = { there: noJobs, here: {}, isUsed: true }
+    const fresh = { there: noJobs, here: {}, isUsed: true, rests: 0 }
     this.known.set(principal, fresh)
     // Nobody waits for that: so who submits little has no read in the way.
     this.want(principal)
@@ -91,6 +99,7 @@ export class Elsewhere {
   /** Has all that is used read anew, and forgets the rest. */
   readonly renew = Effect.sync(() => {
     for (const [principal, known] of this.known) {
+      if (known.rests-- > 0) continue
       if (known.isUsed) this.want(principal)
       else this.known.delete(principal)
       known.isUsed = false
@@ -107,12 +116,15 @@ export class Elsewhere {
     this.told = Deferred.unsafeMake(FiberId.none)
     return this.count(principals).pipe(
       Effect.map((found) => {
-        for (const principal of principals)
+        for (const principal of principals) {
+          const there = found.get(principal) ?? noJobs
           this.known.set(principal, {
-            there: found.get(principal) ?? noJobs,
+            there,
             here: {},
-            isUsed: this.known.get(principal)?.isUsed ?? true
+            isUsed: this.known.get(principal)?.isUsed ?? true,
+            rests: Math.min(oldest - 1, Math.floor((there.running + there.pending) / countedPerSecond))
           })
+        }
       }),
       Effect.onExit((exit) => Deferred.done(told, exit)),
       // Whoever waits is told; for others it is read in a second.
@@ -131,6 +143,8 @@ export class Elsewhere {
   }
 }
 
+const nothing: ReadonlyMap<string, OpenJobs> = new Map()
+
 /** Tells the same of a runtime that may be alone, where what a principal has here is all that it has. */
 export const roomFor = (
   elsewhere: Elsewhere | undefined,
@@ -142,11 +156,19 @@ export const roomFor = (
 /** Makes it, and reads for as long as the scope; `undefined` of a runtime that is alone. */
 export const make = (
   cluster: ClusterService | undefined,
-  { openElsewhere }: Pick<StoreService, "openElsewhere">
+  { openOn }: Pick<StoreService, "openOn">
 ): Effect.Effect<Elsewhere | undefined, never, Scope.Scope> =>
   Effect.gen(function* () {
-    if (cluster === undefined || openElsewhere === undefined) return undefined
-    const elsewhere = new Elsewhere((principals) => openElsewhere(cluster.node, principals))
+    if (cluster === undefined || openOn === undefined) return undefined
+    // What a node has left that is gone is about to be another's, and what of it is damaged is nobody's: it keeps no place.
+    const others = Effect.map(cluster.nodes.list, (nodes) =>
+      nodes.flatMap(({ isAlive, name }) => (isAlive && name !== cluster.node ? [name] : []))
+    )
+    const elsewhere = new Elsewhere((principals) =>
+      Effect.flatMap(others, (nodes) =>
+        nodes.length === 0 ? Effect.succeed(nothing) : openOn(nodes, principals)
+      )
+    )
     yield* Effect.addFinalizer(() => elsewhere.over)
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(elsewhere.isWanted, elsewhere.reading)))
     yield* Effect.forkScoped(Effect.forever(Effect.delay(elsewhere.renew, freshFor)))

@@ -15,6 +15,10 @@ export const isDamage = (error: unknown): boolean =>
     ? error.damaged !== undefined
     : error instanceof InternalError && error.details?.["reason"] === "damaged"
 
+/** Tells whether the store could not be read or written to, and may be the next time. */
+export const isAway = (error: unknown): boolean =>
+  error instanceof InternalError && error.details?.["reason"] === "storage"
+
 /**
  * Runs `recover` in place of a fault of what was run, which is logged whole as `said`: a defect, or an interruption that
  * was not meant for this fiber. Code that joins a fiber which somebody else has interrupted gives one, and it would end

@@ -23,6 +23,7 @@ import { type Errand, exitOf } from "../../services/runtime/Pending.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import { type Candidate, type Open, submitOf } from "./Candidate.js"
+import * as Enduring from "./durable/Enduring.js"
 import * as Survival from "./durable/Survival.js"
 import * as Unloading from "./durable/Unloading.js"
 import * as Faults from "./Faults.js"
@@ -66,17 +67,20 @@ const keepInput = (
     : Effect.succeed({ record, ops: [Op.PutInput({ jobId: record.jobId, input: text })] })
 }
 
+/** Gives what is minted for a job. */
+type Minting = Effect.Effect<ReadonlyArray<Credential>, ArcpError>
+
 const nothingMinted = Effect.succeed<ReadonlyArray<Credential>>([])
 
-/** Mints what the job needs, into its hold. */
-export const mint = (
+/** Returns what mints what the job needs, into its hold; `undefined` where it gets nothing. */
+export const minting = (
   { credentials }: JobParts,
   { parentSpan, session }: Candidate,
   record: JobRecord,
   hold: Hold,
   budget: ReadonlyMap<string, BigDecimal.BigDecimal> = Budget.parse(record.lease["cost.budget"] ?? [])
-) => {
-  if (!credentials.enabled || !session.features.includes("provisioned_credentials")) return nothingMinted
+): Minting | undefined => {
+  if (!credentials.enabled || !session.features.includes("provisioned_credentials")) return undefined
   hold.finally(credentials.release(record.jobId))
   return credentials
     .mint({
@@ -128,6 +132,33 @@ const spanOptions = ({ parentSpan, record }: Candidate): Tracer.SpanOptions => (
   }
 })
 
+/**
+ * Returns what is done before the handler of a job that is run again, in its fiber, so that whatever ends the job ends that too: it is
+ * minted its credentials, of which its owner is told. What undoes does without them: the lease may have expired.
+ */
+const provided = (
+  { begin, settled }: Pick<Candidate, "begin" | "settled">,
+  live: LiveJob,
+  emitter: Provisions.Provisions["emitter"],
+  minting: Minting | undefined
+): Candidate["begin"] => {
+  if (minting === undefined) return begin
+  const telling = Effect.flatMap(minting, (minted) => {
+    const { sessionId } = live.owner
+    const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
+    return Effect.forEach(
+      minted,
+      (credential) => {
+        const { value, ...shown } = toWire(credential)
+        const body = { phase: "credential_rotated", ...shown }
+        return Effect.ignore(emitter().secretStatus(sessionId, body, { value }, isShown))
+      },
+      { discard: true }
+    )
+  })
+  return Effect.zipRight(settled === undefined ? telling : Effect.ignore(telling), begin ?? Effect.void)
+}
+
 /** Runs the handler of a job that is stored, to the job's end. */
 export function* run(
   parts: JobParts,
@@ -136,8 +167,8 @@ export function* run(
   span: Tracer.Span,
   surroundings: Surroundings,
   job: JobLog,
-  /** It was stored before: its new credentials are told, and what was said of it only when it begins for the first time. */
-  again?: { readonly minted: ReadonlyArray<Credential>; readonly isFirst: boolean }
+  /** It was stored before: it is minted anew, and what was said of it is only told when it begins for the first time. */
+  again?: { readonly minting: Minting | undefined; readonly isFirst: boolean }
 ): Errand<Exit.Exit<unknown, ArcpError>> {
   const { record } = candidate
   if (parts.running.graceOver) Survival.endAll(parts)
@@ -155,23 +186,13 @@ export function* run(
     limits: given.limits,
     undoing: given.undoing,
     compensateWithin: candidate.agent.compensateWithin,
-    begin: candidate.begin,
+    begin: provided(candidate, live, given.emitter, again?.minting),
     settled: candidate.settled,
     span,
     surroundings,
     stored: () => hold.giveBackPlaces(),
     unloaded: Unloading.finish(parts, { live, log: job }, hold, surroundings),
     parts
-  }
-  if (again !== undefined) {
-    const { sessionId } = live.owner
-    const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
-    for (const credential of again.minted) {
-      const { value, ...shown } = toWire(credential)
-      yield* Effect.ignore(
-        given.emitter().secretStatus(sessionId, { phase: "credential_rotated", ...shown }, { value }, isShown)
-      )
-    }
   }
   if (again?.isFirst !== false) {
     const { forked } = candidate
@@ -231,6 +252,24 @@ const commit = ({ log, metrics, now, running }: JobParts, begun: Begun, span: Tr
   })
 }
 
+/** Tells whether a job could not be stored that one has delegated which must not end because of that. */
+const isForDurable = ({ parent }: Candidate, tried: Exit.Exit<unknown, InternalError>): boolean =>
+  Exit.isFailure(tried) &&
+  parent?.live.record.survival !== undefined &&
+  Option.exists(Cause.failureOption(tried.cause), Faults.isAway)
+
+/** Commits a job as soon as the store takes it, unless it is to end. */
+const openedAtLast = (
+  parts: JobParts,
+  begun: Begun,
+  span: Tracer.Span
+): Effect.Effect<JobLog, InternalError> =>
+  Enduring.whileAway(
+    Effect.suspend(() => commit(parts, begun, span)),
+    parts,
+    () => begun.live.ending !== undefined
+  )
+
 /** Runs from the commit that opens the job to its end; gives how that was, to the job's span. */
 function* lifetime(
   parts: JobParts,
@@ -240,7 +279,8 @@ function* lifetime(
   surroundings: Surroundings
 ): Errand<Exit.Exit<unknown, ArcpError>> {
   const { candidate, hold, live } = begun
-  const opened = yield* exitOf(commit(parts, begun, span))
+  const tried = yield* exitOf(commit(parts, begun, span))
+  const opened = isForDurable(candidate, tried) ? yield* Effect.exit(openedAtLast(parts, begun, span)) : tried
   if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, opened)
   hold.giveBackKeys()
   if (Exit.isFailure(opened)) {
@@ -353,7 +393,11 @@ export const make = (parts: JobParts): Open => {
       yield* parts.admission.check(given.session.identity, submitOf(given))
       if (yield* Enqueuing.count(parts, given, hold)) return yield* queue(parts, given, hold)
       const kept = yield* keepInput(parts, given)
-      const minted = yield* mint(parts, given, kept.record, hold)
+      const minted = yield* Enduring.of(
+        parent?.live.record,
+        minting(parts, given, kept.record, hold) ?? nothingMinted,
+        parts
+      )
       // Here and not in the job's own fiber, which nothing interrupts: whoever is to end must not wait for a consumer.
       yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
       // Who delegated may have been taken over since it was checked.

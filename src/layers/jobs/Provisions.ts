@@ -12,6 +12,7 @@ import * as Lease from "../lease/Lease.js"
 import type { Candidate, Open } from "./Candidate.js"
 import * as Delegation from "./Delegation.js"
 import * as Durable from "./durable/Durable.js"
+import * as Enduring from "./durable/Enduring.js"
 import * as Steps from "./durable/Steps.js"
 import type { Undoing } from "./durable/Undoing.js"
 import * as Emitter from "./Emitter.js"
@@ -41,14 +42,16 @@ export interface Provisions {
 
 /** Replaces a credential; once its value is another one the submitter is told, also when nobody waits any more. */
 const rotation =
-  ({ credentials }: JobParts, live: LiveJob, emitter: Emitter.Emitter): JobService["rotateCredential"] =>
+  (parts: JobParts, live: LiveJob, emitter: Emitter.Emitter): JobService["rotateCredential"] =>
   (id) => {
+    const { credentials } = parts
     const { jobId } = live.record
+    const rotating = Enduring.of(live.record, credentials.rotate(jobId, id), parts)
     const holding = () => credentials.held(jobId).find((credential) => credential.id === id)
     return Effect.uninterruptibleMask((restore) =>
       Effect.suspend(() => {
         const before = holding()
-        return Effect.flatMap(Effect.exit(restore(credentials.rotate(jobId, id))), (exit) => {
+        return Effect.flatMap(Effect.exit(restore(rotating)), (exit) => {
           const after = holding()
           if (after === undefined || after === before) return exit
           const { sessionId } = live.owner
@@ -136,6 +139,7 @@ export const make = (
   const { agent, record, run, session } = candidate
   const begun = now()
   const journal = Durable.journalOf(parts, candidate)
+  if (journal !== undefined) job.endure()
   const durable =
     journal === undefined || agent.restart !== "steps"
       ? undefined

@@ -35,6 +35,7 @@ import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import * as Enduring from "./durable/Enduring.js"
 import { type HandledJob, undone } from "./durable/Undone.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
@@ -265,7 +266,15 @@ function* finish(
   )
   if (live.awaited !== undefined)
     if (terminal.streamed === true)
-      yield* Deferred.complete(live.awaited.outcome, parts.log.streamedResult(job))
+      yield* Deferred.complete(
+        live.awaited.outcome,
+        Enduring.of(
+          live.parent?.record,
+          parts.log.streamedResult(job),
+          parts,
+          () => live.parent?.ending !== undefined
+        )
+      )
     else Deferred.unsafeDone(live.awaited.outcome, terminal.outcome)
   tellBudget(span, job)
   surroundings.say(`job ended: ${terminal.status} after ${parts.now() - startedAt} ms`)

@@ -101,6 +101,30 @@ export class RunningJobs {
     this.admit(record, hold)
     return undefined
   }
+  /**
+   * Tells whether a job may begin that has waited for its place here: with what its principal has on other nodes there must be room
+   * for it, too.
+   */
+  mayBegin({ principal }: Pick<JobRecord, "principal">): Effect.Effect<boolean, InternalError> {
+    const { elsewhere } = this
+    if (elsewhere === undefined) return Effect.succeed(true)
+    const room = (isRead: boolean) =>
+      roomFor(
+        elsewhere,
+        {
+          what: "running",
+          principal,
+          own: this.perPrincipal.get(principal),
+          max: this.options.maxJobsPerPrincipal
+        },
+        isRead
+      )
+    return Effect.suspend(() =>
+      room(false) === "room"
+        ? Effect.succeed(true)
+        : Effect.map(this.readElsewhere(principal), () => room(true) === "room")
+    )
+  }
   /** Has what a principal has on other nodes read anew. */
   readElsewhere(principal: string): Effect.Effect<void, InternalError> {
     return this.elsewhere === undefined ? Effect.void : Faults.storage(this.elsewhere.read(principal))

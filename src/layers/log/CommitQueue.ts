@@ -100,12 +100,12 @@ export class CommitQueue {
     this.head = 0
     if (items.length > 0) this.wake?.()
   }
-  /** Returns the jobs that something waits of which nobody waits for. */
+  /** Returns the jobs of which something waits that is tried again. */
   jobs(): ReadonlySet<JobState> {
     const jobs = new Set<JobState>()
     for (let i = this.head; i < this.items.length; i++) {
       const item = this.items[i] as CommitItem
-      if (isKept(item)) jobs.add(item.job)
+      if (isTriedAgain(item)) jobs.add(item.job)
     }
     return jobs
   }
@@ -136,5 +136,9 @@ export class CommitQueue {
 }
 
 /** Returns whether an item is tried again when its batch is not committed. */
+export const isTriedAgain = (item: CommitItem): item is CommitItem & { readonly _tag: "Append" | "Flush" } =>
+  item._tag === "Flush" || (item._tag === "Append" && (item.returned || item.job.endures))
+
+/** Returns whether nobody is told when an item is refused: its job breaks. */
 export const isKept = (item: CommitItem): item is CommitItem & { readonly _tag: "Append" | "Flush" } =>
   item._tag === "Flush" || (item._tag === "Append" && item.returned)

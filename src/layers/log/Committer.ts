@@ -26,7 +26,7 @@ import { Turn } from "../../services/runtime/Turn.js"
 import { within } from "../../services/runtime/within.js"
 import type { Batch, Fenced, Op, Owner, StoreError, StoreService } from "../../services/store/Store.js"
 import type { Report } from "./Account.js"
-import { type Change, type CommitItem, CommitQueue, isKept } from "./CommitQueue.js"
+import { type Change, type CommitItem, CommitQueue, isKept, isTriedAgain } from "./CommitQueue.js"
 import type { EmitWindows } from "./EmitWindows.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
@@ -272,9 +272,9 @@ const postpone = (work: Work, batch: ReadonlyArray<CommitItem>, cause: Cause.Cau
         queue.refuseAll(batch, over)
         work.windows.relieve()
       })
-    const kept = batch.filter(isKept)
+    const kept = batch.filter(isTriedAgain)
     queue.refuseAll(
-      batch.filter((item) => !isKept(item)),
+      batch.filter((item) => !isTriedAgain(item)),
       undone(cause)
     )
     queue.putBack(kept)
@@ -291,7 +291,7 @@ const lose = (
 ): Effect.Effect<void> => {
   const error = undone(cause)
   const isFirst = patience.failed()
-  const lost = [...queue.jobs()].filter((job) => isFenced(cause) || patience.isOver(job))
+  const lost = [...queue.jobs()].filter((job) => isFenced(cause) || (!job.endures && patience.isOver(job)))
   for (const job of lost) windows.break(job, error)
   queue.discard(new Set(lost), error)
   if (queue.jobs().size === 0) patience.rest()

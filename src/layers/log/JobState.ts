@@ -37,6 +37,8 @@ export class JobState implements JobLog {
   foreignTo: string | undefined
   /** It runs in this process. The log of one that does not is kept for whoever observes it, or works on it. */
   loaded = false
+  /** What it emits is tried again however long the store does not take it; see `JobLog.endure`. */
+  endures = false
   /** It may hold events that not every observer gets, so a view that lacks a feature has to look. */
   selective = false
   readonly observers = new Set<ViewState>()
@@ -109,6 +111,9 @@ export class JobState implements JobLog {
     this.window ??= new EmitWindow()
     this.window.onBroken = callback
     if (this.window.broken !== undefined) callback(this.window.broken)
+  }
+  endure(): void {
+    this.endures = true
   }
   budgets(currency: string): boolean {
     return this.account?.has(currency) === true
@@ -235,6 +240,9 @@ export class JobLoad implements JobLog {
   }
   whenBroken(callback: (error: InternalError) => void): void {
     this.state.whenBroken(callback)
+  }
+  endure(): void {
+    this.state.endure()
   }
   get lastEventSeq(): number {
     return this.state.lastEventSeq

@@ -78,7 +78,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     jobNodes: Effect.sync(() => reading.jobNodes(tables)),
     jobPlaces: reads(reading.jobPlaces),
     sessionPlaces: reads(reading.sessionPlaces),
-    openElsewhere: reads(reading.openElsewhere),
+    openOn: reads(reading.openOn),
     nodeCounts: Effect.sync(() => reading.nodeCounts(tables)),
     wishes: reads(reading.wishes),
     hookEvents: reads(reading.hookEvents),

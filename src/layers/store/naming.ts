@@ -19,6 +19,17 @@ export const prefixProblem = (prefix: string): string | undefined =>
     : `${JSON.stringify(prefix)} cannot be the prefix of tables: give up to 32 lower-case letters, digits and ` +
       "underscores that begin with a letter, and not with sqlite_"
 
+/** Characters of the name of a node: it is a key in Postgres, and stands in lists, logs and metrics. */
+const longestNode = 255
+
+/** Returns what is wrong with the name of a node, or `undefined`. */
+export const nodeProblem = (node: string): string | undefined => {
+  if (node === "") return "the name of a node is not empty"
+  if (node.length <= longestNode && /^[\p{L}\p{N}._:@/+~-]+$/u.test(node)) return undefined
+  const shown = JSON.stringify(node.length > 40 ? `${node.slice(0, 40)}…` : node)
+  return `${shown} cannot be the name of a node: give up to ${longestNode} letters, digits and characters of . _ : @ / + ~ -`
+}
+
 /** Returns the naming of a prefix that has no problem. */
 export const naming = (prefix: string): Naming => {
   const texts = new Map<string, string>()

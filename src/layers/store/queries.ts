@@ -56,7 +56,7 @@ export const sqlite = {
 export type Queries = typeof sqlite & {
   /** Of a database that nodes share, as what follows. */
   readonly news?: ((query: NewsQuery) => Statement) | undefined
-  readonly openElsewhere?:
-    | ((node: string, principals: ReadonlyArray<string>) => query.Query<query.OpenRow>)
+  readonly openOn?:
+    | ((nodes: ReadonlyArray<string>, principals: ReadonlyArray<string>) => query.Query<query.OpenRow>)
     | undefined
 }

@@ -161,16 +161,16 @@ export const readsOver = <E>(
       observed: (sessionId) =>
         Effect.map(select(asked.observed(sessionId)), (rows) => query.toObserved(rows, nameOf)),
       news: ((news) => news && ((wanted: NewsQuery) => values(news(wanted), viewing.toNews)))(asked.news),
-      openElsewhere: ((asking) =>
+      openOn: ((asking) =>
         asking &&
-        ((node: string, principals: ReadonlyArray<string>) =>
+        ((nodes: ReadonlyArray<string>, principals: ReadonlyArray<string>) =>
           Effect.map(
-            select(asking(node, principals)),
+            select(asking(nodes, principals)),
             (rows) =>
               new Map(
                 rows.map(({ pending, principal, running }) => [nameOf(principal), { pending, running }])
               )
-          )))(asked.openElsewhere),
+          )))(asked.openOn),
       backlog: (after, limit) => values(asked.backlog(after, limit), viewing.toBacklog),
       lagging: (jobId) => Effect.map(select(asked.lagging(jobId)), query.ids),
       hasLost: (sessionId) => Effect.map(selectOne(asked.hasLost(sessionId)), (row) => row?.lost === 1),

@@ -76,6 +76,11 @@ export interface JobLog {
   readonly broken: InternalError | undefined
   /** Calls back when the job breaks, at once when it is broken already; one callback per job. */
   readonly whenBroken: (callback: (error: InternalError) => void) => void
+  /**
+   * What is emitted is tried again for as long as the store does not take it, also what somebody waits for: of a job that survives
+   * its process, which must not end because its store was away.
+   */
+  readonly endure: () => void
   /** The job's newest `event_seq` in its owner's numbering. */
   readonly lastEventSeq: number
   /** What is left per budgeted currency, as committed; empty without a budget. */
@@ -278,7 +283,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      * run, after whatever was appended to this job before; that place it keeps when its emitter is interrupted. Returns as
      * soon as there is room for more that is not committed, or, with `awaited` or a cost, when it is committed.
      *
-     * A commit that fails is tried again, for `storagePatience`; whoever waits for it is told at once, and has appended
+     * A commit that fails is tried again, for `storagePatience`; whoever waits for it is told at once (unless its job endures), and has appended
      * nothing. When it is given up the job is `broken`. On a log that has ended it does nothing, but for a cost: that is
      * charged to the jobs above it which still run.
      */

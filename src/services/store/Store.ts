@@ -474,12 +474,12 @@ export interface StoreService {
     StoreError
   >
   /**
-   * Returns how many jobs that have not ended these principals have on other nodes than this one, those of no node included; who has
-   * none is left out. Only stores that nodes share have it.
+   * Returns how many jobs that have not ended these principals have on these nodes; who has none is left out. Only stores that nodes
+   * share have it.
    */
-  readonly openElsewhere?:
+  readonly openOn?:
     | ((
-        node: string,
+        nodes: ReadonlyArray<string>,
         principals: ReadonlyArray<string>
       ) => Effect.Effect<ReadonlyMap<string, OpenJobs>, StoreError>)
     | undefined

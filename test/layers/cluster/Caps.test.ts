@@ -76,7 +76,7 @@ it.scoped("two that wait for what others have at once do not begin in one place"
     const { a, disk, onA } = yield* pair({ maxJobsPerPrincipal: 4 })
     const sessions = [onA, yield* a.run(open())]
     const gate = yield* Deferred.make<void>()
-    disk.onRead = (name) => (name === "openElsewhere" ? Deferred.await(gate) : undefined)
+    disk.onRead = (name) => (name === "openOn" ? Deferred.await(gate) : undefined)
     const asked = yield* Effect.forEach(sessions, (session) =>
       Effect.map(session.request("job.submit", { agent: "alone", input: {} }), (id) => [session, id] as const)
     )
@@ -123,8 +123,8 @@ it.scoped("small jobs cost no read each", () =>
       yield* onA.next(({ type }) => type === "job.result")
     }
     yield* settle
-    assert.isAtMost(disk.reads.get("openElsewhere") ?? 0, 2)
-    assert.isAtLeast(disk.reads.get("openElsewhere") ?? 0, 1)
+    assert.isAtMost(disk.reads.get("openOn") ?? 0, 2)
+    assert.isAtLeast(disk.reads.get("openOn") ?? 0, 1)
   })
 )
 
@@ -134,7 +134,7 @@ it.scoped("while they cannot be counted, what depends on it is refused, and may 
     yield* submitted(onA, "forever")
     yield* submitted(onA, "forever")
     yield* submitted(onB, "forever")
-    disk.onRead = (name) => (name === "openElsewhere" ? new StoreError({ message: "it is away" }) : undefined)
+    disk.onRead = (name) => (name === "openOn" ? new StoreError({ message: "it is away" }) : undefined)
     const refused = yield* submitted(onB, "forever")
     assert.isFalse(isJob(refused))
     assert.notStrictEqual(refused, "jobs_per_principal")
@@ -142,5 +142,43 @@ it.scoped("while they cannot be counted, what depends on it is refused, and may 
     yield* TestClock.adjust("1 second")
     yield* settle
     assert.strictEqual(yield* submitted(onB, "forever"), "jobs_per_principal")
+  })
+)
+
+it.scoped("what has waited for its time begins when there is room for it with what runs on other nodes", () =>
+  Effect.gen(function* () {
+    const { b, disk, onA, onB } = yield* pair({ maxJobsPerPrincipal: 3 })
+    const extensions = { "x-vendor.effect-arcp.schedule": { delay_sec: 10 } }
+    const ids: Array<string> = []
+    for (let i = 0; i < 2; i++)
+      ids.push(yield* onB.request("job.submit", { agent: "forever", input: i }, { extensions }))
+    for (const id of ids) assert.strictEqual((yield* answerTo(onB, id)).type, "job.accepted")
+    const first = yield* submitted(onA, "forever")
+    for (const session of [onA, onA]) assert.isTrue(isJob(yield* submitted(session, "forever")))
+    const running = Effect.map(
+      disk.store.jobs({ principals: "everyone", status: ["running"], node: "b", limit: 9 }),
+      (found) => found.length
+    )
+    const seconds = (n: number) => Effect.repeatN(Effect.zipRight(TestClock.adjust("1 second"), settle), n)
+    yield* seconds(20)
+    assert.strictEqual(yield* running, 0)
+    const reads = disk.reads.get("openOn") ?? 0
+    // One look a second for all that wait.
+    assert.isAtMost(reads, 40)
+    yield* onA.request("job.cancel", {}, { job_id: first })
+    yield* seconds(3)
+    assert.strictEqual(yield* running, 1)
+    // Whoever comes free here makes room here at once, and somebody else's jobs are begun meanwhile.
+    const [begun] = yield* disk.store.jobs({
+      principals: "everyone",
+      status: ["running"],
+      node: "b",
+      limit: 9
+    })
+    yield* onB.request("job.cancel", {}, { job_id: begun?.jobId })
+    yield* settle
+    yield* settle
+    assert.strictEqual(yield* running, 1)
+    yield* b.kill
   })
 )

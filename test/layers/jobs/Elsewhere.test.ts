@@ -19,17 +19,18 @@ const reader = Effect.gen(function* () {
   const state = { fails: false }
   const scope = yield* Scope.make()
   yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
-  const openElsewhere = (node: string, principals: ReadonlyArray<string>) =>
+  const openOn = (nodes: ReadonlyArray<string>, principals: ReadonlyArray<string>) =>
     Effect.gen(function* () {
-      assert.strictEqual(node, "a")
+      assert.deepStrictEqual(nodes, ["b"])
       read.push([...principals].sort())
       yield* eventLoop.next
       if (state.fails) return yield* new StoreError({ message: "it is away" })
       return there
     })
-  const made = yield* Elsewhere.make({ node: "a" } as ClusterService, { openElsewhere }).pipe(
-    Scope.extend(scope)
-  )
+  // What is left of one that is gone is nobody's.
+  const seen = Object.entries({ a: true, b: true, gone: false }).map(([name, isAlive]) => ({ name, isAlive }))
+  const cluster = { node: "a", nodes: { list: Effect.succeed(seen) } } as unknown as ClusterService
+  const made = yield* Elsewhere.make(cluster, { openOn }).pipe(Scope.extend(scope))
   assert.isDefined(made)
   const elsewhere = made as Elsewhere.Elsewhere
   const room = (own: number, { isRead = false, max = 100, principal = "alice" } = {}) =>
@@ -53,6 +54,22 @@ it.scoped("who submits is read beside it, once a second while it does; who does 
     yield* TestClock.adjust("1 minute")
     yield* settle
     assert.lengthOf(read, 3)
+  })
+)
+
+it.scoped("of who has thousands it is read seldomer: every ten seconds at the most", () =>
+  Effect.gen(function* () {
+    const { read, room, there } = yield* reader
+    there.set("alice", { running: 0, pending: 3_500 }).set("bob", { running: 90_000, pending: 0 })
+    for (let second = 0; second < 20; second++) {
+      room(0, { principal: "alice", max: 99_999 })
+      room(0, { principal: "bob", max: 999_999 })
+      yield* settle
+      yield* TestClock.adjust("1 second")
+      yield* settle
+    }
+    const times = (principal: string) => read.filter((all) => all.includes(principal)).length
+    assert.deepStrictEqual([times("alice"), times("bob")], [6, 3])
   })
 )
 

@@ -21,6 +21,7 @@ const job: JobLog = {
   ended: false,
   broken: undefined,
   whenBroken: () => {},
+  endure: () => {},
   lastEventSeq: 0,
   remaining: new Map(),
   exhausted: undefined,

@@ -6,6 +6,7 @@ import { assert, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import { afterAll, beforeAll, describe } from "vitest"
 import * as CredentialStoreMemory from "../../../src/layers/credentials/CredentialStoreMemory.js"
@@ -137,5 +138,38 @@ it.scopedLive("what earlier versions recorded in a file is moved once, and revok
       left.map((record) => ({ ...record, state: "revoking" as const }))
     )
     assert.deepStrictEqual(yield* inFile(({ list }) => list), [])
+  })
+)
+
+it.scopedLive("one that cannot be moved keeps no other, and is named", () =>
+  Effect.gen(function* () {
+    const folder = yield* Effect.acquireRelease(
+      Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "arcp-stuck-"))),
+      (folder) => Effect.sync(() => fs.rmSync(folder, { recursive: true, force: true }))
+    )
+    const db = path.join(folder, "arcp.db")
+    const file = CredentialStoreSql.layerSqlite({ filename: CredentialStoreSql.beside(db) })
+    const inFile = <A, E>(body: (records: CredentialStore["Type"]) => Effect.Effect<A, E>) =>
+      Effect.scoped(Effect.flatMap(CredentialStore, body).pipe(Effect.provide(file)))
+    yield* inFile((records) =>
+      Effect.forEach(["cred_a", "cred_b", "cred_c"], (id) => records.insert(aRecord(id)))
+    )
+    const store = yield* CredentialStoreMemory.make
+    yield* store.insert(aRecord("cred_a", { jobId: "job_other" }))
+    const said: Array<string> = []
+    const logger = Logger.make(({ message }) => void said.push(String(message)))
+    yield* Effect.scoped(Layer.build(movedFrom(db))).pipe(
+      Effect.provideService(CredentialStoreMemory.CredentialStore, store),
+      Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+    )
+    assert.deepStrictEqual(
+      (yield* inFile(({ list }) => list)).map(({ id }) => id),
+      ["cred_a"]
+    )
+    assert.deepStrictEqual((yield* store.list).map(({ id }) => id).sort(), ["cred_a", "cred_b", "cred_c"])
+    assert.match(
+      said.join("\n"),
+      /1 records of credentials stay in .*: cred_a \(there is a credential cred_a already\)/
+    )
   })
 )

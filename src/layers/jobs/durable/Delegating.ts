@@ -11,11 +11,12 @@ import {
 import type { JobResult } from "../../../protocol/Message.js"
 import type { Delegated, DelegateOptions } from "../../../services/jobs/Job.js"
 import { inTurns } from "../../../services/runtime/inTurns.js"
-import type { JobRecord, JournalEntry } from "../../../services/store/Store.js"
+import type { JobRecord, JournalEntry, StoreError } from "../../../services/store/Store.js"
 import * as Child from "../Child.js"
 import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
 import type { Durable } from "./Durable.js"
+import * as Enduring from "./Enduring.js"
 import { type About, type Known, nondeterministic } from "./Journal.js"
 import * as Outcome from "./Outcome.js"
 import * as Steps from "./Steps.js"
@@ -33,16 +34,22 @@ export interface Journaled {
 
 type Handle = Delegated<unknown, never>
 
+/** Reads for a handler that is run again, for as long as it takes. */
+const read = <A>(parts: JobParts, reading: Effect.Effect<A, StoreError>): Effect.Effect<A, InternalError> =>
+  Enduring.whileAway(Faults.storage(reading), parts)
+
 /** Returns how a child that has ended has ended, as its log has it. */
-const endOf = ({ log, store }: JobParts, record: JobRecord): Effect.Effect<unknown, ArcpError> =>
+const endOf = (parts: JobParts, record: JobRecord): Effect.Effect<unknown, ArcpError> =>
   Effect.gen(function* () {
+    const { log, store } = parts
     const { jobId } = record
-    const last = (yield* Faults.storage(store.boundsOf([jobId]))).get(jobId)?.last ?? 0
-    const [end] = yield* Faults.storage(store.events(jobId, last, 1))
+    const last = (yield* read(parts, store.boundsOf([jobId]))).get(jobId)?.last ?? 0
+    const [end] = yield* read(parts, store.events(jobId, last, 1))
     if (end?.type === "job.error")
       return yield* Effect.fail(fromPayload(JSON.parse(end.payload) as ErrorPayload))
     if (end?.type !== "job.result") return yield* new InternalError({ message: `${jobId} has not ended` })
-    if (end.kind === "streamed") return yield* log.streamedResult(yield* log.loadJob(record))
+    if (end.kind === "streamed")
+      return yield* Enduring.whileAway(Effect.flatMap(log.loadJob(record), log.streamedResult), parts)
     return (JSON.parse(end.payload) as JobResult).result
   })
 
@@ -63,14 +70,14 @@ const find = (parts: JobParts, jobId: string): Effect.Effect<Found, InternalErro
       const accepted = { live, log, awaited: child.live.awaited, record: live.record }
       return { handle: Child.handleOf(parts, accepted), isLost: Effect.succeed(false) }
     }
-    const record = yield* Faults.storage(store.job(jobId))
+    const record = yield* read(parts, store.job(jobId))
     if (record === undefined)
       return yield* new InternalError({ message: `the delegated job ${jobId} has been dropped` })
     const end = endOf(parts, record)
     return {
       handle: Child.handle(
         parts,
-        { record, log: yield* log.loadJob(record) },
+        { record, log: yield* Enduring.whileAway(log.loadJob(record), parts) },
         { await: end, cancel: Effect.void }
       ),
       isLost: Effect.match(end, {
@@ -134,7 +141,7 @@ export const delegate = (
           if (isNew) yield* durable.afterFound
           return yield* begin(journaling(parts, durable, known, first, isNew))
         }
-        const text = yield* Steps.handedOut(durable, known)
+        const text = yield* Steps.handedOut({ journal, running: parts.running }, known)
         const jobId = yield* Outcome.found<string, string, never, never>(key, text, {})
         const { handle, isLost } = yield* find(parts, jobId)
         return !journal.settling && known.about.attempt <= retries && (yield* isLost)

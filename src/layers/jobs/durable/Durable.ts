@@ -79,7 +79,7 @@ export const make = (
   { agent: { awaitEmits } }: Pick<Candidate, "agent">,
   live: LiveJob
 ): Durable => {
-  const { ids, log, now, options, secrets, waits } = parts
+  const { ids, log, now, options, running, secrets, waits } = parts
   const whereabouts = new Whereabouts(journal)
   const presence = new Presence((isIdle) => waits.idles(job.jobId, isIdle))
   const context: Steps.StepContext = {
@@ -89,6 +89,7 @@ export const make = (
     whereabouts,
     compensations: new Compensations(journal),
     presence,
+    running,
     now,
     awaitEmits: options.awaitEmits || awaitEmits
   }

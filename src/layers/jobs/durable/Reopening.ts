@@ -16,6 +16,7 @@ import { over } from "../over.js"
 import { Hold } from "../Reservations.js"
 import { Surroundings } from "../Surroundings.js"
 import * as Durable from "./Durable.js"
+import * as Enduring from "./Enduring.js"
 
 /** Of a job that is loaded, and not run again at the start. */
 export interface Loaded {
@@ -86,19 +87,17 @@ export const make = (parts: JobParts): Reopen => {
       return Effect.zipWith(Surroundings.of(record), Opening.spanOf(candidate), (surroundings, span) => {
         live.span = span
         const again = function* (): Errand<Exit.Exit<unknown, ArcpError>> {
-          const minting = runs
-            ? Opening.mint(parts, candidate, record, hold, job.remaining)
-            : Effect.succeed([])
-          const minted = yield* Effect.exit(Effect.zipRight(first?.stored ?? Effect.void, minting))
-          const shown = Exit.isSuccess(minted) ? minted.value : []
-          // What undoes does without: the lease may have expired.
-          const decided =
-            Exit.isSuccess(minted) || candidate.settled !== undefined
-              ? candidate
-              : { ...candidate, begin: undefined, run: Effect.failCause(minted.cause) }
+          const stored = yield* Effect.exit(first?.stored ?? Effect.void)
+          const isStored = Exit.isSuccess(stored)
+          const minting =
+            runs && isStored ? Opening.minting(parts, candidate, record, hold, job.remaining) : undefined
+          const decided = isStored
+            ? candidate
+            : { ...candidate, begin: undefined, run: Effect.failCause(stored.cause) }
           const begun = { candidate: decided, hold, live }
           return yield* Opening.run(parts, open, begun, span, surroundings, job, {
-            minted: shown,
+            // The job is stored, and nobody is there whom a failure would have ask again.
+            minting: minting && Enduring.whileAway(minting, parts),
             isFirst: first !== undefined
           })
         }

@@ -23,6 +23,7 @@ import type { JobParts } from "../JobParts.js"
 import * as Limits from "../Limits.js"
 import type { LiveJob } from "../LiveJob.js"
 import * as Terminal from "../Terminal.js"
+import * as Enduring from "./Enduring.js"
 import { Journal } from "./Journal.js"
 import { absentOwner } from "./Owners.js"
 import type { Loaded, Reopen } from "./Reopening.js"
@@ -140,12 +141,12 @@ const begin = (
 
 /** Returns the handler with the input that is stored. */
 const handlerOf = (
-  { store }: JobParts,
+  parts: JobParts,
   record: Survivor,
   agent: Registered
 ): Effect.Effect<Candidate["run"], ArcpError> =>
   Effect.gen(function* () {
-    const input = yield* Faults.storage(store.input(record.jobId))
+    const input = yield* Enduring.whileAway(Faults.storage(parts.store.input(record.jobId)), parts)
     if (input === undefined)
       return yield* new InternalError({ message: "the input of the job is not stored" })
     return yield* agent.prepare(JSON.parse(input))

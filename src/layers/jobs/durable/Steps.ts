@@ -28,6 +28,7 @@ import { type JournalEntry, toInternalError } from "../../../services/store/Stor
 import * as Faults from "../Faults.js"
 import { sleepUntil } from "../Limits.js"
 import { Compensations } from "./Compensations.js"
+import * as Enduring from "./Enduring.js"
 import type { About, Journal, KeyedKind, Known } from "./Journal.js"
 import * as Outcome from "./Outcome.js"
 import type { Presence } from "./Presence.js"
@@ -41,6 +42,7 @@ export interface StepContext {
   readonly whereabouts: Whereabouts
   readonly compensations: Compensations
   readonly presence: Presence
+  readonly running: Enduring.Parts["running"]
   /** Epoch ms. */
   readonly now: () => number
   readonly awaitEmits: boolean
@@ -103,10 +105,13 @@ export const keyed = <A, E, R>(
 
 /** Returns the outcome that was found, when it is its turn. */
 export const handedOut = (
-  { journal }: Pick<StepContext, "journal">,
+  { journal, running }: Pick<StepContext, "journal" | "running">,
   known: Known
 ): Effect.Effect<string, InternalError> =>
-  journal.handOut(known.ordinal, Effect.mapError(journal.value(known), unread))
+  journal.handOut(
+    known.ordinal,
+    Enduring.whileAway(Effect.mapError(journal.value(known), unread), { running })
+  )
 
 /** Waits until everything that was found and is being asked for has been handed out. */
 export const afterFound = (journal: Journal): Effect.Effect<void> =>

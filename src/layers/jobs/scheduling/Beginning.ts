@@ -62,6 +62,8 @@ export const begin = (parts: JobParts, reopen: Reopen, job: QueuedJob): Effect.E
   Effect.gen(function* () {
     const { log, now, options, registry, running, store, turn } = parts
     const { jobId } = job
+    // Decided when its places are, since what comes between is as long as the store takes.
+    if (!(yield* running.mayBegin(job))) return running.queue.places.narrow(job)
     const found = yield* Effect.either(Rerun.resolve(registry, job.agent))
     if (Either.isLeft(found)) return yield* park(parts, job, found.left.code.toLowerCase())
     const agent = found.right

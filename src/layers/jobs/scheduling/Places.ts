@@ -123,6 +123,8 @@ export class Places<W extends Waiter> {
   private readonly lanes = new Map<string, Lane<W>>()
   /** Lanes that are to be looked at: one of their places has come free. */
   private readonly coming = new Heap<InLine<W>>(isFirst)
+  /** Principals that have fewer places for a while. */
+  private readonly narrowed = new Set<string>()
 
   constructor(
     /** Jobs of one principal that run at once, delegated ones not among them. */
@@ -195,6 +197,29 @@ export class Places<W extends Waiter> {
       // What it cannot use another one may.
       this.wake(hasPrincipal ? principal : agent)
     }
+  }
+
+  /**
+   * Puts a job from `next` back in line: its principal has no more places than those that are taken, until {@link widen}, or until one
+   * of them comes free.
+   */
+  narrow(job: W): void {
+    const principal = this.limitOf(this.principals, job.principal)
+    principal.max = principal.taken - 1
+    this.narrowed.add(job.principal)
+    // In this order: a limit that nobody has to do with is forgotten, and what it is with it.
+    if (!job.gone) this.add(job)
+    this.release(job)
+  }
+  /** Gives principals the places again that they have. */
+  widen(): void {
+    for (const key of this.narrowed) {
+      const limit = this.principals.get(key)
+      if (limit === undefined) continue
+      limit.max = this.perPrincipal
+      this.wake(limit)
+    }
+    this.narrowed.clear()
   }
 
   /** Gives back the places of a job from `next`, whose run takes them again at once. */

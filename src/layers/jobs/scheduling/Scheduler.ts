@@ -1,7 +1,9 @@
 /**
  * Begins the jobs that wait when their turn has come, and ends those whose lease is over before that. Two fibers do so for
- * all of them: one that begins, and one that sleeps until the next time that matters.
+ * all of them: one that begins, and one that sleeps until the next time that matters. On one of several nodes a third looks for who
+ * waits for others' jobs.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import { Signal } from "../../../services/runtime/Signal.js"
@@ -14,6 +16,9 @@ import type { Ending } from "../LiveJob.js"
 import * as Terminal from "../Terminal.js"
 import { begin } from "./Beginning.js"
 import { type Answer, QueuedJob, type QueuedRecord } from "./Queue.js"
+
+/** Between two looks at whether what others have leaves room again. */
+const betweenLooks = Duration.seconds(1)
 
 /** Jobs that are begun, or ended, at once, between two turns of the event loop. */
 const atOnce = 32
@@ -158,7 +163,15 @@ export const make = (
       queue.isOpen = true
       yield* Effect.forever(Effect.zipRight(beginAll(parts, reopen), coming.wait))
     })
-    for (const loop of [beginning, Effect.forever(keepTime(parts, earlier))])
+    // What others have is known when it is asked for: nobody tells when there is less of it.
+    const widening = Effect.forever(
+      Effect.delay(
+        Effect.sync(() => queue.places.widen()),
+        betweenLooks
+      )
+    )
+    const loops = [beginning, Effect.forever(keepTime(parts, earlier))]
+    for (const loop of parts.cluster === undefined ? loops : [...loops, widening])
       yield* Effect.forkScoped(
         Effect.tapErrorCause(loop, (cause) => Effect.logError("jobs that wait are not begun any more", cause))
       )

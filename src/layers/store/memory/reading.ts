@@ -202,17 +202,17 @@ export const jobNodes = ({ jobs }: Tables): ReadonlyArray<string> => {
   return [...found].sort()
 }
 
-/** Returns what principals have on other nodes, as `StoreService.openElsewhere` says. */
-export const openElsewhere = (
+/** Returns what principals have on these nodes, as `StoreService.openOn` says. */
+export const openOn = (
   { jobs }: Tables,
-  node: string,
+  nodes: ReadonlyArray<string>,
   principals: ReadonlyArray<string>
 ): ReadonlyMap<string, OpenJobs> => {
   const wanted = new Set(principals)
   const found = new Map<string, OpenJobs>()
   for (const { record } of jobs.values()) {
     if (record === undefined || record.endedAt !== undefined || record.rejected) continue
-    if (nodeOf(record) === node || !wanted.has(record.principal)) continue
+    if (!nodes.includes(nodeOf(record)) || !wanted.has(record.principal)) continue
     const isRow = dueAt(record) !== undefined
     const { pending, running } = found.get(record.principal) ?? noJobs
     const isPending = record.status === "pending"

@@ -14,7 +14,7 @@ import { CredentialStore } from "../../../services/credentials/CredentialStore.j
 import { inRealTime, within } from "../../../services/runtime/within.js"
 import { Store, StoreError, type StoreService } from "../../../services/store/Store.js"
 import * as CredentialStorePg from "../../credentials/CredentialStorePg.js"
-import { naming, prefixProblem } from "../naming.js"
+import { naming, nodeProblem, prefixProblem } from "../naming.js"
 import { noted } from "../noted.js"
 import { nameOf, type PgPool, pooled } from "./connections.js"
 import { toStoreError } from "./failures.js"
@@ -47,8 +47,8 @@ export interface Options {
   /** How long the answer to a statement is waited for; its connection is then thrown away. Default: 30 seconds. */
   readonly statementTimeout?: Duration.DurationInput | undefined
   /**
-   * How long what Postgres may do the next time is tried again before it has failed: a lost connection, a deadlock, a restart.
-   * Default: 1 second. What the log keeps then is tried again for `storagePatience`.
+   * How long, after it has failed first, what Postgres may do the next time is tried again before it has failed for good, and once at
+   * least: a lost connection, a deadlock, a restart. Default: 1 second. What the log keeps then is tried again for `storagePatience`.
    */
   readonly patience?: Duration.DurationInput | undefined
   /**
@@ -199,7 +199,8 @@ export const open = (options: Options): Effect.Effect<Context.Context<Stores>, S
     const { prefix = "arcp_", url } = options
     const problem = prefixProblem(prefix)
     if (problem !== undefined) return yield* new StoreError({ message: problem })
-    if (options.node === "") return yield* new StoreError({ message: "the name of a node is not empty" })
+    const misnamed = options.node === undefined ? undefined : nodeProblem(options.node)
+    if (misnamed !== undefined) return yield* new StoreError({ message: misnamed })
     const { maxConnections = 10 } = options
     const pool = (connections: number, statementTimeout = options.statementTimeout) =>
       pooled(

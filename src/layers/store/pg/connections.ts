@@ -15,7 +15,7 @@ import type * as Pg from "pg"
 import { within } from "../../../services/runtime/within.js"
 import { StoreError } from "../../../services/store/Store.js"
 import type { Naming } from "../naming.js"
-import { isUnprepared, toStoreError } from "./failures.js"
+import { isUnprepared, toStoreError, Unanswered } from "./failures.js"
 import { arrayLiteral } from "./literals.js"
 import { type LendPg, PgFailure, type PgStatements } from "./statement.js"
 
@@ -72,7 +72,7 @@ const statementsOf = (
   const send = <A>(sql: string, params: ReadonlyArray<unknown>, rowMode: "array" | undefined) =>
     Effect.async<ReadonlyArray<A>, PgFailure>((resume) => {
       const late = setTimeout(
-        () => resume(failed(new Error(`no answer within ${Duration.toSeconds(patience)} s (timeout)`))),
+        () => resume(failed(new Unanswered(Duration.toSeconds(patience)))),
         Duration.toMillis(patience)
       )
       const text = name(sql)

@@ -47,6 +47,19 @@ export const mayWork = (cause: unknown): boolean => {
   return code === "" || systemCodes.test(code)
 }
 
+/** Why a statement has failed of which nothing was heard for as long as it may take. */
+export class Unanswered extends Error {
+  constructor(seconds: number) {
+    super(`no answer within ${seconds} s (timeout)`)
+  }
+}
+
+/** Returns whether a statement has failed because nothing was heard of it, or of the connection that it was to go over. */
+export const isUnanswered = (cause: unknown): boolean => {
+  const { code, message } = failureOf(cause)
+  return rootOf(cause) instanceof Unanswered || code === "ETIMEDOUT" || /timeout exceeded/i.test(message)
+}
+
 /** Says in words what went wrong; `name` is what the database is called. */
 const explain = (name: string, { code, message }: PgProblem, told: boolean): string => {
   const detail = told ? `: ${message}` : ""

@@ -163,10 +163,11 @@ const attachedCounts: Query<CountRow> = [
   []
 ]
 
+/** Wishes are few, however many jobs there are: each looks its own up, which nothing that the planner thinks of them changes. */
 const wishes = (node: string | undefined, limit: number): Query<WishRow> => [
   `SELECT w.id, w.job_id AS "jobId", w.kind, w.body, to_json(w.node)::text AS "from", w.at::float8, w.answer,
      to_json(j.node)::text AS "jobNode", (j.ended_at IS NOT NULL)::integer AS ended
-   FROM {wishes} w LEFT JOIN {jobs} j ON j.job_id = w.job_id
+   FROM {wishes} w LEFT JOIN LATERAL (SELECT node, ended_at FROM {jobs} WHERE job_id = w.job_id LIMIT 1) j ON true
    WHERE $1::text IS NULL OR w.node = $1 OR (w.answer IS NULL AND j.node = $1 AND j.ended_at IS NULL)
    ORDER BY w.at, w.id LIMIT $2::bigint`,
   [node === undefined ? null : toStored(node), limit]
@@ -270,11 +271,12 @@ const jobNodes: Query<IdRow> = [
   []
 ]
 
-const openElsewhere = (node: string, principals: ReadonlyArray<string>): Query<OpenRow> => [
+const openOn = (nodes: ReadonlyArray<string>, principals: ReadonlyArray<string>): Query<OpenRow> => [
   `SELECT principal, count(*) FILTER (WHERE status <> 'pending' AND due_at IS NULL)::float8 AS running,
      count(*) FILTER (WHERE status = 'pending')::float8 AS pending
-   FROM {jobs} WHERE principal = ANY($1::text[]) AND node <> $2 AND ended_at IS NULL AND NOT rejected GROUP BY principal`,
-  [principals.map(toStored), toStored(node)]
+   FROM {jobs} WHERE principal = ANY($1::text[]) AND node = ANY($2::text[]) AND ended_at IS NULL AND NOT rejected
+   GROUP BY principal`,
+  [principals.map(toStored), nodes.map(toStored)]
 ]
 
 /** Of a runtime that is alone, when any was: nodes may have been before it. */
@@ -458,7 +460,7 @@ const counted = (job: number, seq: number): ReturnType<Queries["counted"]> => [
 /** What the reads ask a database in Postgres. */
 export const queries: Queries = {
   news,
-  openElsewhere,
+  openOn,
   session,
   sessions,
   job,

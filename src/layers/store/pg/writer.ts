@@ -9,7 +9,7 @@ import { inRealTime } from "../../../services/runtime/within.js"
 import { type Batch, Fenced, type Owner, StoreError } from "../../../services/store/Store.js"
 import { Misuse } from "../plan.js"
 import { blockSize, epochsOf, type JobEnd, jobsOf, keysOf, type PgWriterState, plan } from "./batch.js"
-import { mayWork, toStoreError } from "./failures.js"
+import { isUnanswered, mayWork, toStoreError } from "./failures.js"
 import { type Holder, lastCommit, lost, slotOf } from "./holding.js"
 import { transaction } from "./migrate.js"
 import type { PartValues } from "./parts.js"
@@ -29,17 +29,25 @@ export interface WriterParts {
 const firstPause = 20
 const longestPause = 1_000
 
-/** Tries again what Postgres may do the next time. */
+/**
+ * Tries again what Postgres may do the next time, for so long after it has failed first, and once at least: what it took until then
+ * was not its own, when this process stood still in a transaction that Postgres has ended for that. What got no answer has had its
+ * time, and is tried again only within it.
+ */
 export const patiently = <A, E>(
   effect: Effect.Effect<A, E | PgFailure | StoreError>,
   patience: Duration.Duration
 ): Effect.Effect<A, E | PgFailure | StoreError> =>
   Effect.suspend(() => {
-    const until = performance.now() + Duration.toMillis(patience)
+    const begun = performance.now()
+    let until: number | undefined
     const attempt = (pause: number): Effect.Effect<A, E | PgFailure | StoreError> =>
       Effect.catchAll(effect, (error) => {
-        if (!(error instanceof PgFailure)) return Effect.fail(error)
-        return !mayWork(error) || performance.now() + pause > until
+        if (!(error instanceof PgFailure) || !mayWork(error)) return Effect.fail(error)
+        const now = performance.now()
+        const isFirst = until === undefined && !isUnanswered(error)
+        until ??= (isFirst ? now : begun) + Duration.toMillis(patience)
+        return !isFirst && now + pause > until
           ? Effect.fail(error)
           : Effect.zipRight(
               inRealTime(Effect.sleep(Duration.millis(pause))),

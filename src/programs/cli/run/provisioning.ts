@@ -25,6 +25,9 @@ export const provisioned = Effect.gen(function* () {
 export const besideFile = (filename: string) =>
   Effect.map(fileStore, ({ beside, layerSqlite }) => layerSqlite({ filename: beside(filename) }))
 
+/** Records that a warning names. */
+const maxNamed = 16
+
 /** Moves one record to where this runtime keeps its own, as one that no job holds. */
 const moveOne = (record: CredentialRecord, file: CredentialStore["Type"]) =>
   Effect.gen(function* () {
@@ -49,10 +52,20 @@ export const movedFrom = (filename: string): Layer.Layer<never, never, Credentia
       yield* Effect.scoped(
         Effect.gen(function* () {
           const store = yield* CredentialStore.pipe(Effect.provide(yield* Layer.build(records)))
-          const left = yield* store.list
-          for (const record of left) yield* moveOne(record, store)
-          if (left.length > 0)
-            yield* Effect.logInfo(`moved ${left.length} records of credentials from ${file}`)
+          const [stuck, moved] = yield* Effect.partition(yield* store.list, (record) =>
+            Effect.mapBoth(moveOne(record, store), {
+              onFailure: ({ message }) => `${record.id} (${message})`,
+              onSuccess: () => record
+            })
+          )
+          if (moved.length > 0)
+            yield* Effect.logInfo(`moved ${moved.length} records of credentials from ${file}`)
+          // One that cannot be moved keeps no other.
+          if (stuck.length > 0)
+            yield* Effect.logWarning(
+              `${stuck.length} records of credentials stay in ${file}: ${stuck.slice(0, maxNamed).join(", ")}` +
+                `${stuck.length > maxNamed ? " …" : ""}; arcp credentials --db ${filename} --revoke`
+            )
         })
       )
     }).pipe(

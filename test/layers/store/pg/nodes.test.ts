@@ -3,6 +3,7 @@ import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
+import pg from "pg"
 import { afterAll, describe } from "vitest"
 import * as StorePg from "../../../../src/layers/store/pg/StorePg.js"
 import { schemaVersion } from "../../../../src/layers/store/pg/schema.js"
@@ -118,6 +119,45 @@ describe.skipIf(missing !== undefined)(
       })
     )
 
+    it.scopedLive(
+      "a process that stands still within a transaction, which Postgres ends for that, commits all the same",
+      () =>
+        Effect.gen(function* () {
+          const store = yield* open(fresh(), "a", { lease: "30 seconds" })
+          yield* commitUnowned(store, [put(aJob("job_a"))])
+          const { query } = pg.Client.prototype
+          let stood = 0
+          yield* Effect.acquireRelease(
+            Effect.sync(() => {
+              pg.Client.prototype.query = function (this: pg.Client, ...args: ReadonlyArray<unknown>) {
+                const answer: unknown = Reflect.apply(query, this, args)
+                const [config] = args as ReadonlyArray<{ readonly text?: string }>
+                if (stood > 0 || config?.text?.startsWith("BEGIN") !== true) return answer
+                stood++
+                return (answer as Promise<unknown>).then((rows) => {
+                  // Longer than a transaction in which nothing is said may last.
+                  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_300)
+                  return rows
+                })
+              } as typeof query
+            }),
+            () =>
+              Effect.sync(() => {
+                pg.Client.prototype.query = query
+              })
+          )
+          yield* store.commit({
+            ops: [put(aJob("job_b", { idempotencyKey: "key" })), append("job_b", 1, 1)],
+            owners: [
+              { job: "job_b", epoch: absent },
+              { key: "key", principal: "alice", since: 0 }
+            ]
+          })
+          assert.strictEqual(stood, 1)
+          assert.strictEqual((yield* store.jobByKey("alice", "key"))?.jobId, "job_b")
+        })
+    )
+
     it.scopedLive("of two that use a key at the same time one wins, and the other is told and finds it", () =>
       Effect.gen(function* () {
         const prefix = fresh()
@@ -184,6 +224,13 @@ describe.skipIf(missing !== undefined)(
           (yield* Effect.flip(Effect.scoped(open(prefix, "")))).message,
           /the name of a node is not empty/
         )
+        for (const name of ["a b", "a\n", 'a"', "a\0", "a\ud800", "x".repeat(256)])
+          assert.match(
+            (yield* Effect.flip(Effect.scoped(open(prefix, name)))).message,
+            /cannot be the name of a node: give up to 255 letters/
+          )
+        for (const name of ["knoten-ü.1", "10.0.0.1:7777", "x".repeat(255)])
+          yield* Effect.scoped(open(prefix, name))
       })
     )
   }
