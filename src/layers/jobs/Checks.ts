@@ -54,12 +54,18 @@ export const checkAgent = (
   policy: Policy["Type"],
   identity: Identity,
   agent: string
-): Effect.Effect<void, AgentNotAvailable | PermissionDenied> =>
-  Decided.gen(function* () {
-    const decision = yield* policy.mayUseAgent(identity, agent)
-    if (decision === false) yield* new AgentNotAvailable({ message: "no agent of that name" })
-    else if (decision !== true) yield* denied(decision)
-  })
+): Effect.Effect<void, AgentNotAvailable | PermissionDenied> => {
+  const decision = policy.mayUseAgent(identity, agent)
+  const known = Decided.decided(decision)
+  if (known?._tag === "Success" && known.value === true) return Effect.void
+  return Effect.flatMap(decision, (may): Effect.Effect<void, AgentNotAvailable | PermissionDenied> =>
+    may === true
+      ? Effect.void
+      : may === false
+        ? new AgentNotAvailable({ message: "no agent of that name" })
+        : denied(may)
+  )
+}
 
 /** Checks the constraints of a lease that is asked for. */
 export const checkConstraints = (

@@ -78,7 +78,8 @@ export const minting = (
   { parentSpan, session }: Candidate,
   record: JobRecord,
   hold: Hold,
-  budget: ReadonlyMap<string, BigDecimal.BigDecimal> = Budget.parse(record.lease["cost.budget"] ?? [])
+  /** What is left of its budget, where it has begun before. */
+  left?: ReadonlyMap<string, BigDecimal.BigDecimal>
 ): Minting | undefined => {
   if (!credentials.enabled || !session.features.includes("provisioned_credentials")) return undefined
   hold.finally(credentials.release(record.jobId))
@@ -89,7 +90,7 @@ export const minting = (
       agent: record.agent,
       lease: record.lease,
       leaseConstraints: record.leaseConstraints ?? {},
-      budget,
+      budget: left ?? Budget.parse(record.lease["cost.budget"] ?? []),
       epoch: record.epoch
     })
     .pipe(Effect.withParentSpan(parentSpan))
@@ -296,14 +297,13 @@ function* lifetime(
 }
 
 /** Returns the span of a job that begins here. */
-export const spanOf = (candidate: Candidate): Effect.Effect<Tracer.Span> =>
-  Effect.flatMap(Tracing.isTraced, (isTraced) =>
-    Effect.makeSpan(
-      "arcp.job",
-      // One that nobody sees is there for whoever asks in which trace it runs.
-      isTraced ? spanOptions(candidate) : { captureStackTrace: false, parent: candidate.parentSpan }
-    )
-  )
+export const spanOf = (
+  candidate: Candidate,
+  { clock, isTraced }: Pick<Surroundings, "clock" | "isTraced">
+): Effect.Effect<Tracer.Span> =>
+  isTraced
+    ? Effect.makeSpan("arcp.job", spanOptions(candidate))
+    : Effect.succeed(Tracing.unseen("arcp.job", candidate.parentSpan, clock))
 
 /**
  * Supervises a job, in its span, to the end, and gives back the hold. It is no fiber: it goes on when something has been
@@ -402,12 +402,14 @@ export const make = (parts: JobParts): Open => {
       yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
       // Who delegated may have been taken over since it was checked.
       const session = parent?.live.owner ?? given.session
-      const record =
-        session === given.session ? kept.record : { ...kept.record, sessionId: session.sessionId }
-      const candidate = { ...given, record, session }
+      const isOwn = session === given.session
+      const record = isOwn ? kept.record : { ...kept.record, sessionId: session.sessionId }
+      const candidate = isOwn && record === given.record ? given : { ...given, record, session }
       yield* announceable(parts, candidate, minted)
-      const surroundings = yield* Surroundings.of(record)
-      const span = yield* spanOf(candidate)
+      const surroundings = yield* parent === undefined
+        ? Surroundings.ofSubmit(record)
+        : Surroundings.of(record)
+      const span = yield* spanOf(candidate, surroundings)
       const live = new LiveJob(record, session, parent?.live)
       const ops = [...kept.ops, ...(given.ops?.() ?? [])]
       return yield* begin(parts, open, { candidate, live, hold, minted, ops }, surroundings, span)

@@ -5,6 +5,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
+import { PassingMap } from "../../services/runtime/Passing.js"
 
 /** Keeps keys for submits that are being decided. */
 export interface Reservations {
@@ -18,7 +19,7 @@ interface Taken {
 
 /** Returns reservations without any. */
 export const make = (): Reservations => {
-  const held = new Map<string, Taken>()
+  const held = new PassingMap<string, Taken>()
   const take = (key: string, hold: Hold): Effect.Effect<void> => {
     const other = held.get(key)
     if (other !== undefined) {

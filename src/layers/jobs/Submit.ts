@@ -126,6 +126,7 @@ const check = (
       paramsDigest: keyed.paramsDigest
     })
     const begun = origin === undefined ? undefined : yield* Forking.take(parts, origin, record.jobId)
+    // Made at once, like its record.
     return {
       session,
       record,
@@ -134,7 +135,10 @@ const check = (
       startAt,
       input: payload.input,
       parentSpan: Tracing.submitter(record),
-      ...begun
+      keyed: keyedBy(parts, session, request, keyed.idempotencyKey),
+      journal: begun?.journal,
+      ops: begun?.ops,
+      forked: begun?.forked
     }
   })
 
@@ -179,8 +183,7 @@ const decide = (
       }
     }
     const keyed = { idempotencyKey: key, paramsDigest: digest }
-    const candidate = yield* check(parts, session, request, ref, keyed)
-    yield* open({ ...candidate, keyed: keyedBy(parts, session, request, key) }, hold)
+    yield* open(yield* check(parts, session, request, ref, keyed), hold)
   })
 
 /** Runs `deciding` unless this session has sent the frame before; refuses with what it fails with. */

@@ -14,12 +14,16 @@ import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as HashMap from "effect/HashMap"
+import type * as List from "effect/List"
+import type * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
+import type * as LogSpan from "effect/LogSpan"
 import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Tracer from "effect/Tracer"
 import { guarded } from "../../services/runtime/Guard.js"
 import { type Done, type Errand, runErrand } from "../../services/runtime/Pending.js"
+import * as Tracing from "../../services/runtime/Tracing.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
 const { Interruption } = RuntimeFlags
@@ -35,62 +39,120 @@ const guardedServices = (services: Context.Context<DefaultServices.DefaultServic
   return made
 }
 
+/**
+ * Returns references that say the same in less: without what is as it is anyway, and without what fibers further up had. They are
+ * copied for every fiber of a job, and for each effect in it that changes one of them.
+ */
+const concise = ({ locals }: FiberRefs.FiberRefs): FiberRefs.FiberRefs => {
+  const kept: typeof locals = new Map()
+  for (const [reference, [newest]] of locals)
+    if (newest[1] !== FiberRefs.getOrDefault(none, reference)) kept.set(reference, [newest])
+  return FiberRefs.unsafeMake(kept)
+}
+
+/** In which everything is as it is anyway. */
+const none = FiberRefs.empty()
+
+/** What the jobs are in that one fiber opens, as far as it is the same for all of them. */
+class Ground {
+  readonly flags: RuntimeFlags.RuntimeFlags
+  readonly context: Context.Context<never>
+  readonly references: FiberRefs.FiberRefs
+  readonly clock: Clock.Clock
+  /** Somebody sees the spans that are made here. */
+  readonly isTraced: boolean
+  readonly about: HashMap.HashMap<string, unknown>
+  readonly logSpan: List.List<LogSpan.LogSpan>
+  /** None where lines of this level are not wanted. */
+  readonly loggers: ReadonlyArray<Logger.Logger<unknown, unknown>>
+
+  constructor({ context, fiberRefs, runtimeFlags }: Runtime.Runtime<never>) {
+    const get = <A>(ref: FiberRef.FiberRef<A>) => FiberRefs.getOrDefault(fiberRefs, ref)
+    const services = get(DefaultServices.currentServices)
+    this.references = FiberRefs.updateAs(concise(fiberRefs), {
+      fiberId: FiberId.none,
+      fiberRef: DefaultServices.currentServices,
+      value: guardedServices(services)
+    })
+    this.flags = RuntimeFlags.disable(runtimeFlags, Interruption)
+    this.context = context
+    this.clock = Context.get(services, Clock.Clock)
+    this.isTraced = Tracing.isSeen(Context.get(services, Tracer.Tracer))
+    this.about = get(FiberRef.currentLogAnnotations)
+    this.logSpan = get(FiberRef.currentLogSpan)
+    this.loggers = LogLevel.greaterThan(get(FiberRef.currentMinimumLogLevel), LogLevel.Info)
+      ? []
+      : [...get(FiberRef.currentLoggers)]
+  }
+}
+
+const groundOf = new WeakMap<object, Ground>()
+
 /** Forks the fibers of one job, and says what becomes of it. Fibers begin at once, and are nobody's children. */
 export class Surroundings {
   private readonly id = FiberId.unsafeMake()
-  private readonly flags: RuntimeFlags.RuntimeFlags
+  private readonly about: HashMap.HashMap<string, unknown>
   private readonly references: FiberRefs.FiberRefs
 
   private constructor(
-    private readonly runtime: Runtime.Runtime<never>,
+    private readonly ground: Ground,
     { agent, jobId, principal, traceId }: JobRecord
   ) {
-    this.flags = RuntimeFlags.disable(runtime.runtimeFlags, Interruption)
-    const about = FiberRefs.getOrDefault(runtime.fiberRefs, FiberRef.currentLogAnnotations)
-    const services = FiberRefs.getOrDefault(runtime.fiberRefs, DefaultServices.currentServices)
-    // Both at once: each would copy all that a fiber refers to.
-    this.references = FiberRefs.updateManyAs(runtime.fiberRefs, {
-      entries: [
-        [DefaultServices.currentServices, [[FiberId.none, guardedServices(services)]]],
-        [
-          FiberRef.currentLogAnnotations,
-          [
-            [
-              FiberId.none,
-              HashMap.mutate(about, (all) => {
-                HashMap.set(all, "job", jobId)
-                HashMap.set(all, "agent", agent)
-                HashMap.set(all, "principal", principal)
-                HashMap.set(all, "trace_id", traceId)
-              })
-            ]
-          ]
-        ]
-      ]
+    this.about = HashMap.mutate(ground.about, (all) => {
+      HashMap.set(all, "job", jobId)
+      HashMap.set(all, "agent", agent)
+      HashMap.set(all, "principal", principal)
+      HashMap.set(all, "trace_id", traceId)
+    })
+    this.references = FiberRefs.updateAs(ground.references, {
+      fiberId: FiberId.none,
+      fiberRef: FiberRef.currentLogAnnotations,
+      value: this.about
     })
   }
 
   /** Returns the surroundings of a job, made of those of the fiber that opens it. */
   static readonly of = (record: JobRecord): Effect.Effect<Surroundings> =>
-    Effect.map(Effect.runtime<never>(), (runtime) => new Surroundings(runtime, record))
+    Effect.map(Effect.runtime<never>(), (runtime) => new Surroundings(new Ground(runtime), record))
+
+  /**
+   * The same of a job that is submitted. The fiber that decides the submits of a connection is in the same at each of them, so it is
+   * looked at once.
+   */
+  static readonly ofSubmit = (record: JobRecord): Effect.Effect<Surroundings> =>
+    Effect.withFiberRuntime<Surroundings>((fiber) => {
+      const known = groundOf.get(fiber)
+      if (known !== undefined) return Effect.succeed(new Surroundings(known, record))
+      return Effect.map(Effect.runtime<never>(), (runtime) => {
+        const ground = new Ground(runtime)
+        groundOf.set(fiber, ground)
+        return new Surroundings(ground, record)
+      })
+    })
+
+  /** Somebody sees the spans of the job. */
+  get isTraced(): boolean {
+    return this.ground.isTraced
+  }
+  get clock(): Clock.Clock {
+    return this.ground.clock
+  }
 
   /** Writes a line of the log, as a fiber of the job would. Never throws. */
   say(message: string): void {
-    const refs = this.references
-    const get = <A>(ref: FiberRef.FiberRef<A>) => FiberRefs.getOrDefault(refs, ref)
-    if (LogLevel.greaterThan(get(FiberRef.currentMinimumLogLevel), LogLevel.Info)) return
-    const clock = Context.get(get(DefaultServices.currentServices), Clock.Clock)
+    const { clock, loggers, logSpan } = this.ground
+    if (loggers.length === 0) return
     const line = {
       fiberId: this.id,
       logLevel: LogLevel.Info,
       message: [message],
       cause: Cause.empty,
-      context: refs,
-      spans: get(FiberRef.currentLogSpan),
-      annotations: get(FiberRef.currentLogAnnotations),
+      context: this.references,
+      spans: logSpan,
+      annotations: this.about,
       date: new Date(clock.unsafeCurrentTimeMillis())
     }
-    for (const logger of get(FiberRef.currentLoggers)) {
+    for (const logger of loggers) {
       try {
         logger.log(line)
       } catch {
@@ -105,14 +167,14 @@ export class Surroundings {
   }
   /** Forks what only the death of the process ends. */
   forkUninterruptible<A, E>(effect: Effect.Effect<A, E>): Fiber.RuntimeFiber<A, E> {
-    return this.fork(effect, this.runtime.context, this.flags)
+    return this.fork(effect, this.ground.context, this.ground.flags)
   }
   /** Forks what can be interrupted; given a context, with that and nothing else. */
   forkInterruptible<A, E, R = never>(
     effect: Effect.Effect<A, E, R>,
-    context: Context.Context<R | never> = this.runtime.context as Context.Context<R>
+    context: Context.Context<R | never> = this.ground.context as Context.Context<R>
   ): Fiber.RuntimeFiber<A, E> {
-    return this.fork(effect, context, RuntimeFlags.enable(this.flags, Interruption))
+    return this.fork(effect, context, RuntimeFlags.enable(this.ground.flags, Interruption))
   }
 
   private fork<A, E, R>(

@@ -47,25 +47,27 @@ export const acceptance = (
   payload: accepted(job, requestId, credentials)
 })
 
-/** Makes the payload of an accept. */
+/** Makes the payload of an accept: member by member, since every job has one, and most have few of them. */
 export const accepted = (
   job: JobRecord,
   requestId: string | undefined,
   credentials: ReadonlyArray<Credential>
-): Message.Accepted => ({
-  ...(requestId === undefined ? {} : { request_id: requestId }),
-  job_id: job.jobId,
-  ...shared(job),
-  ...(job.lease["cost.budget"] === undefined
-    ? {}
-    : { budget: Budget.wire(Budget.parse(job.lease["cost.budget"])) }),
-  ...credentialsOf(credentials),
-  accepted_at: timestamp(job.createdAt),
-  ...(job.parentJobId === undefined ? {} : { parent_job_id: job.parentJobId }),
-  ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
-  trace_id: job.traceId,
-  ...startOf(job)
-})
+): Message.Accepted => {
+  const budget = job.lease["cost.budget"]
+  const made: { -readonly [Name in keyof Message.Accepted]?: Message.Accepted[Name] } = {}
+  if (requestId !== undefined) made.request_id = requestId
+  made.job_id = job.jobId
+  made.agent = job.agent
+  made.lease = job.lease
+  if (job.leaseConstraints !== undefined) made.lease_constraints = job.leaseConstraints
+  if (budget !== undefined) made.budget = Budget.wire(Budget.parse(budget))
+  if (credentials.length > 0) made.credentials = credentials.map(toWire)
+  made.accepted_at = timestamp(job.createdAt)
+  if (job.parentJobId !== undefined) made.parent_job_id = job.parentJobId
+  if (job.delegateId !== undefined) made.delegate_id = job.delegateId
+  made.trace_id = job.traceId
+  return Object.assign(made as Message.Accepted, job.queued === undefined ? undefined : startOf(job))
+}
 
 /** When a job that has not begun does so at the earliest. */
 const startOf = ({ queued }: JobRecord) =>

@@ -13,6 +13,9 @@ const noBudget: ReadonlyMap<string, BigDecimal.BigDecimal> = new Map()
 
 const noValues: ReadonlyArray<string> = []
 
+/** Up to so many events a tail has no room for more: an array that grows gets room for 17. */
+const small = 3
+
 /** What of a job's record its log keeps in memory. */
 export type JobIdentity = Pick<
   JobRecord,
@@ -122,8 +125,11 @@ export class JobState implements JobLog {
   close(): void {
     this.closed = true
     this.secrets = undefined
-    for (const view of this.observers) view.observed.delete(this)
-    this.observers.clear()
+    // One by one: to clear a set makes it a new table.
+    for (const view of this.observers) {
+      view.observed.delete(this)
+      this.observers.delete(view)
+    }
     this.ownerView = undefined
     this.farOwner?.relieve()
     this.window?.close()
@@ -196,7 +202,8 @@ export class JobState implements JobLog {
     if (first === undefined) return
     if (first.seq !== this.tailEnd + 1) this.shift(this.tailLength)
     this.tailEnd = first.seq + events.length - 1
-    for (const event of events) this.tail.push(event)
+    if (this.tail.length < small) this.tail = [...this.tail, ...events]
+    else for (const event of events) this.tail.push(event)
   }
   /** Forgets the oldest `count` events of the tail. */
   shift(count: number): void {

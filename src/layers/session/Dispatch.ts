@@ -8,7 +8,7 @@ import type { Feature } from "../../protocol/Features.js"
 import type { ClientMessage } from "../../protocol/TypedMessage.js"
 import { exceeds } from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
-import type { Jobs, SubmitHead } from "../../services/jobs/Jobs.js"
+import type { Jobs, SubmitHead, SubmitRequest } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
 import { envelopeBytes } from "../jobs/fitting.js"
@@ -191,11 +191,11 @@ const submitted = (
   bytes: number
 ): Effect.Effect<Verdict> => {
   const { extensions, id, parentSpan, payload, trace_id: traceId } = message
-  const request = { id, traceId, parentSpan }
   const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
   const fork = extensions?.[Vendor.fork]
   const schedule = extensions?.[Vendor.schedule]
-  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt, fork, schedule }))
+  const request: SubmitRequest = { id, traceId, parentSpan, payload, adopt, fork, schedule }
+  const submit = Effect.suspend(() => jobs.submit(session, request))
   return proceedAfter(submits(decided(jobs, session, request, submit), bytes))
 }
 

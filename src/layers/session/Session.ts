@@ -8,6 +8,7 @@ import type { Feature } from "../../protocol/Features.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import type { JobSession, Outgoing } from "../../services/jobs/Jobs.js"
 import type { View } from "../../services/log/EventLog.js"
+import { PassingSet } from "../../services/runtime/Passing.js"
 import { frameOf } from "../jobs/fitting.js"
 import type { Outbox } from "./Outbox.js"
 
@@ -20,10 +21,10 @@ const maxAccepts = 4096
  */
 export class Accepts {
   /** From the first accept on. */
-  private jobIds: Set<string> | undefined
+  private jobIds: PassingSet<string> | undefined
 
   sent(jobId: string): void {
-    this.jobIds ??= new Set()
+    this.jobIds ??= new PassingSet()
     const { jobIds } = this
     jobIds.delete(jobId)
     jobIds.add(jobId)

@@ -1,4 +1,5 @@
 /** Between Effect's spans and the wire's trace context (§11). */
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
@@ -14,11 +15,15 @@ const TraceState = Context.GenericTag<"TraceState", string>("arcp/services/Trace
 /** Whose spans are seen by nobody. */
 const untraced = /* @__PURE__ */ Context.get(DefaultServices.liveServices, Tracer.Tracer)
 
+/** Whether somebody sees the spans of a tracer. */
+export const isSeen = (tracer: Tracer.Tracer): boolean => unguarded(tracer) !== untraced
+
 /** Whether somebody sees the spans that are made here. */
-export const isTraced: Effect.Effect<boolean> = /* @__PURE__ */ Effect.map(
-  Effect.tracer,
-  (tracer) => unguarded(tracer) !== untraced
-)
+export const isTraced: Effect.Effect<boolean> = /* @__PURE__ */ Effect.map(Effect.tracer, isSeen)
+
+/** Returns a span that nobody sees, for whoever asks in which trace something is. */
+export const unseen = (name: string, parent: Tracer.AnySpan, clock: Clock.Clock): Tracer.Span =>
+  untraced.span(name, Option.some(parent), Context.empty(), [], clock.unsafeCurrentTimeNanos(), "internal")
 
 /** Returns a span of another process, as a parent for spans here. */
 export const external = (

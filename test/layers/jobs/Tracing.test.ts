@@ -267,7 +267,8 @@ it.scoped("what a handler logs says of which job it is, whose, and in which trac
   const both = Agent.handle(make("both"), () =>
     Effect.gen(function* () {
       yield* Effect.log("above")
-      return yield* (yield* (yield* Job).delegate("logging", null)).await
+      const delegated = (yield* Job).delegate("logging", null)
+      return yield* (yield* Effect.annotateLogs(delegated, "asked", "from above")).await
     })
   )
   return Effect.gen(function* () {
@@ -282,8 +283,14 @@ it.scoped("what a handler logs says of which job it is, whose, and in which trac
       { ...about, job: job_id, agent: "both@1.0.0" }
     )
     const child = lines.find(({ message }) => message === "here")
-    assert.deepInclude(child, { ...about, agent: "logging@1.0.0" })
+    assert.deepInclude(child, { ...about, agent: "logging@1.0.0", asked: "from above" })
     assert.notStrictEqual(child?.["job"], job_id)
+    lines.length = 0
+    const own = yield* submit(session, "logging", null)
+    yield* session.expect("job.result", (frame) => frame.job_id === own.job_id)
+    const said = lines.find(({ message }) => message === "here")
+    assert.deepInclude(said, { ...about, trace_id: own.trace_id, job: own.job_id, agent: "logging@1.0.0" })
+    assert.notProperty(said, "asked")
   }).pipe(
     Effect.provide(
       runtime([logging, both]).pipe(Layer.provideMerge(Logger.replace(Logger.defaultLogger, logger)))

@@ -84,7 +84,10 @@ export const make = (parts: JobParts): Reopen => {
       if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
       if (journal !== undefined) Durable.inputsOf(parts, live, job, journal)
       parts.running.add({ live, log: job })
-      return Effect.zipWith(Surroundings.of(record), Opening.spanOf(candidate), (surroundings, span) => {
+      const surrounded = Effect.flatMap(Surroundings.of(record), (surroundings) =>
+        Effect.map(Opening.spanOf(candidate, surroundings), (span) => ({ span, surroundings }))
+      )
+      return Effect.map(surrounded, ({ span, surroundings }) => {
         live.span = span
         const again = function* (): Errand<Exit.Exit<unknown, ArcpError>> {
           const stored = yield* Effect.exit(first?.stored ?? Effect.void)

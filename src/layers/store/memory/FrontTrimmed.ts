@@ -9,6 +9,9 @@ export interface FrontTrimmed<A> {
   readonly slice: (from: number, to: number) => ReadonlyArray<A>
 }
 
+/** Up to so many items a list has no room for more. */
+const small = 3
+
 class Impl<A> implements FrontTrimmed<A> {
   private items: Array<A> = []
   private head = 0
@@ -26,7 +29,9 @@ class Impl<A> implements FrontTrimmed<A> {
   }
 
   push(item: A): void {
-    this.items.push(item)
+    // An array that grows gets room for 17: most lists of a small job have one item or two, and stay.
+    if (this.items.length < small) this.items = [...this.items, item]
+    else this.items.push(item)
   }
 
   replaceLast(item: A): void {
