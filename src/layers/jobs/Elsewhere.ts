@@ -3,8 +3,8 @@
  * others this node knows what it has read last. It reads once a second of whoever submits (of who has thousands seldomer), and before
  * that where more depends on it: nobody is refused, and no more than an eighth of what was left is taken, on what was read before.
  *
- * So a job that fits costs no read, and what all nodes together can go over a cap by is what each takes in the time of a read,
- * and before what it has taken is stored.
+ * So of many jobs that fit few wait for a read, and what all nodes together can go over a cap by is what each takes in the time of a
+ * read, and before what it has taken is stored.
  */
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -61,7 +61,9 @@ export class Elsewhere {
 
   /** `unknown`: it is to be read, and asked for again with `isRead`: what was read just now is enough to refuse, or to take one. */
   room({ max, own, principal, what }: Asked, isRead: boolean): "room" | "full" | "unknown" {
-    const known = this.of(principal)
+    const known = this.of(principal, isRead)
+    // Whoever comes now and then would be known nowhere, and have as much on each node as there may be on all.
+    if (known === undefined) return "unknown"
     // What ends here others may take: it counts as left from there on, and is not this node's own to take again.
     const here = Math.min(known.here[what] ?? own, own)
     known.here[what] = here
@@ -78,16 +80,16 @@ export class Elsewhere {
       return Deferred.await(this.told)
     })
 
-  private of(principal: string): Known {
+  private of(principal: string, isRead: boolean): Known | undefined {
     const known = this.known.get(principal)
     if (known !== undefined) {
       known.isUsed = true
       return known
     }
+    if (!isRead) return undefined
+    // Forgotten since, which is when it had nothing to do for two seconds.
     const fresh = { there: noJobs, here: {}, isUsed: true, rests: 0 }
     this.known.set(principal, fresh)
-    // Nobody waits for that: so who submits little has no read in the way.
-    this.want(principal)
     return fresh
   }
 

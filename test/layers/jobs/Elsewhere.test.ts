@@ -40,11 +40,11 @@ const reader = Effect.gen(function* () {
 
 it.scoped("who submits is read beside it, once a second while it does; who does not is forgotten", () =>
   Effect.gen(function* () {
-    const { read, room } = yield* reader
-    for (let i = 0; i < 20; i++) assert.strictEqual(room(i % 3), "room")
-    yield* settle
+    const { elsewhere, read, room } = yield* reader
+    yield* elsewhere.read("alice")
     assert.deepStrictEqual(read, [["alice"]])
     for (let i = 0; i < 20; i++) assert.strictEqual(room(i % 3), "room")
+    yield* elsewhere.read("bob")
     assert.strictEqual(room(1, { principal: "bob" }), "room")
     yield* settle
     assert.deepStrictEqual(read, [["alice"], ["bob"]])
@@ -57,10 +57,30 @@ it.scoped("who submits is read beside it, once a second while it does; who does 
   })
 )
 
+it.scoped("who submits seldom is read each time, and never taken for one without jobs", () =>
+  Effect.gen(function* () {
+    const { elsewhere, read, room, there } = yield* reader
+    there.set("alice", { running: 1_000, pending: 0 })
+    for (let i = 1; i < 5; i++) {
+      assert.strictEqual(room(0, { max: 1_000 }), "unknown")
+      yield* elsewhere.read("alice")
+      assert.strictEqual(room(0, { isRead: true, max: 1_000 }), "full")
+      assert.lengthOf(read, i)
+      yield* TestClock.adjust("1 second")
+      yield* settle
+      read.length = i
+      yield* TestClock.adjust("2500 millis")
+      yield* settle
+    }
+  })
+)
+
 it.scoped("of who has thousands it is read seldomer: every ten seconds at the most", () =>
   Effect.gen(function* () {
-    const { read, room, there } = yield* reader
+    const { elsewhere, read, room, there } = yield* reader
     there.set("alice", { running: 0, pending: 3_500 }).set("bob", { running: 90_000, pending: 0 })
+    yield* elsewhere.read("alice")
+    yield* elsewhere.read("bob")
     for (let second = 0; second < 20; second++) {
       room(0, { principal: "alice", max: 99_999 })
       room(0, { principal: "bob", max: 999_999 })
@@ -77,8 +97,8 @@ it.scoped("no more than an eighth of what was left is taken before it is read ag
   Effect.gen(function* () {
     const { elsewhere, room, there } = yield* reader
     there.set("alice", { running: 20, pending: 7 })
-    assert.strictEqual(room(0), "room")
-    yield* settle
+    assert.strictEqual(room(0), "unknown")
+    yield* elsewhere.read("alice")
     for (let own = 0; own < 10; own++) assert.strictEqual(room(own), "room", String(own))
     assert.strictEqual(room(10), "unknown")
     yield* elsewhere.read("alice")
@@ -106,8 +126,7 @@ it.scoped("nobody is refused by what was read before, nor by a read that had beg
   Effect.gen(function* () {
     const { elsewhere, read, room, there } = yield* reader
     there.set("alice", { running: 100, pending: 0 })
-    room(0)
-    yield* settle
+    yield* elsewhere.read("alice")
     assert.strictEqual(room(0), "unknown")
     const first = yield* Effect.fork(elsewhere.read("alice"))
     yield* Effect.yieldNow()
