@@ -249,7 +249,13 @@ const mistaken = (work: Work, items: ReadonlyArray<CommitItem>, cause: Cause.Cau
   const isBeaten = owners?.every((owner) => "key" in owner) === true
   giveUp(work, items, owners === undefined ? undone(cause) : isBeaten ? keyUsed : takenAway)
   work.windows.relieve()
-  return isBeaten ? Effect.void : Effect.logError("a change could not be written", cause)
+  if (isBeaten) return Effect.void
+  if (owners === undefined) return Effect.logError("a change could not be written", cause)
+  // Of two that take something one is too late: nothing is wrong either, and whoever asked is told.
+  const whose = owners.map((owner) =>
+    "job" in owner ? owner.job : "session" in owner ? owner.session : "a key"
+  )
+  return Effect.logInfo(`a change was not written: another process has ${whose.slice(0, 8).join(", ")}`)
 }
 
 /** Refuses items, and with those that nobody waits for everything else of their jobs. */
