@@ -90,6 +90,12 @@ const read: Effect.Effect<Raw, ContextsError, Surroundings> = Effect.gen(functio
   const file = yield* location
   const refuse = (problem: string) =>
     new ContextsError({ message: `${file} ${problem}; correct it, or remove it and add the contexts again` })
+  // Nobody named it here: of a pipe in its place every command would wait for who writes to that.
+  const info = yield* Effect.option(fs.stat(file))
+  if (Option.exists(info, ({ type }) => type !== "File"))
+    return yield* new ContextsError({
+      message: `${file} is no regular file; remove it and add the contexts again`
+    })
   const text = yield* fs.readFileString(file).pipe(
     Effect.map(Option.some),
     Effect.catchIf(

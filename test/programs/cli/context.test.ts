@@ -270,6 +270,22 @@ describe("a token command", () => {
     }
   )
 
+  it.skipIf(process.platform === "win32")(
+    "a pipe, a device or a folder in the place of the file of contexts is told, and not waited for (not on Windows)",
+    async () => {
+      const home = fs.mkdtempSync(join(folder, "home-"))
+      const file = join(home, "arcp/config.json")
+      fs.mkdirSync(join(home, "arcp"))
+      execFileSync("mkfifo", [join(home, "pipe")])
+      for (const to of [join(home, "pipe"), "/dev/zero", home]) {
+        fs.symlinkSync(to, file)
+        const { code, stderr } = await run(["context", "list"], { XDG_CONFIG_HOME: home })
+        expect([code, stderr]).toEqual([1, expect.stringContaining(`${file} is no regular file`)])
+        fs.rmSync(file)
+      }
+    }
+  )
+
   effectIt.effect("has a time limit, after which nothing of it is left", () =>
     Effect.gen(function* () {
       const pids = join(folder, "pids")
