@@ -5,7 +5,8 @@ import * as fc from "effect/FastCheck"
 import * as Stream from "effect/Stream"
 import { assert, describe, it, vi } from "vitest"
 import { Held } from "../../src/programs/console/model/Held.js"
-import { Pieces } from "../../src/programs/console/model/Streamed.js"
+import { Pieces, type Streamed } from "../../src/programs/console/model/Streamed.js"
+import { InvalidRequest } from "../../src/protocol/Errors.js"
 import type { JobEvent } from "../../src/services/client/ArcpClient.js"
 
 const { client } = vi.hoisted(() => ({ client: { value: undefined as unknown } }))
@@ -73,6 +74,33 @@ describe("jobs that are followed", () => {
     assert.notInclude([...runtime.open], "job")
     assert.isAtMost(runtime.open.size, 48)
     assert.notStrictEqual(follow("job"), looked)
+    ;(client.value as { value: unknown }).value = undefined
+  })
+
+  it("have ended well when what they have streamed is empty", async () => {
+    vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
+    const { follow } = await import("../../src/programs/console/state/follow.js")
+    const chunk = { result_id: "r", chunk_seq: 0, data: "", encoding: "utf8", more: false }
+    ;(client.value as { value: unknown }).value = {
+      subscribe: (jobId: string) =>
+        Effect.succeed({
+          subscribed: { job_id: jobId, agent: "a@1", current_status: "success" },
+          events: Stream.make({
+            kind: "result_chunk",
+            ts: new Date(0).toISOString(),
+            eventSeq: 1,
+            body: chunk
+          }),
+          chunks: Stream.make(new Uint8Array()),
+          result: Effect.fail(new InvalidRequest({ message: "use result or chunks" }))
+        }),
+      list: () => Stream.empty
+    }
+    const job = follow("empty")
+    await vi.waitFor(() => assert.isDefined(job.model.end), { timeout: 30_000, interval: 20 })
+    const { end } = job.model
+    assert.strictEqual(end?.status, "success")
+    assert.strictEqual(((end as { readonly result?: unknown }).result as Streamed).content, "")
     ;(client.value as { value: unknown }).value = undefined
   })
 

@@ -49,11 +49,6 @@ export class Pieces {
     this.#kept = this.#size
   }
 
-  /** Nothing has come. */
-  get isEmpty(): boolean {
-    return this.#size === 0
-  }
-
   /** Returns what has come, as text or as it is. */
   whole(isText: boolean): Streamed {
     return new Streamed(isText ? this.#text() : this.#bytes(), this.#size, this.#kept)

@@ -144,7 +144,7 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
       // read here, there is none.
       Effect.zipRight(
         Effect.catchAll(handle.result, (error) =>
-          pieces.isEmpty ? Effect.fail(error) : Effect.succeed(pieces.whole(first?.encoding !== "base64"))
+          first === undefined ? Effect.fail(error) : Effect.succeed(pieces.whole(first.encoding !== "base64"))
         )
       ),
       Effect.either
