@@ -10,13 +10,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Registered } from "../../services/agents/Agent.js"
 import type { Leased } from "../../services/lease/Leased.js"
-import { fileProblem } from "../../services/runtime/fileProblem.js"
+import { codeOf, fileProblem } from "../../services/runtime/fileProblem.js"
 import { needs } from "../../services/runtime/needs.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
 import { loadProblem } from "./loadProblem.js"
-import { addressOf } from "./reloadHooks.js"
 import { isShipped, type Shipped } from "./shipped.js"
-import { compileTypeScript, isUnread } from "./typeScript.js"
 import { UsageError } from "./UsageError.js"
 
 /** The services of `arcp serve`: what agents, and the layers of their modules, may ask for. */
@@ -115,9 +113,9 @@ const imported = async (file: string, { address }: Importing): Promise<Exports> 
   try {
     return (await import(address(file))) as Exports
   } catch (error) {
-    if (address !== plainly.address || !isUnread(error)) throw error
-    compileTypeScript()
-    return (await import(addressOf(file, 0))) as Exports
+    if (address !== plainly.address || codeOf(error) !== "ERR_UNKNOWN_FILE_EXTENSION") throw error
+    const { compiledAddress } = await import("./typeScript.js")
+    return (await import(compiledAddress(file, error))) as Exports
   }
 }
 

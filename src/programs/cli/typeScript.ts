@@ -1,15 +1,8 @@
 /** TypeScript on a Node that does not read it. */
 import * as NodeModule from "node:module"
 import type { MessagePort } from "node:worker_threads"
-import { codeOf } from "../../services/runtime/fileProblem.js"
 import { packageFile } from "./packageFile.js"
-import { readsTypeScript } from "./reloadHooks.js"
-
-/** Whether a module was not loaded because Node reads no TypeScript. Nothing of it has run then. */
-export const isUnread = (error: unknown): boolean =>
-  !readsTypeScript &&
-  codeOf(error) === "ERR_UNKNOWN_FILE_EXTENSION" &&
-  /"\.[mc]?tsx?"/.test(error instanceof Error ? error.message : "")
+import { addressOf, readsTypeScript } from "./reloadHooks.js"
 
 /** Installs the hooks of `reloadHooks.ts`, for good: Node keeps them as long as the process. `port` is told what is read. */
 export const installHooks = (port?: MessagePort): void => {
@@ -23,8 +16,13 @@ export const installHooks = (port?: MessagePort): void => {
 
 let installed = false
 
-/** Has what is imported by an address of `addressOf` compiled from now on. */
-export const compileTypeScript = (): void => {
+/**
+ * Returns the address by which a file is imported that was not because of `error`: that some file of it has an extension that
+ * Node does not read, and nothing of it has run. Throws that where it is not about TypeScript.
+ */
+export const compiledAddress = (file: string, error: unknown): string => {
+  if (readsTypeScript || !(error instanceof Error && /"\.[mc]?tsx?"/.test(error.message))) throw error
   if (!installed) installHooks()
   installed = true
+  return addressOf(file, 0)
 }
