@@ -46,6 +46,10 @@ export interface TerminalMessage {
 /** How a job ends whose parent has ended. */
 export const parentEnded: Ending = { _tag: "Cancel", reason: "the job that delegated to it ended" }
 
+/** How a job ends that is run again and finds no parent: while the runtime shuts down that has been left, and goes on elsewhere. */
+export const orphaned = ({ stopping }: { readonly stopping: boolean }): Ending =>
+  stopping ? { _tag: "Leave" } : parentEnded
+
 /** What whoever delegated to a job waits for. */
 export interface Awaited {
   /** Its log, when it is stored and accepted; fails when it could not be stored. */
@@ -183,7 +187,8 @@ export class LiveJob {
   takeChild(child: LiveJob): boolean {
     if (this.sealed) return false
     this.children.add(child)
-    if (this.ending !== undefined || this.exit !== undefined) child.end(parentEnded)
+    // One that is left to the next process is so with all that it has delegated to, also what is only now run again.
+    if (this.ending !== undefined || this.exit !== undefined) child.end(this.endingOf(child))
     return true
   }
   /** Ends all children, now; the effect waits until their terminal messages are written. */

@@ -1,7 +1,7 @@
 /** What ends a job, and in which order, as one job has it (protocol 5.3 and 5.4). */
 import { assert, describe, it } from "@effect/vitest"
 import * as Exit from "effect/Exit"
-import { LiveJob, parentEnded } from "../../../src/layers/jobs/LiveJob.js"
+import { LiveJob, orphaned, parentEnded } from "../../../src/layers/jobs/LiveJob.js"
 import type { JobSession } from "../../../src/services/jobs/Jobs.js"
 import type { JobRecord } from "../../../src/services/store/Store.js"
 
@@ -55,6 +55,22 @@ describe("a child", () => {
     const last = job(returned)
     assert.isTrue(returned.takeChild(last))
     assert.strictEqual(last.ending, parentEnded)
+  })
+
+  it("is left with its parent, also when it is run again only then; without one, when its runtime shuts down", () => {
+    const durable = (parent?: LiveJob) =>
+      new LiveJob({ survival: {} } as JobRecord, { identity: {} } as JobSession, parent)
+    const parent = durable()
+    parent.end({ _tag: "Leave" })
+    const late = durable(parent)
+    assert.isTrue(parent.takeChild(late))
+    assert.deepStrictEqual(late.ending, { _tag: "Leave" })
+    // One that does not survive by itself ends.
+    const plain = job(parent)
+    assert.isTrue(parent.takeChild(plain))
+    assert.deepStrictEqual(plain.ending, { _tag: "Shutdown" })
+    assert.deepStrictEqual(orphaned({ stopping: true }), { _tag: "Leave" })
+    assert.strictEqual(orphaned({ stopping: false }), parentEnded)
   })
 
   it("is not taken when nobody would wait for it", () => {

@@ -10,7 +10,7 @@ import type { JobLog } from "../../../services/log/EventLog.js"
 import type { Errand } from "../../../services/runtime/Pending.js"
 import type { Candidate } from "../Candidate.js"
 import type { JobParts } from "../JobParts.js"
-import { LiveJob, parentEnded } from "../LiveJob.js"
+import { LiveJob, orphaned } from "../LiveJob.js"
 import * as Opening from "../Opening.js"
 import { over } from "../over.js"
 import { Hold } from "../Reservations.js"
@@ -74,7 +74,8 @@ export const make = (parts: JobParts): Reopen => {
         // Its parent may have ended since, or be about to.
         const isTaken = parent?.live.takeChild(live) === true
         if (record.parentJobId !== undefined && !isTaken && candidate.settled === undefined)
-          live.end(parentEnded)
+          live.end(orphaned(parts.running))
+        if (live.ending?._tag === "Leave") parts.log.leaveJob(job)
         hold.keep(() => over(parts, candidate, live))
         hold.keep(parts.owners.own(live))
       } else hold.keep(resting.over)

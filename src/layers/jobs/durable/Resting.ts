@@ -12,7 +12,7 @@ import { dueAt } from "../../../services/store/dueAt.js"
 import type { JobRecord, Survival } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
-import { type Ending, LiveJob, parentEnded, type TerminalMessage } from "../LiveJob.js"
+import { type Ending, LiveJob, orphaned, type TerminalMessage } from "../LiveJob.js"
 import { over } from "../over.js"
 import type { RunningJob } from "../RunningJobs.js"
 import { Surroundings } from "../Surroundings.js"
@@ -127,7 +127,8 @@ export const place = (
     }
     rest(parts, resting, yield* Surroundings.of(record), isOver, done !== undefined)
     // Its parent may have ended since, or be about to.
-    if (record.parentJobId !== undefined && parent?.live.takeChild(live) !== true) live.end(parentEnded)
+    if (record.parentJobId !== undefined && parent?.live.takeChild(live) !== true)
+      live.end(orphaned(parts.running))
     return resting
   })
 
