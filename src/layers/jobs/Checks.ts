@@ -58,12 +58,14 @@ export const checkAgent = (
   const decision = policy.mayUseAgent(identity, agent)
   const known = Decided.decided(decision)
   if (known?._tag === "Success" && known.value === true) return Effect.void
-  return Effect.flatMap(decision, (may): Effect.Effect<void, AgentNotAvailable | PermissionDenied> =>
-    may === true
-      ? Effect.void
-      : may === false
-        ? new AgentNotAvailable({ message: "no agent of that name" })
-        : denied(may)
+  return Effect.flatMap(
+    decision,
+    (may): Effect.Effect<void, AgentNotAvailable | PermissionDenied> =>
+      may === true
+        ? Effect.void
+        : may === false
+          ? new AgentNotAvailable({ message: "no agent of that name" })
+          : denied(may)
   )
 }
 
