@@ -106,7 +106,10 @@ describe("surroundings and arguments", () => {
     await Promise.all(paths.map((path) => refuses(["--memory", "--port", "0", "--agents", path], named)))
     const typed = join(directory, "typed.tsx")
     writeFileSync(typed, "export const agents = []\n")
-    await refuses(["--memory", "--port", "0", "--agents", typed], /typed\.tsx.*\n.*compile TypeScript/)
+    await refuses(
+      ["--memory", "--port", "0", "--agents", typed],
+      /typed\.tsx.*(reads no TypeScript|\n.*compile TypeScript)/
+    )
     const importing = join(directory, "importing.mjs")
     writeFileSync(importing, 'import "./typed.mjs"\n')
     writeFileSync(join(directory, "typed.mts"), "export const agents = []\n")

@@ -83,7 +83,7 @@ export const inherit = (
   let isUnsure = false
   const again = Effect.map(ours(deps), (records) => {
     isUnsure = false
-    // What was given up was pursued here.
+    // What was given up is tried again at the next start only.
     for (const record of records) if (record.state !== "failed") revoker.pursue(unsettled(deps, record))
   })
   const unanswered = () => {

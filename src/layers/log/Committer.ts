@@ -197,8 +197,70 @@ const commit = (work: Work, batch: ReadonlyArray<CommitItem>): Effect.Effect<boo
       ? batch.length > 1
         ? commitEach(work, batch)
         : mistaken(work, batch, cause)
-      : postpone(work, batch, cause)
+      : work.patience.isLong
+        ? apart(work, batch, cause)
+        : postpone(work, batch, cause)
     return Effect.as(settled, false)
+  })
+
+/** Items that are tried before a store that takes none of them is known to be away. */
+const triedApart = 3
+
+/**
+ * Answers a batch of a store that has taken nothing for long. A job may wait for one that is away, however long; one of which the
+ * store takes nothing, while it takes what others have, would keep everything here from being committed: it is given up.
+ */
+const apart = (
+  work: Work,
+  batch: ReadonlyArray<CommitItem>,
+  first: Cause.Cause<StoreError | Fenced>
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    let cause = first
+    let failures = 0
+    let isAway = true
+    const refused = new Set<JobState>()
+    const left: Array<CommitItem> = []
+    // Nothing of a job is written after what was not; and that nothing has to be written says nothing of the store.
+    const waits = (item: CommitItem) =>
+      (isAway && (failures >= triedApart || item._tag === "Flush")) ||
+      (item._tag !== "Change" && refused.has(item.job))
+    for (const [i, item] of batch.entries()) {
+      if (waits(item)) {
+        left.push(item)
+        continue
+      }
+      const over = work.queue.over ?? (item._tag === "Change" ? undefined : item.job.broken)
+      if (over !== undefined) {
+        work.queue.refuseAll([item], over)
+        continue
+      }
+      const failed = yield* attempt(work, [item], [...left, ...batch.slice(i + 1)])
+      if (work.unanswered.givenUp) return
+      const fenced = failed === undefined ? undefined : fencedOf(failed)
+      if (failed === undefined) isAway &&= item._tag === "Change"
+      else if (fenced !== undefined) yield* letGo(work, [item], fenced, failed)
+      else if (isMistake(failed)) yield* mistaken(work, [item], failed)
+      else {
+        cause = failed
+        failures++
+        left.push(item)
+        if (item._tag !== "Change") refused.add(item.job)
+      }
+    }
+    if (isAway) return yield* postpone(work, left, cause)
+    const error = undone(cause)
+    for (const job of refused) work.windows.break(job, error)
+    work.queue.discard(refused, error)
+    const isKept = (item: CommitItem) => item._tag !== "Change" && !refused.has(item.job)
+    work.queue.refuseAll(
+      left.filter((item) => !isKept(item)),
+      error
+    )
+    work.queue.putBack(left.filter(isKept))
+    work.windows.relieve()
+    if (refused.size === 0) return
+    yield* Effect.logError(`events could not be committed; ${refused.size} jobs that emitted them end`, cause)
   })
 
 /**

@@ -22,6 +22,10 @@ export class Patience {
     this.since ??= this.elapsed()
     return isFirst
   }
+  /** Whether the store has taken nothing for so long. */
+  get isLong(): boolean {
+    return this.since !== undefined && this.elapsed() - this.since >= this.patienceMs
+  }
   /** Returns whether what a job has emitted has been tried for long enough. */
   isOver({ window }: JobState): boolean {
     const since = Math.max(this.since ?? Infinity, window?.since ?? 0)
@@ -35,7 +39,14 @@ export class Patience {
   readonly pause: Effect.Effect<void> = Effect.suspend(() =>
     this.tries === 0
       ? Effect.void
-      : Effect.sleep(Math.min(maxPauseMs, this.patienceMs, firstPauseMs * 2 ** (this.tries - 1)))
+      : // What is still there after that waits for as long as the store is away.
+        Effect.sleep(
+          Math.min(
+            maxPauseMs,
+            this.isLong ? maxPauseMs : this.patienceMs,
+            firstPauseMs * 2 ** (this.tries - 1)
+          )
+        )
   )
 }
 

@@ -132,7 +132,7 @@ describe("a streamed result", () => {
     "that is larger than a frame is not put together: not for who delegated, nor without result_chunk",
     () =>
       Effect.gen(function* () {
-        const piece = "x".repeat(1_000)
+        const piece = "x".repeat(6_000)
         const large = Agent.handle(Agent.make("large", { version: "1.0.0" }), () =>
           Effect.flatMap(Job, (job) => job.streamResult(Stream.make(piece, piece, piece)))
         )
@@ -159,9 +159,13 @@ describe("a streamed result", () => {
           const plain = yield* open({}, ["subscribe"])
           yield* plain.request("job.subscribe", { job_id: child.job_id, history: true })
           const seen = yield* plain.expect("job.result")
-          assert.strictEqual(seen.payload.result_size, 3_000)
+          assert.strictEqual(seen.payload.result_size, 18_000)
           assert.notProperty(seen.payload, "result")
-        }).pipe(Effect.provide(serve(store, [large, parent], { maxFrameBytes: 2_000 })))
+        }).pipe(
+          Effect.provide(
+            serve(store, [large, parent], { maxFrameBytes: 2_000, maxOutboundFrameBytes: 16_384 })
+          )
+        )
       })
   )
 })

@@ -13,7 +13,7 @@ import * as TestClock from "effect/TestClock"
 import { maxBytes } from "../../../src/layers/log/CommitQueue.js"
 import type { InternalError } from "../../../src/protocol/Errors.js"
 import { EventLog, type JobLog, type NewEvent } from "../../../src/services/log/EventLog.js"
-import { isWaiting, makeStore, quiet, storedOf, unreadable } from "./gated.js"
+import { full, isWaiting, makeStore, quiet, storedOf, unreadable } from "./gated.js"
 import { awaited, emit, end, event, layerOn, openJob, openView, readAll, record } from "./harness.js"
 
 /** Of all jobs together: less than one large event. */
@@ -163,6 +163,55 @@ describe("a store that fails", () => {
         // The clock stands still from here on.
         yield* log.append(good, awaited(event("tool_call", 1)))
         assert.deepStrictEqual(yield* storedOf(good), [1])
+      })
+    )
+  })
+})
+
+describe("jobs that endure a store that is away", () => {
+  it.effect("all go on when it is back, however long that takes", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openView
+        const jobs = [yield* openJob(view), yield* openJob(view), yield* openJob(view)]
+        control.failing = full
+        for (const job of jobs) {
+          job.endure()
+          yield* emit(job, 1, 1)
+        }
+        yield* TestClock.adjust("1 minute")
+        for (const job of jobs) assert.isUndefined(job.broken)
+        // Of all that wait, three are tried by themselves, and not each.
+        control.tries = 0
+        yield* TestClock.adjust("10 seconds")
+        assert.isAtMost(control.tries, 60)
+        control.failing = undefined
+        yield* TestClock.adjust("10 seconds")
+        for (const job of jobs) assert.deepStrictEqual(yield* storedOf(job), [1])
+      })
+    )
+  })
+
+  it.effect("keep no other from being committed when nothing but theirs is refused", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const view = yield* openView
+        const [bad, good] = [yield* openJob(view), yield* openJob(view)]
+        bad.endure()
+        control.refused = bad.jobId
+        yield* emit(bad, 1, 1)
+        yield* TestClock.adjust("10 seconds")
+        assert.isUndefined(bad.broken)
+        const appending = yield* Effect.fork(log.append(good, event("log", 1)))
+        yield* TestClock.adjust("10 seconds")
+        assert.deepStrictEqual(yield* storedOf(good), [1])
+        yield* Fiber.join(appending)
+        assert.isDefined(bad.broken)
+        yield* log.append(good, awaited(event("tool_call", 2)))
+        assert.deepStrictEqual(yield* storedOf(good), [1, 2])
       })
     )
   })
