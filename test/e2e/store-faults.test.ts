@@ -114,6 +114,15 @@ describe("surroundings and arguments", () => {
       ["--memory", "--port", "0", "--agents", importing],
       /importing\.mjs.*\n.*there is typed\.mts: import it by that name/
     )
+    // What runs before it comes to what this Node may not read is not run again.
+    const runs = join(directory, "runs")
+    const late = join(directory, "late.mjs")
+    writeFileSync(
+      late,
+      `import { appendFileSync } from "node:fs"\nappendFileSync(${JSON.stringify(runs)}, "1")\nawait import("./typed.mts")\n`
+    )
+    await refuses(["--memory", "--port", "0", "--agents", late], /late\.mjs/)
+    expect(readFileSync(runs, "utf8")).toBe("1")
   })
 })
 
