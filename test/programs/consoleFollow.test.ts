@@ -145,6 +145,76 @@ describe("jobs that are followed", () => {
     )
   })
 
+  it("make way in the order in which they were looked at, whichever grows", () => {
+    const held = new Held<{ readonly jobId: string; bytes: number }>({ jobs: 9, bytes: 10 }, () => {})
+    for (const jobId of ["old", "middle", "new"]) held.begin({ jobId, bytes: 3 })
+    const ids = () => [...held.values()].map(({ jobId }) => jobId)
+    assert.isFalse(held.grow("old", 2))
+    assert.deepStrictEqual(ids(), ["old", "middle", "new"])
+    assert.isTrue(held.grow("middle", 2))
+    assert.deepStrictEqual(ids(), ["middle", "new"])
+  })
+
+  it("that were cut for want of room are followed anew when they are looked at", async () => {
+    vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
+    const { follow } = await import("../../src/programs/console/state/follow.js")
+    const sizes = new Map([
+      ["background", 30_000_000],
+      ["one", 60_000_000],
+      ["two", 60_000_000]
+    ])
+    const begun: Array<string> = []
+    let goOn = () => {}
+    const others = new Promise<void>((resolve) => {
+      goOn = resolve
+    })
+    const chunk = { result_id: "r", chunk_seq: 0, data: "", encoding: "base64", more: false }
+    ;(client.value as { value: unknown }).value = {
+      subscribe: (jobId: string) =>
+        // Those of the tests before are asked for again, too.
+        Effect.flatMap(sizes.has(jobId) ? Effect.void : Effect.never, () => {
+          begun.push(jobId)
+          const bytes = new Uint8Array(sizes.get(jobId) ?? 0)
+          const ended = { kind: "result_chunk", ts: new Date(0).toISOString(), eventSeq: 1, body: chunk }
+          return Effect.succeed({
+            subscribed: { job_id: jobId, agent: "a@1", current_status: "success" },
+            events: Stream.make(ended),
+            chunks:
+              jobId === "background"
+                ? Stream.fromEffect(
+                    Effect.as(
+                      Effect.promise(() => others),
+                      bytes
+                    )
+                  )
+                : Stream.make(bytes),
+            result: Effect.fail(new InvalidRequest({ message: "use result or chunks" }))
+          })
+        }),
+      list: () => Stream.empty
+    }
+    const resultOf = async (jobId: string) => {
+      const job = follow(jobId)
+      await vi.waitFor(() => assert.isDefined(job.model.end), { timeout: 30_000, interval: 20 })
+      return (job.model.end as { readonly result?: unknown }).result as Streamed
+    }
+    const background = follow("background")
+    for (const jobId of ["one", "two"]) assert.isTrue((await resultOf(jobId)).isWhole)
+    goOn()
+    await vi.waitFor(() => assert.isDefined(background.model.end), { timeout: 30_000, interval: 20 })
+    assert.isFalse(((background.model.end as { readonly result?: unknown }).result as Streamed).isWhole)
+    assert.strictEqual(follow("background"), background)
+    await vi.waitFor(
+      () => {
+        const { end } = background.model
+        assert.isTrue(((end as { readonly result?: unknown } | undefined)?.result as Streamed)?.isWhole)
+      },
+      { timeout: 30_000, interval: 20 }
+    )
+    assert.deepStrictEqual(begun, ["background", "one", "two", "background"])
+    ;(client.value as { value: unknown }).value = undefined
+  })
+
   it("of a result keep the first pieces for which there is room, and count the rest", () => {
     let room = 10
     const pieces = new Pieces((bytes) => {

@@ -21,7 +21,10 @@ const spacing = 1_000
 /** Milliseconds that a set which could not be renewed is used on before that is tried again. */
 const patience = 30_000
 
-/** Milliseconds after which keys of a set that could not be renewed are good no more: one may have been taken back since. */
+/**
+ * Milliseconds after which keys of a set that could not be renewed are good no more, since it was first tried: one may have been
+ * taken back meanwhile.
+ */
 const goodFor = 86_400_000
 
 /** Milliseconds that a fetch may take. */
@@ -67,6 +70,8 @@ export const remoteKeys = (
   const now = () => performance.now()
   let fetchedAt = Number.NEGATIVE_INFINITY
   let triedAt = Number.NEGATIVE_INFINITY
+  /** When the first fetch since then began that failed. */
+  let failingSince = Number.POSITIVE_INFINITY
   let fetching: Promise<void> | undefined
 
   const fetch = async () => {
@@ -74,8 +79,14 @@ export const remoteKeys = (
     if (wait > 0) await new Promise<void>((resolve) => setTimeout(resolve, wait))
     const startedAt = now()
     triedAt = startedAt
-    await keySet.reload()
+    try {
+      await keySet.reload()
+    } catch (cause) {
+      failingSince = Math.min(failingSince, startedAt)
+      throw cause
+    }
     fetchedAt = startedAt
+    failingSince = Number.POSITIVE_INFINITY
   }
   /** Whoever asks while it is fetched waits for the same. */
   const reload = (): Promise<void> => {
@@ -90,7 +101,7 @@ export const remoteKeys = (
     })
 
   const renew = async (askedAt: number) => {
-    if (keySet.jwks() === undefined || askedAt > fetchedAt + goodFor) await needed()
+    if (keySet.jwks() === undefined || askedAt > failingSince + goodFor) await needed()
     else if (askedAt > fetchedAt + maxAge && askedAt > triedAt + patience) await reload().catch(stale)
   }
 
@@ -114,8 +125,15 @@ export const remoteKeys = (
   return {
     find,
     renewed: async (time) => {
-      if (fetchedAt < time) await reload().catch(stale)
-      return fetchedAt >= time
+      // One that had begun before may not have its key yet, here too.
+      while (fetchedAt < time)
+        try {
+          await reload()
+        } catch (cause) {
+          stale(cause)
+          return false
+        }
+      return true
     }
   }
 }

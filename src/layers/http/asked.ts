@@ -68,8 +68,11 @@ const notJson = (cause: unknown) =>
  */
 const passed = 16
 
-/** Text that may have a number which is none when it is read. */
-const mayBeEndless = /[eE]\+?\d{3}|\d{300}/
+/**
+ * Text that may have a number which is none when it is read: one above 1e308 has an exponent of three digits, or more than 200
+ * digits. Each digit is looked at once.
+ */
+const mayBeEndless = /[eE]\+?\d{3}|(?<!\d)\d{200}/
 
 /** Reads the JSON of a body. A number that JSON cannot hold would be `null` to the runtime, as no session lets it be. */
 const read = (parts: ReadonlyArray<Uint8Array>): Effect.Effect<unknown, InvalidRequest> =>

@@ -81,7 +81,7 @@ export const documentOf = (error: ArcpError | Refused) => {
         }
       : toPayload(error)
   // The names of the protocol's frames are nothing to whoever sends none.
-  const detail = said.message.replace(/^(payload\.)?(filter\.)?/, "")
+  const detail = said.message.replace(/(^|; )(?:payload\.(?:filter\.)?|filter\.)/g, "$1")
   const { request_id: _request, ...details } = said.details ?? {}
   return {
     type: "about:blank",

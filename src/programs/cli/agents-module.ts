@@ -108,12 +108,26 @@ export interface Importing {
 
 const plainly: Importing = { address: (file) => pathToFileURL(file).href, read: () => [] }
 
+/**
+ * Returns whether all of a file could be read whose import has failed: then it has begun to run. What throws stands before it, so it
+ * does not run here.
+ */
+const wasRead = (address: string): Promise<boolean> => {
+  const source = `import "data:text/javascript,throw 'read'"\nimport ${JSON.stringify(address)}`
+  return import(`data:text/javascript,${encodeURIComponent(source)}`).then(
+    () => true,
+    (error: unknown) => error === "read"
+  )
+}
+
 /** Imports a file; what of it is TypeScript that this Node does not read is compiled where esbuild is installed, as by `arcp dev`. */
 const imported = async (file: string, { address }: Importing): Promise<Exports> => {
   try {
     return (await import(address(file))) as Exports
   } catch (error) {
     if (address !== plainly.address || codeOf(error) !== "ERR_UNKNOWN_FILE_EXTENSION") throw error
+    // What has run is not run again: it awaits an import of its own.
+    if (await wasRead(address(file))) throw error
     const { compiledAddress } = await import("./typeScript.js")
     return (await import(compiledAddress(file, error))) as Exports
   }

@@ -18,7 +18,7 @@ let installed = false
 
 /**
  * Returns the address by which a file is imported that was not because of `error`: that some file of it has an extension that
- * Node does not read, and nothing of it has run. Throws that where it is not about TypeScript.
+ * Node does not read. Whether anything of it has run is for the caller to know. Throws that where it is not about TypeScript.
  */
 export const compiledAddress = (file: string, error: unknown): string => {
   if (readsTypeScript || !(error instanceof Error && /"\.[mc]?tsx?"/.test(error.message))) throw error

@@ -7,6 +7,7 @@ import { gzipSync } from "node:zlib"
 import { describe, expect, it } from "@effect/vitest"
 import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -162,6 +163,9 @@ describe("an answer without a result, over HTTP", () => {
         ({ response }: Call) =>
           response.writeHead(200, { "content-type": type }).end(text)
       const answers: Answers = {
+        bad: status(400),
+        unknown: status(401),
+        forbidden: status(403),
         large: status(413),
         many: status(429),
         broken: status(500),
@@ -217,12 +221,18 @@ describe("an answer without a result, over HTTP", () => {
     Effect.gen(function* () {
       const resumed: Array<string> = []
       let asked = 0
+      const later =
+        (from: string) =>
+        ({ id, response }: Call) => {
+          asked = id
+          stream(response).end(`id: ${from}\nretry: 1\ndata:\n\n`)
+        }
       const { port } = yield* serve(
         {
-          later: ({ id, response }) => {
-            asked = id
-            stream(response).end("id: later\nretry: 1\ndata:\n\n")
-          },
+          later: later("later"),
+          moved: later("moved"),
+          round: later("round"),
+          elsewhere: later("elsewhere"),
           never: ({ response }) => stream(response).end("id: never\nretry: 1\ndata:\n\n"),
           gone: ({ response }) => stream(response).end("id: gone\nretry: 1\ndata:\n\n"),
           nothing: ({ response }) => stream(response).end("id: nothing\nretry: 1\ndata:\n\n")
@@ -230,7 +240,12 @@ describe("an answer without a result, over HTTP", () => {
         (request, response) => {
           const from = request.headers["last-event-id"]
           if (typeof from === "string") resumed.push(from)
-          if (from === "later") stream(response).end(`data: ${result(asked, "later")}\n\n`)
+          const moved = (location: string) => response.writeHead(307, { location }).end()
+          if (from === "moved" && request.url !== "/mcp/2") moved(request.url === "/mcp" ? "/mcp/" : "2")
+          else if (from === "round") moved("/mcp")
+          else if (from === "elsewhere") moved("http://localhost:1/mcp")
+          else if (from === "later" || from === "moved")
+            stream(response).end(`data: ${result(asked, "later")}\n\n`)
           else if (from === "gone") response.writeHead(404).end()
           else if (from === "nothing") stream(response).end(": no more\n\n")
           else response.writeHead(405).end()
@@ -242,7 +257,13 @@ describe("an answer without a result, over HTTP", () => {
       expect(yield* Effect.flip(tools.call("mcp:bad/never"))).toMatchObject(lost)
       expect(yield* Effect.flip(tools.call("mcp:bad/gone"))).toMatchObject(lost)
       expect(yield* Effect.flip(tools.call("mcp:bad/nothing"))).toMatchObject(noResult)
-      expect(resumed).toEqual(["later", "never", "gone", "gone", "nothing"])
+      expect(resumed.splice(0)).toEqual(["later", "never", "gone", "gone", "nothing"])
+      expect(yield* tools.call("mcp:bad/moved")).toBe("later")
+      expect(resumed.splice(0)).toEqual(["moved", "moved", "moved"])
+      expect(yield* Effect.flip(tools.call("mcp:bad/round"))).toMatchObject(lost)
+      expect(resumed.splice(0)).toEqual(Array.from({ length: 12 }, () => "round"))
+      expect(yield* Effect.flip(tools.call("mcp:bad/elsewhere"))).toMatchObject(lost)
+      expect(resumed).toEqual(["elsewhere", "elsewhere"])
     })
   )
 
@@ -587,6 +608,11 @@ describe("options", () => {
       expect(wrong({ [name]: value }), name).toThrow(`options.${name} has to be`)
     expect(() => stdio({ args: [1] as never })).toThrow("options.args[0] has to be a text")
     expect(() => stdio({ comand: "x" } as never)).toThrow("options has no comand; did you mean command?")
+  })
+
+  it("may set no bound to a call as a whole, nor to a message", () => {
+    for (const maxTimeout of [Number.POSITIVE_INFINITY, Duration.infinity])
+      expect(() => http(1, { maxTimeout, maxAnswerBytes: Number.POSITIVE_INFINITY })).not.toThrow()
   })
 
   it.scopedLive("a time that no timer can wait for is no time at all that a call gets", () =>

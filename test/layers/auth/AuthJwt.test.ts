@@ -314,14 +314,16 @@ describe("jwksUri", () => {
       const server = createServer((_, response) => {
         const body = JSON.stringify({ keys: kids.map((kid) => ({ ...key, kid })) })
         fetched.push(() => response.writeHead(200, { "content-type": "application/json" }).end(body))
-        if (fetched.length !== 2) fetched.at(-1)?.()
-        else second()
+        if (fetched.length === 2) second()
+        else if (fetched.length === 4) next()
+        else fetched.at(-1)?.()
       })
       let second = () => {}
+      let next = () => {}
       yield* Effect.promise(async () => {
         await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
         const at = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`)
-        const keyOf = remoteKeys(jose, at, () => {}).find
+        const { find: keyOf, renewed } = remoteKeys(jose, at, () => {})
         const find = async (kid: string) => keyOf({ alg: "ES256", kid }, { payload: "", signature: "" })
         try {
           await find("k1")
@@ -336,6 +338,18 @@ describe("jwksUri", () => {
           expect(await found).toBeDefined()
           expect(await unknown).toBe("none")
           expect(fetched.length).toBe(3)
+          // So it is with a key that takes the name of one that is known: then a set is asked for that was fetched since.
+          const fourth = new Promise<void>((resolve) => {
+            next = resolve
+          })
+          const before = renewed(performance.now())
+          await fourth
+          const since = performance.now()
+          const anew = renewed(since)
+          fetched[3]?.()
+          expect(await before).toBe(true)
+          expect(await anew).toBe(true)
+          expect(fetched.length).toBe(5)
         } finally {
           server.closeAllConnections()
           server.close()

@@ -12,7 +12,8 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
 import * as Events from "../../../src/layers/http/events.js"
-import { InternalError, ResumeWindowExpired } from "../../../src/protocol/Errors.js"
+import { documentOf } from "../../../src/layers/http/problems.js"
+import { InternalError, InvalidRequest, ResumeWindowExpired } from "../../../src/protocol/Errors.js"
 import { Auth } from "../../../src/services/auth/Auth.js"
 import { type Asking, type Sent, sentOf, served } from "./served.js"
 
@@ -669,6 +670,17 @@ describe("hostile requests", () => {
       )
   )
 
+  it("name no part of the protocol's frames in any of their mistakes", () => {
+    const detailOf = (message: string) => documentOf(new InvalidRequest({ message })).detail
+    expect(detailOf("payload.input.a: is missing; payload.input.b: is missing; and 2 more")).toBe(
+      "input.a: is missing; input.b: is missing; and 2 more"
+    )
+    expect(detailOf("payload.filter.status: is missing; payload.limit: expected a number")).toBe(
+      "status: is missing; limit: expected a number"
+    )
+    expect(detailOf("the payload.x; a filter.")).toBe("the payload.x; a filter.")
+  })
+
   it.scopedLive("are refused by what is wrong with them, and nothing else suffers", () =>
     test(async ({ ask }) => {
       const raw = (body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
@@ -710,7 +722,11 @@ describe("hostile requests", () => {
         400,
         "input.a[0]: a number that is not finite is not JSON"
       ])
-      expect((await raw(`{"agent":"echo","input":1e300}`)).status).toBe(201)
+      const digits = "9".repeat(250)
+      for (const endless of [`${digits}e99`, `-${digits}.5E+99`, "1e0400", "9e+0309", "9".repeat(310)])
+        expect((await raw(`{"agent":"echo","input":${endless}}`)).status, endless).toBe(400)
+      for (const fine of ["1e300", `0.${"1".repeat(400)}`, "1e-400", digits, "1e0001"])
+        expect((await raw(`{"agent":"echo","input":${fine}}`)).status, fine).toBe(201)
       const large = await raw(`{"agent":"echo","input":"${"x".repeat(2_000_000)}"}`)
       expect([large.status, large.body.detail]).toEqual([413, expect.stringContaining("at most")])
       expect(await statuses(json(ask("/v1/jobs", { headers: { accept: "text/html" } })))).toEqual([406])

@@ -22,6 +22,9 @@ interface Asked {
   refused: number
   /** When it was gone on with last, a `performance.now()`. */
   resumedAt: number
+  /** Where a redirect leads next on the way to the stream, and how many there were. */
+  leadsTo: string | undefined
+  hops: number
 }
 
 /** Milliseconds between two beginnings of a stream: a server may ask for none. */
@@ -32,6 +35,9 @@ const heardWithin = 30_000
 
 /** How often the SDK asks for the rest of a stream before it gives that up. */
 const maxResumptions = 2
+
+/** Redirects in a row that the SDK follows. */
+const maxHops = 5
 
 /** Stands after the last event of an answer: in the stream, so that it is read after whatever was in that. */
 const endOfAnswer = "notifications/effect-arcp/end-of-answer"
@@ -61,7 +67,7 @@ export class HttpTransport implements Transport {
   private listenedAt = Number.NEGATIVE_INFINITY
 
   constructor(
-    url: URL,
+    private readonly url: URL,
     private readonly options: {
       readonly headers: Readonly<Record<string, string>>
       /** Of one message, in bytes. */
@@ -109,7 +115,9 @@ export class HttpTransport implements Transport {
       streamed: false,
       resumable: undefined,
       refused: 0,
-      resumedAt: Number.NEGATIVE_INFINITY
+      resumedAt: Number.NEGATIVE_INFINITY,
+      leadsTo: undefined,
+      hops: 0
     }
     this.asked.set(id, asked)
     const onresumptiontoken = (token: string) => {
@@ -172,12 +180,13 @@ export class HttpTransport implements Transport {
     const asked = id === undefined ? undefined : this.asked.get(id)
     if (id === undefined) return this.bounded(await this.said(url, init))
     if (asked === undefined) throw givenUp
-    if (from !== null) {
+    if (from !== null && asked.leadsTo !== String(url)) {
+      asked.hops = 0
       await pause(asked.resumedAt, asked.abort.signal)
       asked.resumedAt = performance.now()
     }
     const attempt = fetch(url, { ...init, signal: asked.abort.signal })
-    if (from !== null) return this.resumed(id, asked, from, attempt)
+    if (from !== null) return this.resumed(id, asked, from, attempt, url)
     const response = await attempt
     asked.streamed = response.ok && response.status !== 202 && isStream(response)
     return this.bounded(response, endMessage(id, undefined))
@@ -189,8 +198,11 @@ export class HttpTransport implements Transport {
       const signals = [AbortSignal.timeout(heardWithin), ...(init.signal == null ? [] : [init.signal])]
       return fetch(url, { ...init, signal: AbortSignal.any(signals) })
     }
-    await pause(this.listenedAt, init.signal ?? undefined)
-    this.listenedAt = performance.now()
+    // Elsewhere is where a redirect has led.
+    if (String(url) === this.url.href) {
+      await pause(this.listenedAt, init.signal ?? undefined)
+      this.listenedAt = performance.now()
+    }
     return fetch(url, init)
   }
 
@@ -200,7 +212,14 @@ export class HttpTransport implements Transport {
   }
 
   /** Going on with a stream: what the SDK does not try again is the end of it. */
-  private async resumed(id: number, asked: Asked, from: string, attempt: Promise<Response>) {
+  private async resumed(
+    id: number,
+    asked: Asked,
+    from: string,
+    attempt: Promise<Response>,
+    url: string | URL
+  ) {
+    asked.leadsTo = undefined
     const failed = (forGood: boolean) => {
       if (!forGood && ++asked.refused < maxResumptions) return
       asked.resumable = undefined
@@ -210,6 +229,11 @@ export class HttpTransport implements Transport {
       failed(false)
       throw error
     })
+    asked.leadsTo = asked.hops < maxHops ? followed(response, url) : undefined
+    if (asked.leadsTo !== undefined) {
+      asked.hops++
+      return response
+    }
     if (!response.ok) {
       // Before it is given up: the SDK would take an aborted body for something to try again.
       await response.body?.cancel()
@@ -235,6 +259,17 @@ export class HttpTransport implements Transport {
 /** Waits until a while after `last`, or until nobody waits for it any more. */
 const pause = (last: number, signal: AbortSignal | undefined): Promise<unknown> =>
   setTimeout(Math.max(0, last + streamEvery - performance.now()), undefined, { signal, ref: false })
+
+/** Returns where the SDK asks next after a redirect: nowhere, when that leads out of the origin. */
+const followed = ({ headers, status }: Response, url: string | URL): string | undefined => {
+  const location = headers.get("location")
+  if (![301, 302, 303, 307, 308].includes(status) || location === null || !URL.canParse(location, url))
+    return undefined
+  const from = new URL(url)
+  const to = new URL(location, url)
+  const isWithin = to.origin === from.origin || (from.port === "" && to.origin === `https://${from.hostname}`)
+  return isWithin && to.username === "" && to.password === "" ? to.href : undefined
+}
 
 const isStream = ({ headers }: Response): boolean =>
   /^\s*text\/event-stream\s*(;|$)/i.test(headers.get("content-type") ?? "")

@@ -46,8 +46,11 @@ export const answer = (tool: string, result: CallToolResult): Effect.Effect<unkn
   return new ToolFailure({ message: truncateMessage(`tool ${tool} failed: ${text}`), failure })
 }
 
-/** With these a server says that it does not know the session, or who we are: nothing else can be asked on the connection. */
-const leftBy: ReadonlySet<number | undefined> = new Set([undefined, 400, 401, 403, 404, 410])
+/**
+ * With these a server says that it does not know the session: nothing else can be asked on the connection. What it says with 400,
+ * 401 or 403 may be about the call alone.
+ */
+const leftBy: ReadonlySet<number | undefined> = new Set([undefined, 404, 410])
 
 /** Says whether the connection is gone, as opposed to the call having failed: then every other call on it fails, too. */
 export const isLost = (error: unknown): boolean => {

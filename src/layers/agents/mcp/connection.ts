@@ -53,13 +53,19 @@ export interface CommonOptions {
     | undefined
 }
 
+/** What sets no bound. */
+const endless = Argument.that(
+  "without an end",
+  (value) => value === Infinity || (Duration.isDuration(value) && !Duration.isFinite(value))
+)
+
 /** What has to be right of these options, whatever else there is. */
 export const commonRules: Readonly<Record<keyof CommonOptions, Argument.Rule>> = {
   server: Argument.string,
   connectTimeout: Argument.maybe(Argument.positiveDuration),
   timeout: Argument.maybe(Argument.positiveDuration),
-  maxTimeout: Argument.maybe(Argument.positiveDuration),
-  maxAnswerBytes: Argument.maybe(Argument.positive),
+  maxTimeout: Argument.maybe(Argument.either(Argument.positiveDuration, endless)),
+  maxAnswerBytes: Argument.maybe(Argument.either(Argument.positive, endless)),
   cost: Argument.maybe(Argument.callable),
   costOnFailure: Argument.maybe(Argument.callable)
 }
@@ -83,7 +89,8 @@ const limitsOf = (options: CommonOptions): RequestOptions => ({
   // Without it the server is not asked for progress, which is what keeps a long call alive.
   onprogress: () => undefined,
   resetTimeoutOnProgress: true,
-  ...(options.maxTimeout === undefined ? {} : { maxTotalTimeout: millis(options.maxTimeout) })
+  // Compared with what has passed: no timer waits for it.
+  ...(options.maxTimeout === undefined ? {} : { maxTotalTimeout: Duration.toMillis(options.maxTimeout) })
 })
 
 /** The connection to a server. At most one is open, and it is opened by whoever needs it first. */

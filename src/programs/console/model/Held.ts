@@ -1,7 +1,8 @@
 /**
  * Which jobs are followed, although nobody looks at them any more: as many as there is room for, in jobs and in bytes. They are
  * held by families, a job that was looked at with what it has delegated to, and those that nobody has looked at for longest are let
- * go of. The family that is looked at stays; where there is no room for more of it, more of it is not held.
+ * go of. The family that is looked at stays, and no other makes one way that was looked at after it; where there is no room for more
+ * of it, more of it is not held.
  */
 
 /** A job that is held. */
@@ -79,6 +80,12 @@ export class Held<J extends Holding> {
     if (newest === from) this.look(above)
   }
 
+  /** Says whether a job is of the family that is looked at. */
+  isLookedAt(jobId: string): boolean {
+    const first = this.#firstOf.get(jobId)
+    return first !== undefined && first === [...this.#families.keys()].at(-1)
+  }
+
   /** Makes room for more bytes of a job; returns whether there is any. */
   grow(jobId: string, bytes: number): boolean {
     const first = this.#firstOf.get(jobId)
@@ -96,12 +103,10 @@ export class Held<J extends Holding> {
     return this.size + jobs <= this.bounds.jobs && held <= this.bounds.bytes
   }
 
-  /** Lets go of families, but for this one and the one that is looked at, until there is room. */
+  /** Lets go of the families that were looked at before this one, the oldest first, until there is room. */
   #makeRoom(first: string, jobs: number, bytes: number): boolean {
-    const newest = [...this.#families.keys()].at(-1)
     for (const [oldest, family] of [...this.#families]) {
-      if (this.#fits(jobs, bytes)) return true
-      if (oldest === first || oldest === newest) continue
+      if (oldest === first || this.#fits(jobs, bytes)) break
       this.#families.delete(oldest)
       for (const job of family.values()) {
         this.#firstOf.delete(job.jobId)

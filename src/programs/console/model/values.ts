@@ -18,3 +18,19 @@ export const numberIn = (value: unknown, name: string): number | undefined => {
   const found = field(value, name)
   return typeof found === "number" ? found : undefined
 }
+
+/** Returns how many bytes a value of JSON takes, roughly. */
+export const sizeOf = (value: unknown): number => {
+  let bytes = 0
+  const left = [value]
+  while (left.length > 0) {
+    const next = left.pop()
+    bytes += typeof next === "string" ? next.length : 8
+    if (typeof next === "object" && next !== null)
+      for (const key in next) {
+        bytes += Array.isArray(next) ? 0 : key.length
+        left.push(next[key as never])
+      }
+  }
+  return bytes
+}

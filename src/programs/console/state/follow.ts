@@ -11,6 +11,7 @@ import { Held } from "../model/Held.js"
 import { childEnded, type End, empty, ended, type JobModel, mark, take } from "../model/JobModel.js"
 import type { Entry } from "../model/JobTable.js"
 import { Pieces } from "../model/Streamed.js"
+import { sizeOf } from "../model/values.js"
 import { client } from "./connection.js"
 import { table, version as tableVersion } from "./jobs.js"
 import { onConnection } from "./presence.js"
@@ -34,8 +35,8 @@ const mostChildren = 24
 const deepest = 4
 /** What is followed at once, looked at or not: jobs, and bytes of their events and results. */
 const most = { jobs: 48, bytes: 128_000_000 }
-/** Bytes that an event takes, roughly. */
-const eventBytes = 1_000
+/** Bytes that an event takes beside what it says, roughly. */
+const eventBytes = 500
 
 class Kept implements Followed {
   readonly version = signal(0)
@@ -46,8 +47,11 @@ class Kept implements Followed {
   fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
   /** The model, for those who change it. */
   state = empty()
-  /** Bytes of the result that are kept. */
+  /** Bytes of the events, and of the result as far as it is kept, roughly. */
+  eventBytes = 0
   resultBytes = 0
+  /** Whether less of it is kept than would be if it were looked at. */
+  isCut = false
 
   /** `depth`: jobs above it that are followed with it. */
   constructor(
@@ -56,7 +60,7 @@ class Kept implements Followed {
   ) {}
 
   get bytes(): number {
-    return this.state.events.length * eventBytes + this.resultBytes
+    return this.eventBytes + this.resultBytes
   }
 
   get model(): JobModel {
@@ -69,6 +73,13 @@ class Kept implements Followed {
 const held = new Held<Kept>(most, (job) => {
   if (job.fiber !== undefined) Effect.runFork(Fiber.interrupt(job.fiber))
 })
+
+/** Makes room for more bytes of a job, and returns whether there is any; where not, it is followed anew when it is looked at. */
+const grow = (job: Kept, bytes: number): boolean => {
+  const mayGrow = held.grow(job.jobId, bytes)
+  if (!mayGrow && !held.isLookedAt(job.jobId)) job.isCut = true
+  return mayGrow
+}
 
 /** Shows what has come a few times a second, and less often when showing it takes long. */
 const flusher = (job: Followed) => {
@@ -117,6 +128,7 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
     const handle = yield* made.subscribe(job.jobId, { history: true })
     const model = empty()
     job.state = model
+    job.eventBytes = 0
     job.resultBytes = 0
     job.subscribed.value = handle.subscribed
     job.problem.value = undefined
@@ -126,13 +138,17 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
         Effect.sync(() => {
           if (event.kind === "result_chunk") first ??= event.body
           take(model, event)
+          const bytes = eventBytes + sizeOf(model.events.at(-1)?.body)
+          // An event that is left out would make the rest wrong: it is kept, and others make room as far as they can.
+          held.grow(job.jobId, bytes)
+          job.eventBytes += bytes
           flush()
         })
       )
     )
     const looking = yield* Effect.fork(children(made, job, model))
     const allEvents = Effect.ignore(Fiber.join(events))
-    const pieces = new Pieces((bytes) => held.grow(job.jobId, bytes))
+    const pieces = new Pieces((bytes) => grow(job, bytes))
     const result = yield* Stream.runForEach(handle.chunks, (bytes) =>
       Effect.sync(() => {
         pieces.add(bytes)
@@ -157,6 +173,11 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
     if (end === undefined && result._tag === "Left")
       job.problem.value = (first?.chunk_seq ?? 0) > 0 ? resultGone : result.left
     if (end !== undefined) ended(model, end)
+    if (end?.status === "success" && first === undefined) {
+      const bytes = sizeOf(end.result)
+      held.grow(job.jobId, bytes)
+      job.resultBytes = bytes
+    }
     flush()
   }).pipe(
     Effect.scoped,
@@ -235,6 +256,7 @@ const followingOn = (made: ArcpClientService, job: Kept) =>
 const start = (job: Kept): void => {
   const made = client.peek()
   if (made === undefined) return
+  job.isCut = false
   const before = job.fiber === undefined ? Effect.void : Fiber.interrupt(job.fiber)
   job.fiber = Effect.runFork(Effect.zipRight(before, followingOn(made, job)))
 }
@@ -244,7 +266,7 @@ export const follow = (jobId: string): Followed => {
   const known = held.get(jobId)
   if (known !== undefined) {
     held.look(jobId)
-    if (known.problem.peek() !== undefined && known.state.end === undefined) start(known)
+    if (known.isCut || (known.problem.peek() !== undefined && known.state.end === undefined)) start(known)
     return known
   }
   const job = new Kept(jobId, 0)
