@@ -203,6 +203,26 @@ it.scopedLive("an answer holds nobody up for as long as its store is away, and i
   })
 )
 
+/** A store whose commits wait from the first that holds what a key came to. */
+const holding = Effect.gen(function* () {
+  const test = yield* makeStore
+  const gate = yield* Effect.makeLatch(false)
+  const reached = yield* Deferred.make<void>()
+  const isOutcome = ({ ops }: Batch) =>
+    ops.some((op) => op._tag === "PutJournal" && op.entries.some(({ value }) => value !== undefined))
+  const store: StoreService = {
+    ...test.store,
+    commit: (batch) =>
+      isOutcome(batch)
+        ? Effect.zipRight(
+            Effect.zipRight(Deferred.succeed(reached, undefined), gate.await),
+            test.store.commit(batch)
+          )
+        : test.store.commit(batch)
+  }
+  return { gate, reached, test: { ...test, store } }
+})
+
 describe("a key that is used again before what it came to is stored", () => {
   const acts: Readonly<Record<string, (job: JobService) => Effect.Effect<unknown, unknown>>> = {
     "of a step": (job) => job.step("key", Effect.succeed("done")),
@@ -212,14 +232,12 @@ describe("a key that is used again before what it came to is stored", () => {
   for (const [what, act] of Object.entries(acts))
     it.scopedLive(`waits for that: ${what}`, () =>
       Effect.gen(function* () {
-        const { gate, store } = yield* makeStore
+        const { gate, reached, test } = yield* holding
         const settle = Effect.repeatN(eventLoop.next, 50)
         const twice = durable("twice", (job) =>
           Effect.gen(function* () {
-            yield* job.flush
-            yield* gate.close
             const first = yield* Effect.fork(act(job))
-            yield* settle
+            yield* Deferred.await(reached)
             yield* Fiber.interrupt(first)
             const second = yield* Effect.fork(act(job))
             yield* settle
@@ -227,7 +245,7 @@ describe("a key that is used again before what it came to is stored", () => {
             return yield* Fiber.join(second)
           })
         )
-        const runtime = serve({ store }, [twice, child], { revealFailures: true })
+        const runtime = serve(test, [twice, child], { revealFailures: true })
         yield* Effect.gen(function* () {
           const session = yield* open()
           const { job_id } = yield* submit(session, "twice", {}, delegating)
@@ -281,6 +299,40 @@ it.scopedLive(
           )
       }).pipe(Effect.provide(runtime))
     })
+)
+
+it.scopedLive("a durable job that is left while it is being opened says nothing before it is run again", () =>
+  Effect.gen(function* () {
+    const { gate, reached, test } = yield* holding
+    const settle = Effect.repeatN(eventLoop.next, 50)
+    const says = durable("says", (job) =>
+      Effect.zipRight(
+        job.log("info", "begun"),
+        Effect.onInterrupt(Effect.never, () => Effect.ignore(job.log("info", "interrupted")))
+      )
+    )
+    const parent = durable("parent", (job) =>
+      Effect.flatMap(job.delegate("says", 1, { key: "says" }), (one) => one.await)
+    )
+    const scope = yield* Scope.make()
+    const context = yield* Layer.buildWithScope(serve(test, [parent, says]), scope)
+    const session = yield* Effect.provide(open(), context)
+    yield* submit(session, "parent", {}, delegating)
+    yield* Deferred.await(reached)
+    const stopped = yield* Effect.fork(Scope.close(scope, Exit.void))
+    yield* settle
+    yield* gate.open
+    yield* Fiber.join(stopped)
+    const children = test.batches
+      .flat()
+      .flatMap((op) => (op._tag === "PutJob" && op.job.parentJobId !== undefined ? [op.job.jobId] : []))
+    assert.isAbove(children.length, 0)
+    const events = yield* test.store.events(children[0] as string, 0, 100)
+    assert.notInclude(
+      events.map(({ kind }) => kind),
+      "log"
+    )
+  })
 )
 
 /** Credentials whose records cannot be stored while it is away. */
