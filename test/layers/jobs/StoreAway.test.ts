@@ -304,7 +304,7 @@ it.scopedLive(
 it.scopedLive("a durable job that is left while it is being opened says nothing before it is run again", () =>
   Effect.gen(function* () {
     const { gate, reached, test } = yield* holding
-    const settle = Effect.repeatN(eventLoop.next, 50)
+    const left = yield* Deferred.make<void>()
     const says = durable("says", (job) =>
       Effect.zipRight(
         job.log("info", "begun"),
@@ -312,7 +312,7 @@ it.scopedLive("a durable job that is left while it is being opened says nothing 
       )
     )
     const parent = durable("parent", (job) =>
-      Effect.flatMap(job.delegate("says", 1, { key: "says" }), (one) => one.await)
+      Effect.onInterrupt(job.delegate("says", 1, { key: "says" }), () => Deferred.succeed(left, undefined))
     )
     const scope = yield* Scope.make()
     const context = yield* Layer.buildWithScope(serve(test, [parent, says]), scope)
@@ -320,7 +320,8 @@ it.scopedLive("a durable job that is left while it is being opened says nothing 
     yield* submit(session, "parent", {}, delegating)
     yield* Deferred.await(reached)
     const stopped = yield* Effect.fork(Scope.close(scope, Exit.void))
-    yield* settle
+    // With all that it delegates to.
+    yield* Deferred.await(left)
     yield* gate.open
     yield* Fiber.join(stopped)
     const children = test.batches
