@@ -29,7 +29,16 @@ import {
 } from "../../services/credentials/Credentials.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { type Fenced, StoreError } from "../../services/store/Store.js"
-import { exhausted, jobMoved, logged, notHeld, notOutstanding, storage, unprovisioned } from "./failures.js"
+import {
+  exhausted,
+  failed,
+  jobMoved,
+  notHeld,
+  notOutstanding,
+  storage,
+  unprovisioned,
+  warned
+} from "./failures.js"
 import { Holdings } from "./Holdings.js"
 import * as Left from "./left.js"
 import { type MintError, type MintingDependencies, makeMint } from "./minting.js"
@@ -51,7 +60,9 @@ const steady = (store: CredentialStoreService): CredentialStoreService => {
     Effect.catchAllDefect(effect, (defect) =>
       Effect.fail(
         new StoreError({
-          message: `it failed unexpectedly (${defect instanceof Error ? defect.name : typeof defect})`
+          message: `it failed unexpectedly (${defect instanceof Error ? defect.name : typeof defect})`,
+          // A store that throws does not say that it is away, and who waited for it might do so for ever.
+          misuse: true
         })
       )
     )
@@ -69,7 +80,7 @@ const steady = (store: CredentialStoreService): CredentialStoreService => {
 const told = {
   ProvisionError: (error: ProvisionError) =>
     Effect.fail(error.budgetExhausted === true ? exhausted(error) : unprovisioned(error)),
-  StoreError: (error: StoreError) => Effect.zipRight(logged(error), storage(error)),
+  StoreError: failed,
   Fenced: (_: Fenced) => jobMoved()
 }
 
@@ -95,7 +106,7 @@ const minting =
         )
       })
     ).pipe(
-      Effect.tapErrorTag("InternalError", (error) => Effect.logWarning(error.message)),
+      Effect.tapErrorTag("InternalError", (error) => warned(error)),
       Effect.annotateLogs({ job: job.jobId }),
       Effect.withSpan("arcp.credentials.mint", { attributes: { "arcp.job_id": job.jobId } })
     )

@@ -2,7 +2,8 @@
 import * as Effect from "effect/Effect"
 import { BudgetExhausted, InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type { ProvisionError } from "../../services/credentials/CredentialProvisioner.js"
-import { type StoreError, toInternalError } from "../../services/store/Store.js"
+import * as Again from "../../services/runtime/Again.js"
+import { isAway, type StoreError, toInternalError } from "../../services/store/Store.js"
 import * as Revoker from "./Revoker.js"
 
 /** Returns the error for a credential that no running job holds. */
@@ -35,8 +36,15 @@ export const jobMoved = () =>
 /** Returns what a client is told of a failure of the credential store. */
 export const storage = toInternalError("the credential store failed")
 
+/** Tells the operator's log, once for as long as a store is away that is asked again and again. */
+export const warned = (error: InternalError, message = error.message): Effect.Effect<void> =>
+  isAway(error) ? Again.once(Effect.logWarning(message)) : Effect.logWarning(message)
+
 /** Tells the operator's log what the client is not told. */
-export const logged = (error: StoreError) => Effect.logWarning(Revoker.cleanMessage(error.message))
+export const failed = (error: StoreError): Effect.Effect<never, InternalError> => {
+  const told = storage(error)
+  return Effect.zipRight(warned(told, Revoker.cleanMessage(error.message)), told)
+}
 
 /** Returns what a client is told when no credential was provisioned. */
 export const unprovisioned = (error: ProvisionError) =>

@@ -29,6 +29,8 @@ export interface Candidate {
   readonly keyed?: { readonly freeKey: FreeKey; readonly beaten: Effect.Effect<void, ArcpError> } | undefined
   /** Makes what is stored in the commit that opens it. */
   readonly ops?: (() => ReadonlyArray<Op>) | undefined
+  /** Called when it could not be opened, before whoever waits for that is told: what `ops` has made is not stored. */
+  readonly unopened?: (() => void) | undefined
   /** What is said of a job that goes on from another. */
   readonly forked?: Body<"status"> | undefined
   /** Of a job that is run again: what comes before its handler, or before its compensations. */

@@ -180,7 +180,8 @@ const begin = (
             ? checked
             : {
                 ...checked,
-                ops: () => [Op.PutJournal({ jobId: parent.log.jobId, entries: [journaled.opened(jobId)] })]
+                ops: () => [Op.PutJournal({ jobId: parent.log.jobId, entries: [journaled.opened(jobId)] })],
+                unopened: journaled.unopened
               }
         const live = yield* open(candidate, hold)
         const awaited = live?.awaited
@@ -194,6 +195,13 @@ const begin = (
       Effect.tapError((error) => Effect.ignore(emitter.refused(delegateId, error, journaled?.refused(error))))
     )
   })
+
+/** Returns when a child is not being opened any more. */
+const openingOf = ({ children }: LiveJob, jobId: string): Effect.Effect<void> => {
+  for (const { awaited, record } of children)
+    if (record.jobId === jobId && awaited !== undefined) return Effect.ignore(Deferred.await(awaited.opened))
+  return Effect.void
+}
 
 /** Returns the `delegate` of a running job (§10). */
 export const make = (context: DelegationContext): Delegate => {
@@ -209,9 +217,11 @@ export const make = (context: DelegationContext): Delegate => {
       const { durable, parts } = context
       return durable === undefined
         ? handleOf(parts, yield* begin(context, wanted))
-        : yield* Delegating.delegate(parts, durable, wanted, options, (journaled) =>
-            Effect.map(begin(context, wanted, journaled), (child) => handleOf(parts, child))
-          )
+        : yield* Delegating.delegate(parts, durable, wanted, options, {
+            begin: (journaled) =>
+              Effect.map(begin(context, wanted, journaled), (child) => handleOf(parts, child)),
+            opening: (jobId) => openingOf(context.parent.live, jobId)
+          })
     })
 
   const byContract = (contract: AnyContract, input: unknown, options: DelegateOptions) =>

@@ -5,6 +5,8 @@ import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import { isOwnInterruption } from "../../services/runtime/interruption.js"
 import { StoreError, toInternalError } from "../../services/store/Store.js"
 
+export { isAway } from "../../services/store/Store.js"
+
 /** Turns a failure to read the store into an answer. */
 export const storage = <A>(effect: Effect.Effect<A, StoreError>): Effect.Effect<A, InternalError> =>
   Effect.mapError(effect, toInternalError("the store could not be read"))
@@ -14,10 +16,6 @@ export const isDamage = (error: unknown): boolean =>
   error instanceof StoreError
     ? error.damaged !== undefined
     : error instanceof InternalError && error.details?.["reason"] === "damaged"
-
-/** Tells whether the store could not be read or written to, and may be the next time. */
-export const isAway = (error: unknown): boolean =>
-  error instanceof InternalError && error.details?.["reason"] === "storage"
 
 /**
  * Runs `recover` in place of a fault of what was run, which is logged whole as `said`: a defect, or an interruption that

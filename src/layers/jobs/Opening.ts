@@ -79,21 +79,22 @@ export const minting = (
   record: JobRecord,
   hold: Hold,
   /** What is left of its budget, where it has begun before. */
-  left?: ReadonlyMap<string, BigDecimal.BigDecimal>
+  left?: () => ReadonlyMap<string, BigDecimal.BigDecimal>
 ): Minting | undefined => {
   if (!credentials.enabled || !session.features.includes("provisioned_credentials")) return undefined
   hold.finally(credentials.release(record.jobId))
-  return credentials
-    .mint({
+  // At each try: by then less of its budget may be left.
+  return Effect.suspend(() =>
+    credentials.mint({
       jobId: record.jobId,
       principal: record.principal,
       agent: record.agent,
       lease: record.lease,
       leaseConstraints: record.leaseConstraints ?? {},
-      budget: left ?? Budget.parse(record.lease["cost.budget"] ?? []),
+      budget: left?.() ?? Budget.parse(record.lease["cost.budget"] ?? []),
       epoch: record.epoch
     })
-    .pipe(Effect.withParentSpan(parentSpan))
+  ).pipe(Effect.withParentSpan(parentSpan))
 }
 
 /**
@@ -173,6 +174,8 @@ export function* run(
 ): Errand<Exit.Exit<unknown, ArcpError>> {
   const { record } = candidate
   if (parts.running.graceOver) Survival.endAll(parts)
+  // It was left while it was being opened: whoever goes on with it says again what it says from here on.
+  if (live.ending?._tag === "Leave") parts.log.leaveJob(job)
   const given = Provisions.make(parts, open, candidate, live, job)
   // What can match nothing is granted, because other runtimes' patterns may be other than ours, and named.
   const dead = deadPattern(record.lease)
@@ -259,6 +262,8 @@ const isForDurable = ({ parent }: Candidate, tried: Exit.Exit<unknown, InternalE
   parent?.live.record.survival !== undefined &&
   Option.exists(Cause.failureOption(tried.cause), Faults.isAway)
 
+const endsFirst = () => new InternalError({ message: "the job is ending and delegates no more" })
+
 /** Commits a job as soon as the store takes it, unless it is to end. */
 const openedAtLast = (
   parts: JobParts,
@@ -266,7 +271,8 @@ const openedAtLast = (
   span: Tracer.Span
 ): Effect.Effect<JobLog, InternalError> =>
   Enduring.whileAway(
-    Effect.suspend(() => commit(parts, begun, span)),
+    // Its parent may have been left to another node during the pause.
+    Effect.suspend(() => (begun.live.ending === undefined ? commit(parts, begun, span) : endsFirst())),
     parts,
     () => begun.live.ending !== undefined
   )
@@ -282,6 +288,7 @@ function* lifetime(
   const { candidate, hold, live } = begun
   const tried = yield* exitOf(commit(parts, begun, span))
   const opened = isForDurable(candidate, tried) ? yield* Effect.exit(openedAtLast(parts, begun, span)) : tried
+  if (Exit.isFailure(opened)) candidate.unopened?.()
   if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, opened)
   hold.giveBackKeys()
   if (Exit.isFailure(opened)) {
@@ -357,8 +364,7 @@ const begin = (
   span: Tracer.Span
 ): Effect.Effect<LiveJob, InternalError> => {
   const { candidate, hold, live } = begun
-  if (candidate.parent?.live.takeChild(live) === false)
-    return new InternalError({ message: "the job is ending and delegates no more" })
+  if (candidate.parent?.live.takeChild(live) === false) return endsFirst()
   hold.keep(() => over(parts, candidate, live))
   hold.passedOn = true
   supervise(
@@ -385,13 +391,21 @@ const queue = (parts: JobParts, given: Candidate, hold: Hold): Effect.Effect<und
     return undefined
   })
 
+/** Counts a job, and returns whether it waits. What others have is read for as long as it takes, where a job must not end. */
+const counted = (parts: JobParts, given: Candidate, hold: Hold): Effect.Effect<boolean, InternalError> => {
+  const count = () => Enqueuing.count(parts, given, hold)
+  return given.parent?.live.record.survival === undefined
+    ? count()
+    : Enduring.whileAway(Effect.suspend(count), parts)
+}
+
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */
 export const make = (parts: JobParts): Open => {
   const open: Open = (given, hold) =>
     Decided.gen(function* () {
       const { parent } = given
       yield* parts.admission.check(given.session.identity, submitOf(given))
-      if (yield* Enqueuing.count(parts, given, hold)) return yield* queue(parts, given, hold)
+      if (yield* counted(parts, given, hold)) return yield* queue(parts, given, hold)
       const kept = yield* keepInput(parts, given)
       const minted = yield* Enduring.of(
         parent?.live.record,

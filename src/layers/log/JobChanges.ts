@@ -41,7 +41,8 @@ const storing =
     // A job that is run before its session has come back may have begun with what was here of that.
     const view = live.views.get(given.sessionId) ?? given
     const job = jobStateOf(log)
-    const { accepted, event, freeKey, onCommit, ops = [] } = opening
+    const { accepted, event, freeKey, onCommit, ops = [], parent } = opening
+    const above = parent === undefined ? undefined : jobStateOf(parent)
     const ended = record.endedAt !== undefined
     // Another process has the session; whoever submits hears from that, and submits it there. That stands when the batch is tried again
     // and the session is back: who submits is told so by then, and the job would be stored and run by nobody.
@@ -62,6 +63,9 @@ const storing =
     tx.owns({ job: job.jobId, epoch: absent })
     if (isHeld) tx.ownsView(view)
     if (freeKey !== undefined) tx.owns(freeKey)
+    // What is written here of the job that delegates is so only while that is this process's.
+    if (above !== undefined && ops.some((op) => op._tag === "PutJournal" && op.jobId === above.jobId))
+      tx.ownsJob(above)
     if (!ended) {
       tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
       if (observes) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: 0 }))

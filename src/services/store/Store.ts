@@ -12,12 +12,14 @@ import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
+import { markAway } from "./away.js"
 import type { Owner, Place } from "./epoch.js"
 import type { LateEvent, News, NewsQuery, Numbering, Observed } from "./numbering.js"
 import type { OpenJobs } from "./openJobs.js"
 import type { DueQuery, Queued, Survival } from "./Survival.js"
 import type { PlacedWish, Wish } from "./Wish.js"
 
+export { isAway } from "./away.js"
 export { absent, epochOf, type FreeKey, first as firstEpoch, type Owner, type Place } from "./epoch.js"
 export { eventOverhead } from "./eventOverhead.js"
 export type { LateEvent, News, NewsQuery, Numbering, Observed } from "./numbering.js"
@@ -59,7 +61,7 @@ export const toInternalError =
     const known = error instanceof StoreError ? error : undefined
     const why = known === undefined ? "unknown fault" : (known.publicMessage ?? "the store failed")
     const { jobId: job_id, seq } = known?.damaged ?? {}
-    return new InternalError({
+    const told = new InternalError({
       message: `${undone}: ${why}`,
       details:
         known?.damaged === undefined
@@ -70,7 +72,12 @@ export const toInternalError =
               ...(seq === undefined ? {} : { seq })
             }
     })
+    return known !== undefined && mayPass(known) ? markAway(told) : told
   }
+
+/** A mistake is one again, what is damaged stays so, and a store whose place another has taken never writes again. */
+const mayPass = ({ damaged, fenced, misuse }: StoreError): boolean =>
+  damaged === undefined && fenced !== true && misuse !== true
 
 /** A session as it survives a restart. Tokens are kept as SHA-256 digests only. */
 export interface SessionRecord {

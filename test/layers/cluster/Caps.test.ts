@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/TestClock"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { StoreError } from "../../../src/services/store/Store.js"
 import { cluster, type Node } from "../../support/Nodes.js"
@@ -142,6 +143,45 @@ it.scoped("while they cannot be counted, what depends on it is refused, and may 
     yield* TestClock.adjust("1 second")
     yield* settle
     assert.strictEqual(yield* submitted(onB, "forever"), "jobs_per_principal")
+  })
+)
+
+it.scoped("and what a durable job delegates waits until they can", () =>
+  Effect.gen(function* () {
+    const goes = yield* Deferred.make<void>()
+    const parent = Agent.handle(Agent.make("parent", { version: "1.0.0", durable: true }), () =>
+      Effect.gen(function* () {
+        yield* Deferred.await(goes)
+        return yield* (yield* (yield* Job).delegate("short", {}, { key: "short" })).await
+      }).pipe(Effect.orDie)
+    )
+    const { disk, start } = yield* cluster
+    const options = { maxJobsPerPrincipal: 3, heartbeatInterval: "1 hour" } as const
+    const a = yield* start("a", agents, { options })
+    const b = yield* start("b", [...agents, parent], { options })
+    const [onA, onB] = [yield* a.run(open()), yield* b.run(open())]
+    const elsewhere = yield* submitted(onA, "forever")
+    yield* submitted(onB, "forever")
+    const lease_request = { "agent.delegate": ["*"] }
+    const id = yield* onB.request("job.submit", { agent: "parent", input: {}, lease_request })
+    const { job_id } = yield* answerTo(onB, id)
+    yield* onA.request("job.cancel", {}, { job_id: elsewhere })
+    yield* onA.next(({ type }) => type === "job.error")
+    let failed = 0
+    disk.onRead = (name) => {
+      if (name !== "openOn") return undefined
+      failed++
+      return new StoreError({ message: "it is away" })
+    }
+    yield* Deferred.succeed(goes, undefined)
+    yield* settle
+    assert.isAbove(failed, 0)
+    disk.onRead = undefined
+    yield* TestClock.adjust("1 second")
+    const end = yield* onB.next(
+      (frame) => frame.job_id === job_id && (frame.type === "job.result" || frame.type === "job.error")
+    )
+    assert.strictEqual(end.payload.result, "done", JSON.stringify(end.payload))
   })
 )
 

@@ -6,9 +6,12 @@ import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/TestClock"
 import * as Policy from "../../../src/layers/auth/Policy.js"
+import * as Faults from "../../../src/layers/jobs/Faults.js"
+import { InternalError } from "../../../src/protocol/Errors.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Credentials } from "../../../src/services/credentials/Credentials.js"
 import { Job } from "../../../src/services/jobs/Job.js"
+import { StoreError, toInternalError } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
 import { agents, makeStore, pong, type Session, serve, submit } from "./support.js"
 
@@ -170,4 +173,24 @@ describe("the terminal message", () => {
       }),
     60_000
   )
+})
+
+describe("a store that could not do something", () => {
+  const told = toInternalError("it could not be done")
+  const failing = { message: "the database does not answer" }
+  it("may do it the next time", () => {
+    assert.isTrue(Faults.isAway(told(new StoreError(failing))))
+  })
+  for (const [what, error] of [
+    ["was misused", new StoreError({ ...failing, misuse: true })],
+    ["has been replaced by another", new StoreError({ ...failing, fenced: true })],
+    ["is damaged", new StoreError({ ...failing, damaged: {} })],
+    ["has a defect", new Error("a bug")]
+  ] as const)
+    it(`will never do it when it ${what}`, () => {
+      assert.isFalse(Faults.isAway(told(error)))
+    })
+  it("is not known by what an error says of itself", () => {
+    assert.isFalse(Faults.isAway(new InternalError({ message: "", details: { reason: "storage" } })))
+  })
 })

@@ -456,10 +456,13 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>) =>
 
     describe("what closes an input first", () => {
       const ask = (expiresIn?: "1 hour") =>
-        asking((job) =>
-          job
-            .input("a", { prompt: "?", expiresIn })
-            .pipe(Effect.catchTag("InputExpired", () => Effect.succeed("expired")))
+        asking(
+          (job) =>
+            job
+              .input("a", { prompt: "?", expiresIn })
+              .pipe(Effect.catchTag("InputExpired", () => Effect.succeed("expired"))),
+          // Whoever answers waits for the store while the clock goes on.
+          { storagePatience: "1 day" }
         )
 
       /** What an answer came to that is on its way. */

@@ -43,6 +43,10 @@ const aboutAnother = (given: string | undefined, digest: string | undefined) =>
     }`
   )
 const expired = () => refuse("expired", "payload.input_id: the time to answer is over")
+const notStoredYet = new InternalError({
+  message: "the store has not taken the answer yet; give it again",
+  details: { reason: "storage" }
+})
 const notFound = new JobNotFound({ message: "no such job" })
 
 /** An answer, on its way. */
@@ -127,6 +131,16 @@ const check = (
     return problem === undefined ? { checked: false } : yield* refuse("value", problem)
   })
 
+/** Waits until something is stored: not for as long as a job does, which the store may keep waiting for hours. */
+const patiently = <A>(
+  { options }: JobParts,
+  { awaited }: Inputs,
+  storing: Effect.Effect<A, InternalError>
+): Effect.Effect<A, InternalError> =>
+  awaited
+    ? storing
+    : Effect.timeoutFail(storing, { duration: options.storagePatience, onTimeout: () => notStoredYet })
+
 /** Answers a question of a job whose journal is in memory. */
 const decide = (parts: JobParts, inputs: Inputs, answer: Reply): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
@@ -135,7 +149,7 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Reply): Effect.Effect<v
     for (;;) {
       const taken = inputs.current(inputId)
       // Whatever closes it is being committed, and is the answer to this one.
-      if (taken?.taken === true) yield* Deferred.await(taken.outcome)
+      if (taken?.taken === true) yield* patiently(parts, inputs, Deferred.await(taken.outcome))
       const asked = yield* request(parts, answer)
       if (asked === undefined) return yield* unknownInput()
       if (asked.closed !== undefined) return yield* decideClosed(parts, answer, asked)
@@ -150,17 +164,30 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Reply): Effect.Effect<v
         checked,
         tellValue: asked.tellValue === true
       } as const
+      let isWaiting = true
+      // A request has one answer: whoever was told that it is not stored yet is not told that it is.
+      const tell = () => {
+        if (isWaiting) accept()
+      }
+      const said = Effect.annotateLogs(Effect.logInfo("input answered"), {
+        job: answer.jobId,
+        input: inputId,
+        by
+      })
       const storing = Effect.suspend(() => {
         const known = inputs.known(inputId, asked.key)
         return known === undefined || inputs.current(inputId)?.taken === true
           ? Effect.succeed(false)
-          : Effect.as(inputs.close(inputId, known, closing, accept), true)
+          : Effect.as(Effect.zipRight(inputs.close(inputId, known, closing, tell), said), true)
       })
       // Whoever answers may go: it is stored all the same. Or somebody was faster.
-      if (!(yield* Fiber.join(yield* parts.underway.start(storing)))) continue
-      return yield* Effect.logInfo("input answered").pipe(
-        Effect.annotateLogs({ job: answer.jobId, input: inputId, by })
+      const stored = Fiber.join(yield* parts.underway.start(storing))
+      const isStored = yield* Effect.tapError(patiently(parts, inputs, stored), () =>
+        Effect.sync(() => {
+          isWaiting = false
+        })
       )
+      if (isStored) return
     }
   })
 

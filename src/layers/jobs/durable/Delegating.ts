@@ -19,7 +19,6 @@ import type { Durable } from "./Durable.js"
 import * as Enduring from "./Enduring.js"
 import { type About, type Known, nondeterministic } from "./Journal.js"
 import * as Outcome from "./Outcome.js"
-import * as Steps from "./Steps.js"
 
 /** What of a delegation is in the journal of its job. */
 export interface Journaled {
@@ -28,6 +27,8 @@ export interface Journaled {
   readonly begun: JournalEntry | "told"
   /** Made when the child is opened, and stored with it. */
   readonly opened: (jobId: string) => JournalEntry
+  /** The child could not be stored, and nothing of it is. */
+  readonly unopened: () => void
   /** Of the event that tells that it is refused. */
   readonly refused: (error: ArcpError) => JournalEntry | undefined
 }
@@ -104,23 +105,32 @@ const journaling = (
     delegateId,
     begun: isNew ? entry() : "told",
     opened: (jobId) => entry(JSON.stringify({ ok: jobId }), { jobId }),
+    unopened: () => journal.undo(known),
     // A fault of the runtime's may be gone the next time.
     refused: (error) => {
       if (error._tag !== "InternalError" || error.details?.["limit"] !== undefined)
         return entry(Outcome.ofError(error).text)
-      known.size = undefined
+      journal.undo(known)
       return undefined
     }
   }
 }
 
-/** Delegates once in the life of a durable job; `begin` starts a child. */
+/** What delegates. */
+interface Delegations {
+  /** Starts a child. */
+  readonly begin: (journaled: Journaled) => Effect.Effect<Handle, ArcpError>
+  /** Returns when a child is not being opened any more. */
+  readonly opening: (jobId: string) => Effect.Effect<void>
+}
+
+/** Delegates once in the life of a durable job. */
 export const delegate = (
   parts: JobParts,
   durable: Durable,
   { agent, input }: { readonly agent: string; readonly input: unknown },
   { key, retries = 0 }: DelegateOptions,
-  begin: (journaled: Journaled) => Effect.Effect<Handle, ArcpError>
+  { begin, opening }: Delegations
 ): Effect.Effect<Handle, ArcpError> => {
   if (key === undefined)
     return new InvalidRequest({
@@ -135,13 +145,15 @@ export const delegate = (
       Effect.gen(function* () {
         if (known.about.digest !== undefined && known.about.digest !== digest)
           return yield* nondeterministic(`${key} delegates to another agent, or with another input`, [key])
+        // Whoever has delegated by this key before, and does not wait any more, has left it to be opened.
+        if (known.size !== undefined && known.about.jobId !== undefined) yield* opening(known.about.jobId)
         const first = { agent, digest, within: within?.key }
         if (known.size === undefined) {
           const isNew = known.about.delegateId === undefined
           if (isNew) yield* durable.afterFound
           return yield* begin(journaling(parts, durable, known, first, isNew))
         }
-        const text = yield* Steps.handedOut({ journal, running: parts.running }, known)
+        const text = yield* durable.handedOut(known)
         const jobId = yield* Outcome.found<string, string, never, never>(key, text, {})
         const { handle, isLost } = yield* find(parts, jobId)
         return !journal.settling && known.about.attempt <= retries && (yield* isLost)

@@ -34,6 +34,8 @@ export interface Durable extends Pick<JobService, "step" | "sleep" | "hold" | "i
     key: string,
     use: (known: Known, within: RunningStep | undefined) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | InternalError, R>
+  /** See Steps.ts. */
+  readonly handedOut: (known: Known) => Effect.Effect<string, InternalError>
   readonly afterFound: Effect.Effect<void>
   /** Marks the fiber that a handler runs in, and fails one that has returned and did other things than before. */
   readonly handler: <R>(run: Effect.Effect<unknown, ArcpError, R>) => Effect.Effect<unknown, ArcpError, R>
@@ -107,6 +109,7 @@ export const make = (
       maxEventBytes: maxEventBytes(options)
     }),
     keyed: (kind, key, use) => Steps.keyed(context, kind, key, use),
+    handedOut: (known) => Steps.handedOut(context, known),
     afterFound: Steps.afterFound(journal),
     misplaced: (fiber, capability) => whereabouts.paid(fiber, capability),
     handler: (run) =>

@@ -6,6 +6,7 @@
  * Whoever waits is interrupted by what ends the job: a cancel, its limits, a shutdown.
  */
 import * as Effect from "effect/Effect"
+import * as Again from "../../../services/runtime/Again.js"
 import type { JobRecord } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import type { RunningJobs } from "../RunningJobs.js"
@@ -22,10 +23,12 @@ export const whileAway = <A, E, R>(
   { running }: Parts,
   isOver: () => boolean = () => false
 ): Effect.Effect<A, E, R> =>
-  Effect.retry(effect, {
-    schedule: pauses,
-    while: (error) => Faults.isAway(error) && !running.abandoned && !isOver()
-  })
+  Effect.suspend(() =>
+    Effect.retry(Again.marked(effect), {
+      schedule: pauses,
+      while: (error) => Faults.isAway(error) && !running.abandoned && !isOver()
+    })
+  )
 
 /** The same for what is asked for by a job, if that is one which survives. */
 export const of = <A, E, R>(

@@ -129,6 +129,10 @@ export class Inputs {
   get journal(): Journal {
     return this.home.journal
   }
+  /** Whether whoever closes a question is told at once when the store does not take it. */
+  get awaited(): boolean {
+    return this.home.awaited
+  }
 
   /** Ids of the questions that are open, and of which nobody has taken what closes them. */
   get open(): ReadonlyArray<string> {

@@ -126,6 +126,7 @@ export class Journal {
           about: about as About,
           size,
           isOld: true,
+          isFresh: false,
           asked: false,
           running: false
         }
@@ -154,6 +155,7 @@ export class Journal {
         about: { attempt: 0 },
         size: undefined,
         isOld: false,
+        isFresh: false,
         asked: true,
         running: false
       }
@@ -195,6 +197,7 @@ export class Journal {
     known.ordinal = entry.ordinal
     known.about = about
     known.size = size
+    known.isFresh = value !== undefined
     return entry
   }
 
@@ -217,6 +220,11 @@ export class Journal {
     this.bytes -= known.size ?? 0
     known.size = undefined
     known.about = { ...known.about, withdrawn: true }
+  }
+  /** Forgets an outcome that was not stored. */
+  undo(known: Known): void {
+    this.bytes -= known.size ?? 0
+    known.size = undefined
   }
   /** The inputs that are open, by their ids. */
   get openInputs(): ReadonlyArray<readonly [inputId: string, known: Known]> {

@@ -38,6 +38,8 @@ export interface Known {
   size: number | undefined
   /** It was there when this run of the handler began. */
   readonly isOld: boolean
+  /** Its outcome was written by this run, and may not be stored yet. */
+  isFresh: boolean
   asked: boolean
   running: boolean
 }

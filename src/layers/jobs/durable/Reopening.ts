@@ -94,7 +94,9 @@ export const make = (parts: JobParts): Reopen => {
           const stored = yield* Effect.exit(first?.stored ?? Effect.void)
           const isStored = Exit.isSuccess(stored)
           const minting =
-            runs && isStored ? Opening.minting(parts, candidate, record, hold, job.remaining) : undefined
+            runs && isStored
+              ? Opening.minting(parts, candidate, record, hold, () => job.remaining)
+              : undefined
           const decided = isStored
             ? candidate
             : { ...candidate, begin: undefined, run: Effect.failCause(stored.cause) }

@@ -103,15 +103,15 @@ export const keyed = <A, E, R>(
     )
   })
 
-/** Returns the outcome that was found, when it is its turn. */
-export const handedOut = (
-  { journal, running }: Pick<StepContext, "journal" | "running">,
-  known: Known
-): Effect.Effect<string, InternalError> =>
-  journal.handOut(
+/** Returns the outcome that was found, when it is its turn; one of this run as soon as it is stored. */
+export const handedOut = (context: StepContext, known: Known): Effect.Effect<string, InternalError> => {
+  const { journal, running } = context
+  const found = journal.handOut(
     known.ordinal,
     Enduring.whileAway(Effect.mapError(journal.value(known), unread), { running })
   )
+  return known.isFresh ? Effect.zipRight(committed(context), found) : found
+}
 
 /** Waits until everything that was found and is being asked for has been handed out. */
 export const afterFound = (journal: Journal): Effect.Effect<void> =>
