@@ -391,12 +391,19 @@ const queue = (parts: JobParts, given: Candidate, hold: Hold): Effect.Effect<und
     return undefined
   })
 
-/** Counts a job, and returns whether it waits. What others have is read for as long as it takes, where a job must not end. */
+/**
+ * Counts a job, and returns whether it waits. What others have is read for as long as it takes, where a job must not end; one that would
+ * end by the shutdown of its runtime waits to be left to the next start, or to another node.
+ */
 const counted = (parts: JobParts, given: Candidate, hold: Hold): Effect.Effect<boolean, InternalError> => {
   const count = () => Enqueuing.count(parts, given, hold)
   return given.parent?.live.record.survival === undefined
     ? count()
-    : Enduring.whileAway(Effect.suspend(count), parts)
+    : Effect.catchIf(
+        Enduring.whileAway(Effect.suspend(count), parts),
+        (error) => Cause.originalError(error) === parts.running.shuttingDown,
+        () => Effect.never
+      )
 }
 
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */

@@ -9,6 +9,7 @@ import * as Auth from "../../../src/layers/auth/Auth.js"
 import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import { Job } from "../../../src/services/jobs/Job.js"
 import { Jobs } from "../../../src/services/jobs/Jobs.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { Store } from "../../../src/services/store/Store.js"
@@ -64,6 +65,57 @@ describe("a shutdown that is cut off in the grace of the jobs", () => {
             Layer.provideMerge(Runtime.layer({ options })),
             Layer.provide(Layer.succeed(Store, store.store)),
             Layer.provide(Registry.layer([works])),
+            Layer.provide(Auth.layerStatic({ alice: "alice" }))
+          )
+        )
+      )
+    })
+  )
+})
+
+describe("a durable job that delegates while its runtime shuts down", () => {
+  it.scoped("is left to the next start, and does not end by that", () =>
+    Effect.gen(function* () {
+      const { store } = yield* makeStore
+      // In memory nobody would begin it again.
+      Object.assign(store, { kind: "durable" })
+      const latch = Effect.unsafeMakeLatch(false)
+      let hasGoneOn = false
+      const echo = Agent.handle(Agent.make("echo", { version: "1.0.0" }), (input) => Effect.succeed(input))
+      const parent = Agent.handle(Agent.make("parent", { version: "1.0.0", durable: true }), () =>
+        Effect.gen(function* () {
+          yield* latch.await
+          hasGoneOn = true
+          const child = yield* Effect.orDie((yield* Job).delegate("echo", 1, { key: "a" }))
+          return yield* Effect.orDie(child.await)
+        })
+      )
+      const options = { shutdownGrace: "100 millis", heartbeatInterval: "1 day" } as const
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(
+          session,
+          "parent",
+          {},
+          { lease_request: { "agent.delegate": ["echo"] } }
+        )
+        yield* session.expect("job.event")
+        const { shutdown } = yield* Jobs
+        const asking = yield* Effect.fork(shutdown)
+        yield* Effect.repeatN(eventLoop.next, 20)
+        yield* latch.open
+        yield* until(Effect.sync(() => hasGoneOn))
+        yield* until(Effect.sync(() => asking.unsafePoll() !== null))
+        const record = yield* store.job(job_id ?? "")
+        assert.isUndefined(record?.endedAt)
+        assert.strictEqual(record?.status, "running")
+      }).pipe(
+        Effect.provide(
+          Runtime.serve().pipe(
+            Layer.provideMerge(TransportMemory.layer()),
+            Layer.provideMerge(Runtime.layer({ options })),
+            Layer.provide(Layer.succeed(Store, store)),
+            Layer.provide(Registry.layer([echo, parent])),
             Layer.provide(Auth.layerStatic({ alice: "alice" }))
           )
         )
