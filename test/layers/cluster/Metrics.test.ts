@@ -37,7 +37,7 @@ it.scoped("each node tells its name; what is stored is told by one of them, also
     })
     // What is stored may grow meanwhile: then they are looked at again.
     const compared = Effect.zip(read, told).pipe(
-      Effect.zipLeft(settle),
+      Effect.zipLeft(Effect.zipRight(TestClock.adjust("1 second"), settle)),
       Effect.repeat({
         until: ([said, { bytes, events }]) => said.events === events && said.bytes === bytes,
         times: 100
