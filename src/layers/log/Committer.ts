@@ -249,6 +249,20 @@ const apart = (
       }
     }
     if (isAway) return yield* postpone(work, left, cause)
+    // It may have come back in the middle.
+    for (const job of refused) {
+      const at = left.findIndex((item) => item._tag !== "Change" && item.job === job)
+      const failed = yield* attempt(
+        work,
+        left.slice(at, at + 1),
+        left.filter((_, i) => i !== at)
+      )
+      if (work.unanswered.givenUp) return
+      if (failed === undefined) {
+        refused.delete(job)
+        left.splice(at, 1)
+      } else cause = failed
+    }
     const error = undone(cause)
     for (const job of refused) work.windows.break(job, error)
     work.queue.discard(refused, error)

@@ -193,6 +193,32 @@ describe("jobs that endure a store that is away", () => {
     )
   })
 
+  it.effect("all go on when it is back in the middle of finding out", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openView
+        const jobs = [yield* openJob(view), yield* openJob(view)]
+        control.failing = full
+        for (const job of jobs) {
+          job.endure()
+          yield* emit(job, 1, 1)
+        }
+        yield* TestClock.adjust("1 minute")
+        // The batch and the first job's event are refused once more, and what comes next is taken.
+        const before = control.tries
+        Object.defineProperty(control, "failing", {
+          get: () => (control.tries <= before + 2 ? full : undefined)
+        })
+        yield* TestClock.adjust("10 seconds")
+        for (const job of jobs) {
+          assert.isUndefined(job.broken)
+          assert.deepStrictEqual(yield* storedOf(job), [1])
+        }
+      })
+    )
+  })
+
   it.effect("keep no other from being committed when nothing but theirs is refused", () => {
     const { control, run } = makeStore()
     return run(
