@@ -41,6 +41,7 @@ export const layer = (options: Options = {}): Layer.Layer<Nodes> =>
           })
           return yield* beating(node.name, expiry, beat)
         }),
+      time: Clock.currentTimeMillis,
       bury: (name) =>
         Effect.map(Clock.currentTimeMillis, (now) => {
           const node = nodes.get(name)

@@ -59,6 +59,8 @@ const seen = `SELECT name, address, version, (extract(epoch FROM started) * 1000
     greatest(0, extract(epoch FROM clock_timestamp() - alive) * 1000)::float8, expires >= clock_timestamp()
   FROM {nodes} WHERE alive >= clock_timestamp() - $1::bigint * interval '1 millisecond' ORDER BY name`
 
+const time = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::float8"
+
 const toNode = ([
   name,
   address,
@@ -150,7 +152,8 @@ export const layer = ({ prefix = "arcp_", url, ...options }: Options): Layer.Lay
               })
             )
           ),
-        list: Effect.map(rows(seen, [remembered]), (found) => found.map(toNode))
+        list: Effect.map(rows(seen, [remembered]), (found) => found.map(toNode)),
+        time: Effect.map(rows(time, []), ([row]) => Number(row?.[0]))
       }
     })
   )

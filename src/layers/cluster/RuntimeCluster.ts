@@ -18,6 +18,7 @@ import { Store, StoreError } from "../../services/store/Store.js"
 import * as StorePg from "../store/pg/StorePg.js"
 import * as NodesPg from "./NodesPg.js"
 import { ownName } from "./ownName.js"
+import * as SharedClock from "./SharedClock.js"
 import * as WakePg from "./WakePg.js"
 
 /** Options of a runtime that is a node. */
@@ -98,6 +99,7 @@ const make = (
       )
     )
     const nodes = Context.get(others, Nodes)
+    yield* SharedClock.use(nodes.time)
     const lost = yield* joined(nodes, { name, address: advertise, version }, expiry)
     const gone = Effect.mapError(lost, told)
     const died = store.died === undefined ? gone : Effect.raceFirst(store.died, gone)
@@ -109,7 +111,8 @@ const make = (
 
 /**
  * Provides the stores of a runtime that is one of several on a Postgres (of all that it keeps, and of the credentials that are
- * provisioned for its jobs), and its place among them, for the lifetime of the layer.
+ * provisioned for its jobs), and its place among them, for the lifetime of the layer. What is built on it has the clock of
+ * Postgres, as all nodes have.
  * Needs the package `pg`, and a connection that no pooler in transaction mode is in the way of, since it listens.
  *
  * When it is a node no more (it could not say for `expiry` that it is alive, or was stopped for as long) nothing that it writes

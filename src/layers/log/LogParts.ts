@@ -138,6 +138,7 @@ export const make = Effect.gen(function* () {
     store: metrics === undefined ? store : { commit: Measuring.timed(store, elapsed), died: store.died },
     windows,
     elapsed,
+    now,
     patienceMs: Duration.toMillis(options.storagePatience),
     tail,
     report: (report) => budgetEvent(report, now()),

@@ -52,6 +52,8 @@ export interface NodesService {
   readonly bury: (name: string) => Effect.Effect<boolean, StoreError>
   /** All nodes by name, those included that have gone without a word, for an hour. */
   readonly list: Effect.Effect<ReadonlyArray<SeenNode>, StoreError>
+  /** The time of whoever keeps the list, in epoch ms. */
+  readonly time: Effect.Effect<number, StoreError>
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Taking jobs of nodes that are gone: by families, and each once. */
 import { assert, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -199,7 +200,10 @@ it.effect(
       }
       const nodes = (node: string) => ({
         node,
-        nodes: { list, join: () => Effect.die("not here"), bury: () => Effect.die("not here") }
+        nodes: {
+          ...{ list, time: Clock.currentTimeMillis },
+          ...{ join: () => Effect.die("not here"), bury: () => Effect.die("not here") }
+        }
       })
       yield* sweep(parts, nodes("a"))
       assert.deepStrictEqual(dropped, [])

@@ -219,6 +219,42 @@ describe("jobs that endure a store that is away", () => {
     )
   })
 
+  it.effect("all go on when it only comes back for a moment, again and again", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openView
+        const [first, second] = [yield* openJob(view), yield* openJob(view)]
+        const jobs = [first, second]
+        control.failing = full
+        for (const job of jobs) {
+          job.endure()
+          yield* emit(job, 1, 1)
+        }
+        yield* TestClock.adjust("1 minute")
+        // The batch is refused, the first job's event is, the second's is taken; then nothing is, from where on differs.
+        for (const taken of [1, 2, 3]) {
+          const before = control.tries
+          Object.defineProperty(control, "failing", {
+            configurable: true,
+            get: () => {
+              const tried = control.tries - before
+              return tried >= 3 && tried < 3 + taken && tried !== 4 ? undefined : full
+            }
+          })
+          yield* TestClock.adjust("1 minute")
+          for (const job of jobs) assert.isUndefined(job.broken)
+          yield* emit(second, taken + 1, taken + 1)
+        }
+        Object.defineProperty(control, "failing", { value: undefined })
+        yield* TestClock.adjust("1 minute")
+        for (const job of jobs) assert.isUndefined(job.broken)
+        assert.deepStrictEqual(yield* storedOf(first), [1])
+        assert.deepStrictEqual(yield* storedOf(second), [1, 2, 3, 4])
+      })
+    )
+  })
+
   it.effect("keep no other from being committed when nothing but theirs is refused", () => {
     const { control, run } = makeStore()
     return run(
