@@ -12,6 +12,7 @@
  *
  * If the process dies anywhere in here, each page was numbered whole or not at all, and the next resume goes on from there.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
@@ -49,6 +50,13 @@ export interface Sequencer {
   /** Looks at what the views that are held here observe on other nodes. */
   readonly look: () => void
 }
+
+/**
+ * Returns for how long nobody looks after a look that took so long: a node looks for a quarter of its time at the most. What comes
+ * meanwhile is one look, so with much to see an event is seen somewhat later, and each costs less; one by itself waits for nothing.
+ */
+const restAfter = (took: Duration.Duration): Duration.Duration =>
+  Duration.min(Duration.times(took, 3), Duration.millis(50))
 
 /** Makes the sequencer of all sessions of a log; what it has begun ends with the scope. */
 export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope> =>
@@ -214,9 +222,10 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
       )
     }
 
-    const looking = Effect.zipRight(
-      due.wait,
-      Effect.catchAllCause(goOn, (cause) =>
+    const looking = due.wait.pipe(
+      Effect.zipRight(Effect.timed(goOn)),
+      Effect.flatMap(([took]) => Effect.sleep(restAfter(took))),
+      Effect.catchAllCause((cause) =>
         Effect.logWarning("events of other nodes could not be numbered; it will be tried again", cause).pipe(
           Effect.zipRight(Effect.sleep("1 second")),
           Effect.zipRight(Effect.sync(() => due.give()))

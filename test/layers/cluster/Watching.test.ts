@@ -143,6 +143,31 @@ describe("a job that is watched from another node", () => {
     })
   )
 
+  it.scoped("is looked at for a quarter of the time, at the most, by a node that has much to see", () =>
+    Effect.gen(function* () {
+      const { a, b, disk, say } = yield* pair
+      const jobId = yield* begin(yield* a.run(open()))
+      const watcher = yield* b.run(open())
+      yield* subscribe(watcher, jobId)
+      yield* Effect.zipRight(TestClock.adjust("300 millis"), settle)
+      disk.reads.clear()
+      disk.onRead = (name) => (name === "news" ? Effect.sleep("10 millis") : Effect.void)
+      const numbers = Array.from({ length: 100 }, (_, i) => i + 1)
+      // An event each 4 ms: without a rest each look would be followed by the next.
+      for (const n of numbers) {
+        yield* say(n)
+        yield* Effect.repeatN(eventLoop.next, 12)
+        yield* TestClock.adjust("4 millis")
+      }
+      const looks = disk.reads.get("news") ?? 0
+      assert.isAtLeast(looks, 4)
+      assert.isAtMost(looks, 12)
+      yield* seconds(1)
+      yield* drain(watcher)
+      assert.deepStrictEqual(told(watcher, jobId), numbers)
+    })
+  )
+
   it.scoped("goes on for its owner, who has moved, with what it delegates to, and for who moves again", () =>
     Effect.gen(function* () {
       const { a, b, say } = yield* pair
