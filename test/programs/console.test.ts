@@ -175,10 +175,9 @@ describe("the console's model", () => {
         const bytes = new TextEncoder().encode(text)
         const at = cut % (bytes.length + 1)
         const pieces = put([bytes.subarray(0, at), bytes.subarray(at)])
-        assert.deepStrictEqual(
-          { ...pieces.whole(true) },
-          { content: text, size: bytes.length, kept: bytes.length }
-        )
+        const { content, kept, reading, size } = pieces.whole(true)
+        assert.deepStrictEqual([content, size, kept], [text, bytes.length, bytes.length])
+        assert.strictEqual(reading?.beginning, text)
         assert.deepStrictEqual(pieces.whole(false).content, bytes)
       })
     )
@@ -197,6 +196,24 @@ describe("the console's model", () => {
         )
       })
     )
+    // Of a text that is long only the beginning is put together, and it is still known what it may be.
+    const piece = (text: string) => new TextEncoder().encode(text)
+    const list = put([
+      piece("["),
+      ...Array.from({ length: 3_000 }, () => piece(`"${"é".repeat(1_000)}",`)),
+      piece("1]"),
+      piece("\n")
+    ])
+    const { reading } = list.whole(true)
+    assert.deepStrictEqual([reading?.isAll, reading?.mayBeJson], [false, true])
+    assert.isAtLeast(reading?.beginning.length ?? 0, mostUnasked)
+    assert.isBelow(reading?.beginning.length ?? 0, 2_100_000)
+    assert.strictEqual((jsonIn(reading?.all() ?? "") as ReadonlyArray<unknown>).length, 3_001)
+    assert.isFalse(
+      put([piece("["), ...Array.from({ length: 5 }, () => large.subarray(0, 1_000_000))]).whole(true).reading
+        ?.mayBeJson
+    )
+    assert.isUndefined(list.whole(false).reading)
     assert.isUndefined(jsonIn("[a link](https://example.com) [no list]"))
     const many = JSON.stringify(Array.from({ length: mostUnasked / 2 }, () => 1))
     assert.isTrue(mayBeJson(many))

@@ -6,7 +6,7 @@ import * as Stream from "effect/Stream"
 import { assert, describe, it, vi } from "vitest"
 import { Held } from "../../src/programs/console/model/Held.js"
 import { Pieces, type Streamed } from "../../src/programs/console/model/Streamed.js"
-import { InvalidRequest } from "../../src/protocol/Errors.js"
+import { InvalidRequest, JobNotFound, PermissionDenied } from "../../src/protocol/Errors.js"
 import type { JobEvent } from "../../src/services/client/ArcpClient.js"
 
 const { client } = vi.hoisted(() => ({ client: { value: undefined as unknown } }))
@@ -15,7 +15,11 @@ vi.mock("../../src/programs/console/state/connection.js", () => {
   client.value = made
   return { client: made }
 })
-vi.mock("../../src/programs/console/state/jobs.js", () => ({ table: new Map(), version: signal(0) }))
+const { dropped } = vi.hoisted(() => ({ dropped: [] as Array<string> }))
+vi.mock("../../src/programs/console/state/jobs.js", () => ({
+  table: Object.assign(new Map(), { drop: (jobId: string) => dropped.push(jobId) }),
+  version: signal(0)
+}))
 
 /** What a job has that has delegated: as many events as children. */
 const delegations = (children: ReadonlyArray<string>): ReadonlyArray<JobEvent> =>
@@ -74,6 +78,25 @@ describe("jobs that are followed", () => {
     assert.notInclude([...runtime.open], "job")
     assert.isAtMost(runtime.open.size, 48)
     assert.notStrictEqual(follow("job"), looked)
+    ;(client.value as { value: unknown }).value = undefined
+  })
+
+  it("are not in the list any more when they have been deleted", async () => {
+    vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
+    const { follow } = await import("../../src/programs/console/state/follow.js")
+    ;(client.value as { value: unknown }).value = {
+      subscribe: (jobId: string) =>
+        Effect.fail(
+          jobId === "deleted"
+            ? new JobNotFound({ message: "no such job" })
+            : new PermissionDenied({ message: "this job may be listed, but not subscribed to" })
+        )
+    }
+    const jobs = ["secret", "deleted"].map(follow)
+    await vi.waitFor(() => {
+      for (const job of jobs) assert.isDefined(job.problem.value)
+    })
+    assert.deepStrictEqual(dropped, ["deleted"])
     ;(client.value as { value: unknown }).value = undefined
   })
 

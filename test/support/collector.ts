@@ -42,6 +42,7 @@ export interface LogData {
   readonly body: Value
   readonly severityText: string
   readonly traceId?: string
+  readonly spanId?: string
   readonly attributes: ReadonlyArray<KeyValue>
 }
 

@@ -303,14 +303,14 @@ function* lifetime(
   return yield* run(parts, open, begun, span, surroundings, opened.value)
 }
 
-/** Returns the span of a job that begins here. */
-export const spanOf = (
-  candidate: Candidate,
-  { clock, isTraced }: Pick<Surroundings, "clock" | "isTraced">
-): Effect.Effect<Tracer.Span> =>
-  isTraced
-    ? Effect.makeSpan("arcp.job", spanOptions(candidate))
-    : Effect.succeed(Tracing.unseen("arcp.job", candidate.parentSpan, clock))
+/** Returns the span of a job that begins here, in which its surroundings are from then on. */
+export const spanOf = (candidate: Candidate, surroundings: Surroundings): Effect.Effect<Tracer.Span> =>
+  Effect.tap(
+    surroundings.isTraced
+      ? Effect.makeSpan("arcp.job", spanOptions(candidate))
+      : Effect.succeed(Tracing.unseen("arcp.job", candidate.parentSpan, surroundings.clock)),
+    (span) => surroundings.enter(span)
+  )
 
 /**
  * Supervises a job, in its span, to the end, and gives back the hold. It is no fiber: it goes on when something has been

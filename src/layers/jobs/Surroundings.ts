@@ -93,6 +93,9 @@ export class Surroundings {
   private readonly id = FiberId.unsafeMake()
   private readonly about: HashMap.HashMap<string, unknown>
   private readonly references: FiberRefs.FiberRefs
+  /** In which context its lines are said, and what is done of it that is given none. */
+  private saying: FiberRefs.FiberRefs
+  private context: Context.Context<never>
 
   private constructor(
     private readonly ground: Ground,
@@ -109,6 +112,24 @@ export class Surroundings {
       fiberRef: FiberRef.currentLogAnnotations,
       value: this.about
     })
+    this.saying = this.references
+    this.context = ground.context
+  }
+
+  /**
+   * Puts the job into its span: what is said of it belongs to its trace. What is done of it does too where somebody sees spans; else
+   * no job has a copy of the context.
+   */
+  enter(span: Tracer.Span): void {
+    const { context, isTraced, loggers } = this.ground
+    if (isTraced)
+      this.context = Context.merge(context, Context.make(Tracer.ParentSpan, span) as Context.Context<never>)
+    if (loggers.length > 0)
+      this.saying = FiberRefs.updateAs(this.references, {
+        fiberId: FiberId.none,
+        fiberRef: FiberRef.currentContext,
+        value: Context.make(Tracer.ParentSpan, span) as Context.Context<never>
+      })
   }
 
   /** Returns the surroundings of a job, made of those of the fiber that opens it. */
@@ -147,7 +168,7 @@ export class Surroundings {
       logLevel: LogLevel.Info,
       message: [message],
       cause: Cause.empty,
-      context: this.references,
+      context: this.saying,
       spans: logSpan,
       annotations: this.about,
       date: new Date(clock.unsafeCurrentTimeMillis())
@@ -167,12 +188,12 @@ export class Surroundings {
   }
   /** Forks what only the death of the process ends. */
   forkUninterruptible<A, E>(effect: Effect.Effect<A, E>): Fiber.RuntimeFiber<A, E> {
-    return this.fork(effect, this.ground.context, this.ground.flags)
+    return this.fork(effect, this.context, this.ground.flags)
   }
   /** Forks what can be interrupted; given a context, with that and nothing else. */
   forkInterruptible<A, E, R = never>(
     effect: Effect.Effect<A, E, R>,
-    context: Context.Context<R | never> = this.ground.context as Context.Context<R>
+    context: Context.Context<R | never> = this.context as Context.Context<R>
   ): Fiber.RuntimeFiber<A, E> {
     return this.fork(effect, context, RuntimeFlags.enable(this.ground.flags, Interruption))
   }

@@ -56,7 +56,8 @@ const explain = (name: string, code: string, detail: string | undefined): string
   if (code.startsWith("SQLITE_CORRUPT")) return `${name} is corrupt; restore it from a backup${said}`
   if (code.startsWith("SQLITE_CANTOPEN") || code === "EACCES" || code === "EPERM")
     return `${name} cannot be opened; check that it and its folder may be read and written${said}`
-  if (code.startsWith("SQLITE_IOERR")) return `reading or writing ${name} failed; check the disk (${code})`
+  if (code.startsWith("SQLITE_IOERR"))
+    return `reading or writing ${name} failed: its disk is full, or broken; see whether there is room (${code})`
   return detail === undefined ? `${name} failed` : `${name}: ${detail}`
 }
 
@@ -65,6 +66,10 @@ const isBusyCode = (code: string): boolean =>
 
 /** Returns whether another program holds a lock that was needed: the same may work a moment later. */
 export const isBusy = (error: unknown): boolean => isBusyCode(codeOf(rootOf(error)))
+
+/** Returns whether it is the disk that failed, or has no room: the file itself may be as it was. */
+export const isOfDisk = (error: unknown): boolean =>
+  /^(?:SQLITE_IOERR|SQLITE_FULL|ENOSPC)/.test(codeOf(rootOf(error)))
 
 /** Maps whatever a SQL client or the file system failed with; a `StoreError` stays as it is. */
 export const toStoreError =

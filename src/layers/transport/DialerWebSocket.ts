@@ -25,6 +25,9 @@ export interface Options extends DialOptions {
 /** Characters of a refusal's body that are quoted in the error. */
 const maxQuotedChars = 512
 
+/** Milliseconds in which it may come. */
+const maxQuotingMs = 1_000
+
 /**
  * Returns the milliseconds that a refusal asks to wait (`Retry-After` of a 429 or 503: seconds, or a date of HTTP), `undefined`
  * when it does not. `now` is in epoch milliseconds.
@@ -36,6 +39,27 @@ const retryAfter = ({ headers, statusCode }: IncomingMessage, now: number): numb
   return ms > 0 ? ms : undefined
 }
 
+/** Codes of a certificate that nobody whom this machine trusts has signed. */
+const untrusted: ReadonlySet<string | undefined> = new Set([
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE"
+])
+
+/** Says why there is no connection to a peer, and what to look at. */
+const explain = ({ code, message }: NodeJS.ErrnoException, peer: string): string => {
+  if (code === "ECONNREFUSED") return `nothing listens at ${peer}: start the runtime, or check host and port`
+  if (code === "ENOTFOUND" || code === "EAI_AGAIN") return `the host of ${peer} is not known: check its name`
+  if (code === "EPROTO") return `what listens at ${peer} does not speak TLS: use ws://, or the port that does`
+  if (code?.startsWith("HPE_"))
+    return `what listens at ${peer} does not speak HTTP: check the port (${message})`
+  if (untrusted.has(code))
+    return `the certificate of ${peer} is not trusted: ${message}; NODE_EXTRA_CA_CERTS=FILE names who has signed it`
+  return `cannot connect to ${peer}: ${message || (code ?? "unknown reason")}`
+}
+
 const connectError = (
   cause: NodeJS.ErrnoException,
   url: string,
@@ -44,12 +68,30 @@ const connectError = (
   const message =
     proxy !== undefined && proxy.answered() === undefined
       ? `the proxy ${proxy.label} does not connect to ${label(url)}: ${cause.message || (cause.code ?? "unknown reason")}; check the proxy, or name the host in NO_PROXY`
-      : cause.code === "ECONNREFUSED"
-        ? `nothing listens at ${label(url)}: start the runtime, or check host and port`
-        : cause.code === "ENOTFOUND" || cause.code === "EAI_AGAIN"
-          ? `the host of ${label(url)} is not known: check its name`
-          : `cannot connect to ${label(url)}: ${cause.message || (cause.code ?? "unknown reason")}`
+      : explain(cause, label(url))
   return new TransportError({ message, cause })
+}
+
+/** Returns where a redirect leads, which is not followed: it would be given the token. */
+const elsewhere = ({ headers: { location }, statusCode = 0 }: IncomingMessage): string =>
+  statusCode >= 300 && statusCode < 400 && location !== undefined
+    ? `, and that it is at ${location.slice(0, maxQuotedChars)}: redirects are not followed, name that address`
+    : ""
+
+/** Reads as much of a refusal's body as is quoted: it may have no end, or not come. */
+const quoted = (response: IncomingMessage, read: (body: string) => void): void => {
+  let body = ""
+  const late = setTimeout(() => response.destroy(), maxQuotingMs)
+  response.setEncoding("utf8")
+  response.on("error", () => {})
+  response.on("data", (text: string) => {
+    body = (body + text).slice(0, maxQuotedChars)
+    if (body.length === maxQuotedChars) response.destroy()
+  })
+  response.once("close", () => {
+    clearTimeout(late)
+    read(body.trim())
+  })
 }
 
 const start = (options: Options, proxy: HttpProxy | undefined): Effect.Effect<WebSocket, TransportError> =>
@@ -80,19 +122,14 @@ const open = (
     // Stays on an attempt that failed: ending it reports once more.
     ws.on("error", onError)
     ws.once("unexpected-response", (_request, response) => {
-      let body = ""
-      response.setEncoding("utf8")
-      response.on("data", (text: string) => {
-        body = (body + text).slice(0, maxQuotedChars)
-      })
-      const refused =
-        proxy !== undefined && proxy.answered() !== 200
-          ? `the proxy ${proxy.label} refused to connect to ${label(url)} with ${response.statusCode} ${response.statusMessage ?? ""}`
-          : `${label(url)} answered ${response.statusCode}`
-      response.once("close", () =>
+      const isProxys = proxy !== undefined && proxy.answered() !== 200
+      const refused = isProxys
+        ? `the proxy ${proxy.label} refused to connect to ${label(url)} with ${response.statusCode} ${response.statusMessage ?? ""}`.trim()
+        : `${label(url)} answered ${response.statusCode}${elsewhere(response)}`
+      quoted(response, (body) =>
         fail(
           new TransportError({
-            message: `${refused.trim()} ${body.trim()}`.trim(),
+            message: `${refused} ${body}`.trim(),
             retryAfter: retryAfter(response, now())
           })
         )

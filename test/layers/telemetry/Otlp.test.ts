@@ -50,11 +50,15 @@ const quick = {
 const child = Agent.handle(Agent.make("otel_child", { version: "1.0.0" }), () =>
   Effect.void.pipe(Effect.withSpan("in the child"))
 )
+const dying = Agent.handle(Agent.make("otel_dying", { version: "1.0.0" }), () => Effect.die("gone wrong"))
 const parent = Agent.handle(Agent.make("otel_parent", { version: "1.0.0", durable: true }), () =>
   Effect.gen(function* () {
     const job = yield* Job
     yield* job.step("first", Effect.void.pipe(Effect.withSpan("in the step")))
     yield* Effect.flatMap(job.delegate("otel_child", null, { key: "one" }), (delegated) => delegated.await)
+    yield* Effect.flatMap(job.delegate("otel_dying", null, { key: "two" }), ({ await: end }) =>
+      Effect.exit(end)
+    )
     yield* Effect.logInfo("said by the agent")
   }).pipe(Effect.orDie)
 )
@@ -75,8 +79,8 @@ const submitTraced = (session: Effect.Effect.Success<ReturnType<typeof open>>, f
       { agent: "otel_parent", input: {}, lease_request: { "agent.delegate": ["*"] } },
       traced(flags)
     )
-    yield* session.expect("job.accepted")
-    yield* session.next(({ payload, type }) => type === "job.result" && payload.delegate_id === undefined)
+    const accepted = yield* session.expect("job.accepted")
+    yield* session.next(({ job_id, type }) => type === "job.result" && job_id === accepted.payload.job_id)
   })
 
 /** `before`: what is waited for before it ends. */
@@ -86,7 +90,7 @@ const runtime = (environment: Environment, flags?: string, before: Effect.Effect
     yield* Effect.flatMap(open(), (session) => submitTraced(session, flags)).pipe(
       Effect.zipRight(before),
       Effect.scoped,
-      Effect.provide(serve(store, [parent, child])),
+      Effect.provide(serve(store, [parent, child, dying])),
       exporting(environment)
     )
   })
@@ -142,6 +146,23 @@ describe("OTLP", () => {
       const log = sink.logs().find(({ body }) => body.stringValue === "said by the agent")
       assert.strictEqual(log?.traceId, traceId)
       assert.strictEqual(attributesOf(log?.attributes ?? [])["agent"], "otel_parent@1.0.0")
+      // So do the runtime's own lines about a job: they have its trace, and its span.
+      const died = jobs.find(
+        ({ attributes }) => attributesOf(attributes)["arcp.agent"] === "otel_dying@1.0.0"
+      )
+      const ofDied = sink
+        .logs()
+        .filter(({ attributes }) => attributesOf(attributes)["agent"] === "otel_dying@1.0.0")
+        .map(({ body, ...line }) => [
+          body.stringValue?.replace(/ (?:after|in) .*/, ""),
+          line.traceId,
+          line.spanId
+        ])
+      assert.deepStrictEqual(ofDied, [
+        ["job started", traceId, died?.spanId],
+        ["agent otel_dying@1.0.0 failed", traceId, died?.spanId],
+        ["job ended: error", traceId, died?.spanId]
+      ])
 
       for (const path of ["/v1/traces", "/v1/metrics", "/v1/logs"]) {
         const resource = sink.resource(path)

@@ -1,5 +1,11 @@
 import { createServer } from "node:http"
-import { type AddressInfo, type Socket, connect as tcpConnect } from "node:net"
+import {
+  type AddressInfo,
+  createServer as createTcpServer,
+  type Socket,
+  connect as tcpConnect
+} from "node:net"
+import { createServer as createTlsServer } from "node:tls"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -445,6 +451,69 @@ describe("the dialers", () => {
         expect(error.message).not.toContain("secret")
       }
     })
+  )
+
+  /** A server that answers whatever comes with what it likes. */
+  const peer = (does: (socket: Socket) => void, tls?: ReturnType<typeof selfSigned>) =>
+    Effect.acquireRelease(
+      Effect.async<{ readonly port: number; readonly close: () => void }>((resume) => {
+        const sockets = new Set<Socket>()
+        const met = (socket: Socket) => {
+          sockets.add(socket)
+          socket.on("error", () => {}).once("data", () => does(socket))
+        }
+        const server = tls === undefined ? createTcpServer(met) : createTlsServer(tls, met)
+        server.listen(0, "127.0.0.1", () => {
+          const bound = server.address()
+          const close = () => {
+            server.close()
+            for (const socket of sockets) socket.destroy()
+          }
+          resume(Effect.succeed({ port: typeof bound === "object" ? (bound?.port ?? 0) : 0, close }))
+        })
+      }),
+      ({ close }) => Effect.sync(close)
+    )
+
+  it.scopedLive(
+    "say what is there that is no runtime, and what to do, whatever it answers without an end",
+    () =>
+      Effect.gen(function* () {
+        const head = (text: string) => `HTTP/1.1 ${text}\r\n\r\n`
+        const peers = {
+          ssh: yield* peer((socket) => socket.write("SSH-2.0-OpenSSH_9.2\r\n")),
+          endless: yield* peer((socket) => {
+            socket.write(head("200 OK\r\nContent-Type: text/html"))
+            const more = () => {
+              while (!socket.destroyed && socket.write("<p>more</p>".repeat(1_000)));
+            }
+            socket.on("drain", more)
+            more()
+          }),
+          slow: yield* peer((socket) => socket.write(`${head("500 No\r\nContent-Length: 100")}partly`)),
+          redirects: yield* peer((socket) =>
+            socket.end(head("308 Moved\r\nContent-Length: 0\r\nLocation: https://elsewhere.example/arcp"))
+          ),
+          secret: yield* peer(() => {}, selfSigned())
+        }
+        const at = (name: keyof typeof peers, scheme = "ws") =>
+          `${scheme}://127.0.0.1:${peers[name].port}/arcp`
+        for (const [url, message] of [
+          [at("ssh"), /does not speak HTTP: check the port/],
+          [at("endless"), /answered 200 (?:<p>more<\/p>)+/],
+          [at("slow"), /answered 500 partly$/],
+          [
+            at("redirects"),
+            /answered 308, and that it is at https:\/\/elsewhere\.example\/arcp: .*not followed/
+          ],
+          [at("ssh", "wss"), /does not speak TLS: use ws:/],
+          [
+            at("secret", "wss"),
+            /certificate of .* is not trusted: self.signed certificate; NODE_EXTRA_CA_CERTS/
+          ]
+        ] as const)
+          expect((yield* Effect.flip(DialerWebSocket.connect({ url }))).message).toMatch(message)
+      })
   )
 
   it.scoped("give up on a server that does not answer", () =>

@@ -1,5 +1,6 @@
 /** Each command that talks to a runtime, against peers that are none, or not ours: it ends, with the right code and a sentence. */
 import { once } from "node:events"
+import { createServer, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterEach, describe, expect, it } from "@effect/vitest"
 import { type WebSocket, WebSocketServer } from "ws"
@@ -104,3 +105,64 @@ describe.each(Object.entries(peers))("a peer that %s", (_, [peer, codes]) => {
     expect(`${stdout}${stderr}`).not.toMatch(/TypeError|undefined|\[object|\n\s+at /)
   })
 })
+
+/** What is no runtime, and does with a request over HTTP what it likes. */
+const webs: Readonly<Record<string, readonly [(response: ServerResponse) => void, RegExp]>> = {
+  "has a page for everything": [
+    (response) => response.writeHead(200, { "content-type": "text/html" }).end("<h1>hello</h1>"),
+    /answered 200, as no runtime/
+  ],
+  "does not have it": [(response) => response.writeHead(404).end("no"), /answered 404, as no runtime/],
+  "sends elsewhere": [
+    (response) => response.writeHead(307, { location: "http://127.0.0.1:1/" }).end(),
+    /does not answer as a runtime does: .*redirect/
+  ],
+  "closes in the middle": [
+    (response) => response.writeHead(200, { "content-length": 100 }).write("{", () => response.destroy()),
+    /does not answer as a runtime does/
+  ],
+  "sends without an end": [
+    (response) => {
+      const more = () => {
+        while (!response.destroyed && response.write(Buffer.alloc(1024 * 1024, " ")));
+      }
+      response.on("drain", more).on("error", () => {})
+      more()
+    },
+    /has more than 16777216 bytes/
+  ],
+  "names jobs that steer a terminal": [
+    (response) => response.end(JSON.stringify({ jobs: ["job_\u001b[2Jx"], sessions: 0 })),
+    /^1 job and 0 sessions deleted$/m
+  ]
+}
+
+const sites: Array<Server> = []
+afterEach(() => {
+  for (const site of sites.splice(0)) {
+    site.closeAllConnections()
+    site.close()
+  }
+})
+
+it.each(Object.entries(webs))(
+  "jobs delete --running ends at a web server that %s",
+  async (_, [does, said]) => {
+    const site = createServer((_request, response) => does(response)).listen(0, "127.0.0.1")
+    sites.push(site)
+    await once(site, "listening")
+    const url = `ws://127.0.0.1:${(site.address() as AddressInfo).port}/arcp`
+    const { stderr, stdout } = await run([
+      "jobs",
+      "delete",
+      "job_1",
+      "--running",
+      "--url",
+      url,
+      "--token",
+      "t"
+    ])
+    expect(stderr).toMatch(said)
+    expect(`${stdout}${stderr}`).not.toMatch(/TypeError|undefined|\[object|\n\s+at |\u001b/)
+  }
+)

@@ -36,12 +36,19 @@ export interface Contents {
   readonly bytes: number
 }
 
+/**
+ * Events that are there for whoever reads: of those that were dropped or trimmed rows are left until they are freed, which a restore
+ * does.
+ */
+const events = `SELECT coalesce(sum(max(0, min(x.count, x.seq + x.count - coalesce(t.before, 0)))), 0)
+  FROM extents x LEFT JOIN event_trims t ON t.job = x.job`
+
 const contentsOf = (path: string, name: string): Effect.Effect<Contents, StoreError> =>
   reading(path, name, (sql) =>
     Effect.all({
       schema: Effect.map(value(sql, "PRAGMA user_version", name), Number),
       jobs: Effect.map(value(sql, "SELECT count(*) FROM jobs WHERE rejected = 0", name), Number),
-      events: Effect.map(value(sql, "SELECT count(*) FROM events", name), Number),
+      events: Effect.map(value(sql, events, name), Number),
       sessions: Effect.map(value(sql, "SELECT count(*) FROM sessions", name), Number),
       bytes: Effect.sync(() => sizeOf(path))
     })

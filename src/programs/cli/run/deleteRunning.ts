@@ -10,14 +10,15 @@ import { membersOf, readJson } from "../../../protocol/Json.js"
 import type { DeleteFlags } from "../db.js"
 import { count } from "../quantity.js"
 import { targetOf } from "../target.js"
-import { json } from "../text.js"
+import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
+import { fetched, why } from "./fetching.js"
 
 /** The server did not delete it; the message says why. */
 class NotDeleted extends Data.TaggedError("NotDeleted")<{ readonly message: string }> {}
 
-/** Milliseconds that the server may take. */
-const patience = 120_000
+/** What the server may take; its answer names each job of a principal. */
+const bounds = { timeout: 120_000, maxBytes: 16 * 1024 * 1024 }
 
 /** Returns where a server deletes that is spoken to at this address. */
 const addressOf = (url: string, whose: Whose, cancel: boolean): Effect.Effect<URL, UsageError> => {
@@ -36,21 +37,15 @@ const textOf = (value: unknown): string | undefined => (typeof value === "string
 const asked = (at: URL, token: string) =>
   Effect.tryPromise({
     try: async () => {
-      const response = await fetch(at, {
-        method: "DELETE",
-        headers: { authorization: `Bearer ${token}`, accept: "application/json" },
-        redirect: "error",
-        signal: AbortSignal.timeout(patience)
-      })
-      return { status: response.status, body: readJson(await response.text()) }
+      const headers = { authorization: `Bearer ${token}`, accept: "application/json" }
+      const { status, text } = await fetched(at, { method: "DELETE", headers }, bounds)
+      return { status, body: readJson(text) }
     },
-    catch: (cause) => new NotDeleted({ message: `${at.origin} does not answer: ${reasonOf(cause)}` })
+    catch: (cause) =>
+      new NotDeleted({
+        message: `${at.origin} does not answer as a runtime does: ${why(cause, bounds)}; what it has deleted is gone, asking again deletes the rest`
+      })
   })
-
-const reasonOf = (cause: unknown): string => {
-  const inner = cause instanceof Error ? (cause.cause ?? cause) : cause
-  return inner instanceof Error ? inner.message : String(inner)
-}
 
 export const deleteRunning = (flags: DeleteFlags, whose: Whose) =>
   Effect.gen(function* () {
@@ -72,7 +67,7 @@ export const deleteRunning = (flags: DeleteFlags, whose: Whose) =>
           (membersOf(membersOf(body)["details"])["reason"] === "not_ended" ? " (--cancel)" : "")
       })
     for (const job of jobs)
-      yield* Console.log(flags.json ? json({ job_id: job, deleted: true }) : `${job}  deleted`)
+      yield* Console.log(flags.json ? json({ job_id: job, deleted: true }) : inLine(`${job}  deleted`))
     const sessions = Number(membersOf(body)["sessions"] ?? 0)
     yield* Console.error(`${count(jobs.length, "job")} and ${count(sessions, "session")} deleted`)
   })

@@ -184,10 +184,17 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
     Effect.catchAll((error) =>
       Effect.sync(() => {
         job.problem.value = error
+        if (isArcpError(error) && error.code === "JOB_NOT_FOUND") isGone(job.jobId)
         flush()
       })
     )
   )
+
+/** Forgets a job that has been deleted, or is not retained any more: of one that has ended the list is not told. */
+const isGone = (jobId: string): void => {
+  table.drop(jobId)
+  tableVersion.value++
+}
 
 /** Follows a job below another one, as long as there is room. */
 const followBelow = (above: Kept, jobId: string): Kept | undefined => {

@@ -3,7 +3,7 @@ import { useMemo, useState } from "preact/hooks"
 import * as Features from "../../../protocol/Features.js"
 import { until } from "../model/at.js"
 import { looksLike } from "../model/markdown.js"
-import { jsonIn, jsonUnasked, mayBeJson, mostUnasked, Streamed } from "../model/Streamed.js"
+import { jsonIn, jsonUnasked, mostUnasked, type Reading, readingOf, Streamed } from "../model/Streamed.js"
 import { brief, bytes, line, safeUrl } from "../model/text.js"
 import { field } from "../model/values.js"
 import type { Followed } from "../state/follow.js"
@@ -14,42 +14,46 @@ import { Copy, download, Long, Problem } from "./parts.js"
 /** A value as the text that it is copied and saved as. */
 const textOf = (value: unknown): string =>
   value instanceof Streamed
-    ? textOf(value.content)
+    ? (value.reading?.all() ?? "")
     : typeof value === "string"
       ? value
       : (JSON.stringify(value, null, 2) ?? "")
 
-/** The bytes of a value, in an array that a file may be made of. */
+/** The bytes of a value, as a file is made of them; those of a result as they came. */
 const content = (value: unknown): BlobPart =>
   value instanceof Streamed
-    ? content(value.content)
+    ? new Blob([...value.parts])
     : value instanceof Uint8Array
       ? Uint8Array.from(value)
       : textOf(value)
 
 const isData = (value: unknown): boolean =>
-  value instanceof Uint8Array || (value instanceof Streamed && isData(value.content))
+  value instanceof Uint8Array || (value instanceof Streamed && !value.isText)
 
 /** The text of a file for it, and what kind of file that is. */
 const kindOf = (value: unknown): readonly [extension: string, type: string] => {
-  if (value instanceof Streamed) return kindOf(value.content)
-  if (value instanceof Uint8Array) return ["bin", "application/octet-stream"]
-  if (typeof value !== "string" || mayBeJson(value)) return ["json", "application/json"]
-  return [looksLike(value) ? "md" : "txt", "text/plain"]
+  if (isData(value)) return ["bin", "application/octet-stream"]
+  const text =
+    value instanceof Streamed ? value.reading : typeof value === "string" ? readingOf(value) : undefined
+  if (text === undefined || text.mayBeJson) return ["json", "application/json"]
+  return [isMarkdownIn(text) ? "md" : "txt", "text/plain"]
 }
+
+const isMarkdownIn = ({ beginning, isAll, mayBeJson }: Reading): boolean =>
+  isAll && !mayBeJson && looksLike(beginning)
 
 /** What a text is read as. */
 type Way = "as it is" | "as Markdown" | "as a tree"
 
 /** Reads a large text once the page has said that it does: it can do nothing else meanwhile. */
-const useReading = (text: string, at: object | undefined) => {
+const useReading = (text: Reading, at: object | undefined) => {
   const [tree, setTree] = useState(at)
   const [state, setState] = useState<"" | "reads" | "none">("")
   const read = () => {
     setState("reads")
     requestAnimationFrame(() =>
       setTimeout(() => {
-        const found = jsonIn(text)
+        const found = jsonIn(text.all())
         setTree(found)
         setState(found === undefined ? "none" : "")
       })
@@ -64,18 +68,18 @@ const TextValue = ({
   label,
   text
 }: {
-  readonly text: string
+  readonly text: Reading
   readonly label: string
   /** The tree of it, when that is what is shown at first. */
   readonly first: object | undefined
 }) => {
-  const isMarkdown = useMemo(() => !mayBeJson(text) && looksLike(text), [text])
+  const isMarkdown = useMemo(() => isMarkdownIn(text), [text])
   const { read, state, tree } = useReading(text, first)
   const [way, setWay] = useState<Way>(
     first !== undefined ? "as a tree" : isMarkdown ? "as Markdown" : "as it is"
   )
   const ways: ReadonlyArray<Way> = [
-    ...(mayBeJson(text) ? ["as a tree" as const] : isMarkdown ? ["as Markdown" as const] : []),
+    ...(text.mayBeJson ? ["as a tree" as const] : isMarkdown ? ["as Markdown" as const] : []),
     "as it is"
   ]
   const choose = (next: Way) => {
@@ -97,7 +101,7 @@ const TextValue = ({
               aria-pressed={shown === one}
               aria-disabled={state === "reads"}
               title={
-                one === "as a tree" && tree === undefined && text.length > mostUnasked
+                one === "as a tree" && tree === undefined && text.beginning.length > mostUnasked
                   ? "Reads all of it; the page stands still meanwhile"
                   : undefined
               }
@@ -114,17 +118,20 @@ const TextValue = ({
       {isTree ? (
         <JsonTree label={label} value={tree} />
       ) : way === "as Markdown" ? (
-        <Markdown text={text} />
+        <Markdown text={text.beginning} />
       ) : (
-        <Long text={text} />
+        <Long text={text.beginning} isAll={text.isAll} />
       )}
     </>
   )
 }
 
 const StreamedValue = ({ label, of }: { readonly of: Streamed; readonly label: string }) => {
-  const { content } = of
-  const first = useMemo(() => (typeof content === "string" ? jsonUnasked(content) : undefined), [content])
+  const { reading } = of
+  const first = useMemo(
+    () => (reading?.isAll === true ? jsonUnasked(reading.beginning) : undefined),
+    [reading]
+  )
   return (
     <>
       <p class="quiet">
@@ -133,22 +140,29 @@ const StreamedValue = ({ label, of }: { readonly of: Streamed; readonly label: s
           ? ""
           : `, of which the first ${bytes(of.kept)} are here, and in the download. All of it is at /v1/jobs/JOB/result.`}
       </p>
-      {typeof content === "string" ? <TextValue label={label} text={content} first={first} /> : null}
+      {reading === undefined ? null : <TextValue label={label} text={reading} first={first} />}
     </>
   )
 }
 
+const PlainText = ({ label, text }: { readonly text: string; readonly label: string }) => (
+  <TextValue label={label} text={useMemo(() => readingOf(text), [text])} first={undefined} />
+)
+
 export const Value = ({ label, value }: { readonly value: unknown; readonly label: string }) => {
   if (value instanceof Streamed) return <StreamedValue label={label} of={value} />
   if (value instanceof Uint8Array) return <p>{bytes(value.length)} of data</p>
-  if (typeof value === "string") return <TextValue label={label} text={value} first={undefined} />
+  if (typeof value === "string") return <PlainText label={label} text={value} />
   return <JsonTree label={label} value={value} />
 }
 
-/** Copies a value, and saves it as a file. */
+/** Whether a value is so long that a page that copies it stands still for seconds. */
+const isLong = (value: unknown): boolean => value instanceof Streamed && value.reading?.isAll === false
+
+/** Copies a value, and saves it as a file: one that is long only that. */
 const Take = ({ name, value }: { readonly name: string; readonly value: unknown }) => (
   <div class="row">
-    {isData(value) ? null : <Copy label="copy" text={() => textOf(value)} />}
+    {isData(value) || isLong(value) ? null : <Copy label="copy" text={() => textOf(value)} />}
     <button
       type="button"
       class="small"

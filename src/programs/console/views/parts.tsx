@@ -129,21 +129,23 @@ export const Failed = ({ error, isSaid = false }: { readonly error: unknown; rea
 /** Characters of a text that a page lays out in a moment, even when they are one line. */
 const mostLong = 500_000
 
-/** A long text, of which the rest is shown when it is asked for, as far as a page can. */
-export const Long = ({ text }: { readonly text: string }) => {
+/** A long text, of which the rest is shown when it is asked for, as far as a page can; `isAll`: whether the text is all of it. */
+export const Long = ({ isAll = true, text }: { readonly text: string; readonly isAll?: boolean }) => {
   const [most, setMost] = useState(20_000)
   return (
     <>
       <pre class="long">
         <bdi>{plain(text.slice(0, most), most)}</bdi>
       </pre>
-      {text.length <= most ? null : most < mostLong ? (
+      {isAll && text.length <= most ? null : most < mostLong ? (
         <button type="button" class="small" onClick={() => setMost(Math.min(mostLong, most * 5))}>
-          show more of {count(text.length)} characters
+          show more of {isAll ? `${count(text.length)} characters` : "it"}
         </button>
       ) : (
         <p class="quiet">
-          {count(most)} of {count(text.length)} characters: the rest is in the download.
+          {isAll
+            ? `${count(most)} of ${count(text.length)} characters: the rest is in the download.`
+            : `${count(most)} characters of it: the rest is in the download.`}
         </p>
       )}
     </>

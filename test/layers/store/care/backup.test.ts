@@ -183,6 +183,28 @@ describe("a backup", () => {
 describe("a restore", () => {
   const now = Date.parse("2026-01-31T12:00:00Z")
 
+  it.scoped(
+    "has as many events as the backup says, also where rows of what was forgotten are yet to be freed",
+    () =>
+      Effect.gen(function* () {
+        const { filename, to } = yield* made
+        yield* using(filename, (store) =>
+          store.commit({
+            ops: [
+              append("job_a", 301, 400),
+              Op.TrimJob({ jobId: "job_a", seq: 250 }),
+              Op.DropJob({ jobId: "job_b" })
+            ],
+            owners: []
+          })
+        )
+        const backup = yield* passing(Backup.backup({ filename, to }))
+        assert.include(backup, { jobs: 1, events: 151 })
+        const restored = yield* passing(Backup.restore({ from: to, filename, now }))
+        assert.include(restored, { jobs: 1, events: 151 })
+      })
+  )
+
   it.scoped("puts everything back, keeps what was there, and ends the sessions", () =>
     Effect.gen(function* () {
       const { filename, folder, to } = yield* made

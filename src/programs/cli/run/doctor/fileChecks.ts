@@ -6,6 +6,7 @@ import * as CredentialStoreSql from "../../../../layers/credentials/CredentialSt
 import { reading, sizeOf, value } from "../../../../layers/store/care/snapshot.js"
 import { lockHolder } from "../../../../layers/store/lockHolder.js"
 import { schemaVersion } from "../../../../layers/store/schema.js"
+import { isOfDisk } from "../../../../layers/store/sqlError.js"
 import { besideNow, inspect, realName } from "../../../../layers/store/sqliteFile.js"
 import { fileProblem } from "../../../../services/runtime/fileProblem.js"
 import { bytes } from "../../quantity.js"
@@ -103,7 +104,12 @@ const checkSchema = (path: string, name: string): Effect.Effect<Finding> => {
       ),
       Effect.catchAll((error) =>
         Effect.succeed(
-          fail(error.message, "restore a backup with arcp restore, or use the version that wrote it")
+          fail(
+            error.message,
+            isOfDisk(error)
+              ? "make room on its disk, or see to the disk; a restore helps when the file is gone or damaged"
+              : "restore a backup with arcp restore, or use the version that wrote it"
+          )
         )
       ),
       Effect.zipLeft(clean)

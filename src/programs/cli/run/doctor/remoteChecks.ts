@@ -5,39 +5,13 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { isLoopback } from "../../../../protocol/Loopback.js"
 import { readRegularFile } from "../../regularFile.js"
+import { fetched, why } from "../fetching.js"
 import { type Finding, findings } from "./finding.js"
 
-/** Milliseconds that another server gets for its answer. */
-const timeout = 5_000
+/** What another server gets for its answer. */
+const bounds = { timeout: 5_000, maxBytes: 1024 * 1024 }
 
-/** Bytes of an answer that are read. */
-const maxAnswer = 1024 * 1024
-
-const why = (cause: unknown): string => {
-  const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause
-  return inner instanceof Error
-    ? inner.name === "TimeoutError"
-      ? `no answer within ${timeout / 1000} s`
-      : inner.message
-    : String(inner)
-}
-
-/** Asks an address, and follows it nowhere else. */
-const get = async (url: string, headers: Readonly<Record<string, string>> = {}) => {
-  const answer = await fetch(url, { headers, redirect: "error", signal: AbortSignal.timeout(timeout) })
-  const parts: Array<Uint8Array> = []
-  let bytes = 0
-  const body = answer.body?.getReader()
-  for (let read = await body?.read(); read?.value !== undefined; read = await body?.read()) {
-    bytes += read.value.length
-    if (bytes > maxAnswer) {
-      await body?.cancel()
-      throw new Error(`the answer has more than ${maxAnswer} bytes`)
-    }
-    parts.push(read.value)
-  }
-  return { status: answer.status, text: Buffer.concat(parts).toString() }
-}
+const get = (url: string, headers: Readonly<Record<string, string>> = {}) => fetched(url, { headers }, bounds)
 
 /** The algorithms of a key set that JWTs can be signed with: what its keys say, or else their kind. */
 const algorithmsOf = (text: string): ReadonlyArray<string> => {
@@ -75,7 +49,7 @@ const checkKeySet = (url: string): Effect.Effect<Finding> =>
           )
     } catch (cause) {
       return fail(
-        `${url} cannot be fetched: ${why(cause)}`,
+        `${url} cannot be fetched: ${why(cause, bounds)}`,
         "no token is accepted without it: see to the network, or the address"
       )
     }
@@ -83,7 +57,7 @@ const checkKeySet = (url: string): Effect.Effect<Finding> =>
 
 const checkPublicKey = (file: string): Effect.Effect<Finding> => {
   const { fail, ok } = findings("jwt keys")
-  return Effect.match(readRegularFile(file, maxAnswer), {
+  return Effect.match(readRegularFile(file, bounds.maxBytes), {
     onSuccess: (text) =>
       /-----BEGIN (PUBLIC KEY|CERTIFICATE|RSA PUBLIC KEY)-----/.test(text)
         ? ok(file)
@@ -147,7 +121,7 @@ const checkProvisioner = Effect.gen(function* () {
         : warn(`${address} answers ${status}`, "see whether it is a LiteLLM gateway")
     } catch (cause) {
       return fail(
-        `${address} cannot be reached: ${why(cause)}`,
+        `${address} cannot be reached: ${why(cause, bounds)}`,
         "jobs that need credentials are refused until it can be"
       )
     }
