@@ -37,7 +37,7 @@ export const bundledWorker = (): NonNullable<ViteUserConfig["plugins"]>[number] 
   name: "bundled-worker",
   enforce: "pre",
   async transform(code, id) {
-    if (id !== join(store, "sqliteThread.ts")) return undefined
+    if (id !== join(store, "sqliteWorkerStart.ts")) return undefined
     const place = '"../../sqlite-worker.js"'
     if (!code.includes(place)) throw new Error(`${id} does not name the worker as ${place}`)
     return code.replace(place, JSON.stringify(pathToFileURL(await bundled()).href))

@@ -1,9 +1,8 @@
 /**
  * Who asks the thread that writes to a SQLite file. Starting one takes as long as opening the file, so it is started
- * first, and told which file it is when that is known to be ours.
+ * first (`sqliteWorkerStart.ts`), and told which file it is when that is known to be ours.
  */
-import * as fs from "node:fs"
-import { Worker } from "node:worker_threads"
+import type { Worker } from "node:worker_threads"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -15,6 +14,7 @@ import { pack } from "./packing.js"
 import { toStoreError } from "./sqlError.js"
 import type { Values } from "./sqliteDriver.js"
 import type { Answer, Asked, Failure, Request } from "./sqliteWorker.js"
+import { take } from "./sqliteWorkerStart.js"
 
 /** Here no thread can be had. */
 export class NoThread extends Data.TaggedError("NoThread")<{ readonly message: string }> {}
@@ -40,19 +40,6 @@ export interface StartingThread {
     filename: string,
     pragmas: ReadonlyArray<string>
   ) => Effect.Effect<SqliteThread, NoThread | StoreError, Scope>
-}
-
-/** The name under which the package has the worker's file, for what was bundled and lies elsewhere. */
-const exported = "effect-arcp/sqlite-worker"
-
-/** Returns the worker's file: where it is in the package, or where the package is found from here. */
-export const workerFile = (): URL => {
-  try {
-    const inPackage = new URL("../../sqlite-worker.js", import.meta.url)
-    return fs.existsSync(inPackage) ? inPackage : new URL(import.meta.resolve(exported))
-  } catch {
-    throw new Error(`${exported} is not found from here; say where its file is, as option worker`)
-  }
 }
 
 type Resume = (outcome: Effect.Effect<unknown, StoreError | Fenced>) => void
@@ -148,8 +135,7 @@ const threadOf = (asking: Asking): SqliteThread => ({
 /** Starts a thread for the scope; `name` is what error messages call the file, and `file` where the worker is. */
 export const start = (name: string, file?: URL): Effect.Effect<StartingThread, never, Scope> =>
   Effect.try({
-    // What was given to the process to load modules with is not for this one.
-    try: () => new Asking(new Worker(file ?? workerFile(), { execArgv: [], name: "arcp store" }), name),
+    try: () => new Asking(take(file), name),
     catch: (cause) => new NoThread({ message: cause instanceof Error ? cause.message : String(cause) })
   }).pipe(
     Effect.acquireRelease((asking) => asking.terminate),

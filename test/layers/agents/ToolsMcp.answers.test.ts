@@ -491,6 +491,19 @@ describe("a server over stdio", () => {
       })
   )
 
+  it.scopedLive(
+    "that writes without an end is called all the same, and ends with the layer",
+    () =>
+      Effect.gen(function* () {
+        const tools = yield* build(stdio())
+        const before = process.memoryUsage().rss
+        expect(yield* tools.call("mcp:bad/endless")).toBe("begun")
+        for (let i = 0; i < 3; i++) expect(Number(yield* tools.call("mcp:bad/pid"))).toBeGreaterThan(0)
+        expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024)
+      }),
+    30_000
+  )
+
   it.scopedLive("that dies in the middle of a line fails the call at once", () =>
     Effect.gen(function* () {
       const tools = yield* build(stdio())
@@ -664,6 +677,32 @@ describe("whole events", () => {
       for (let at = 0; at <= text.length; at++)
         expect(await all([text.slice(0, at), text.slice(at), `data: half${end}`]), end).toBe(text)
     }
+  })
+
+  it("are given one after the other, with turns for everybody else between them", async () => {
+    const source = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        controller.enqueue(new TextEncoder().encode("data: {}\n\n".repeat(60)))
+        controller.close()
+      }
+    })
+    let turns = 0
+    let counting = true
+    const count = () => {
+      turns++
+      if (counting) setImmediate(count)
+    }
+    setImmediate(count)
+    const reader = wholeEvents(source, 1_000, undefined).getReader()
+    let events = 0
+    while (!(await reader.read()).done) {
+      events++
+      // What is done with one takes a millisecond.
+      for (const until = performance.now() + 1; performance.now() < until; );
+    }
+    counting = false
+    expect(events).toBe(60)
+    expect(turns).toBeGreaterThan(5)
   })
 
   it("are passed over when they are too large, and what follows is not", async () => {

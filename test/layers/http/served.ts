@@ -11,21 +11,26 @@ import * as HttpGateway from "../../../src/layers/http/HttpGateway.js"
 import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
 import * as WebConsole from "../../../src/layers/transport/WebConsole.js"
-import { agents } from "../../../src/programs/agents/conformance.js"
+import { agents as conformance } from "../../../src/programs/agents/conformance.js"
+import type { Registered } from "../../../src/services/agents/Agent.js"
 import type { Auth as AuthTag } from "../../../src/services/auth/Auth.js"
 import type { Policy } from "../../../src/services/auth/Policy.js"
 import { Cluster, type ClusterService } from "../../../src/services/cluster/Cluster.js"
+import type { Credentials } from "../../../src/services/credentials/Credentials.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { Sessions } from "../../../src/services/session/Sessions.js"
 import type { Store } from "../../../src/services/store/Store.js"
 import { TransportServer } from "../../../src/services/transport/Transport.js"
 
 export interface ServedOptions {
+  /** Beside those of the conformance suite. */
+  readonly agents?: ReadonlyArray<Registered>
   readonly gateway?: HttpGateway.Options
   readonly transport?: TransportWebSocket.Options
   readonly options?: RuntimeOptions.Input
   readonly auth?: Layer.Layer<AuthTag>
   readonly policy?: Layer.Layer<Policy>
+  readonly credentials?: Layer.Layer<Credentials>
   /** Serves the console too. */
   readonly console?: boolean
   /** What it is kept in; else memory. */
@@ -50,9 +55,11 @@ export interface Asking extends RequestInit {
 
 /** Starts a runtime; gives its address, what asks it, and its door. */
 export const served = ({
+  agents = [],
   auth = identities,
   cluster,
   console = false,
+  credentials,
   gateway,
   options,
   policy,
@@ -62,7 +69,8 @@ export const served = ({
   Effect.gen(function* () {
     const parts = {
       options: { shutdownGrace: 0, ...options },
-      ...(policy === undefined ? {} : { policy })
+      ...(policy === undefined ? {} : { policy }),
+      ...(credentials === undefined ? {} : { credentials })
     }
     const runtime =
       store === undefined
@@ -78,7 +86,7 @@ export const served = ({
           })
         ),
         Layer.provideMerge(runtime),
-        Layer.provide(Registry.layer(agents)),
+        Layer.provide(Registry.layer([...conformance, ...agents])),
         Layer.provide(auth),
         Layer.provide(cluster === undefined ? Layer.empty : Layer.succeed(Cluster, cluster)),
         Layer.provide(Layer.mergeAll(NodeContext.layer, FetchHttpClient.layer))

@@ -1,8 +1,10 @@
 /** The thread that writes to a SQLite file: that nobody waits for it who need not, how it ends, and how it dies. */
+import { once } from "node:events"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
 import { pathToFileURL } from "node:url"
+import type { Worker } from "node:worker_threads"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -12,6 +14,7 @@ import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import * as Thread from "../../../src/layers/store/sqliteThread.js"
+import { begin, take, workerFile } from "../../../src/layers/store/sqliteWorkerStart.js"
 import { EventLog } from "../../../src/services/log/EventLog.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { Op, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
@@ -46,7 +49,7 @@ const fragile = (folder: string): URL => {
       if (asked === ${at.beforeAnswer}) process.exit(8)
       postMessage.call(parentPort, answer)
     }
-    await import(${JSON.stringify(Thread.workerFile().href)})
+    await import(${JSON.stringify(workerFile().href)})
     `
   )
   return pathToFileURL(file)
@@ -221,6 +224,42 @@ describe("the thread that writes to a SQLite file", () => {
       assert.strictEqual(yield* store.aliveAt, 99)
       assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 4 })
     })
+  )
+
+  it.scoped(
+    "is the one that was begun before, once, and where none was begun, or it has ended, another",
+    () =>
+      Effect.gen(function* () {
+        const folder = yield* tempFolder
+        const stored = (name: string) =>
+          Effect.scoped(
+            Effect.gen(function* () {
+              const store = yield* built(path.join(folder, name))
+              yield* store.commit({ ops: alive(99), owners: [] })
+              assert.strictEqual(yield* store.aliveAt, 99)
+            })
+          )
+        const ended = (worker: Worker | undefined) => {
+          let over = false
+          worker?.once("exit", () => {
+            over = true
+          })
+          return () => over
+        }
+        const first = ended(begin())
+        yield* stored("first.db")
+        assert.isTrue(first())
+        yield* stored("second.db")
+        const gone = begin()
+        yield* Effect.promise(async () => gone?.terminate())
+        yield* stored("third.db")
+        // What is named is what is meant.
+        const unused = begin()
+        const named = take(pathToFileURL(path.join(folder, "missing.mjs")))
+        yield* Effect.promise(() => once(named, "error"))
+        assert.strictEqual(take(), unused)
+        yield* Effect.promise(async () => unused?.terminate())
+      })
   )
 
   it.scoped("says what SQLite fails with: a full disk, a mistake, what is no database", () =>

@@ -1,9 +1,27 @@
-/** The SDK's stdio, in which an answer that is larger than it may be is told at once: the SDK ends the server, in seconds. */
+/**
+ * The SDK's stdio, read by us (LineReader.ts): a server that floods takes no more than its share of the process, and an answer
+ * that is larger than it may be is told at once, where the SDK only ends the server, in seconds.
+ */
+import type { ChildProcess } from "node:child_process"
 import { StdioClientTransport, type StdioServerParameters } from "@modelcontextprotocol/sdk/client/stdio.js"
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
-import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js"
+import { type JSONRPCMessage, JSONRPCMessageSchema } from "@modelcontextprotocol/sdk/types.js"
+import { isRecord } from "../../../protocol/Json.js"
+import { LineReader } from "./LineReader.js"
 import { Replies } from "./Replies.js"
 import { idOfAnswer, idOfGivenUp, idOfRequest, inPlaceOfAnswer, tooLarge } from "./Unanswered.js"
+
+/** Returns the message of a line; nothing when it is none, as of a server that logs to stdout. */
+const messageOf = (line: string): JSONRPCMessage | undefined => {
+  try {
+    const value: unknown = JSON.parse(line)
+    // Before it is looked at closely: to say what is wrong with what is no message is the most work.
+    if (!isRecord(value) || value["jsonrpc"] !== "2.0") return undefined
+    return JSONRPCMessageSchema.safeParse(value).data
+  } catch {
+    return undefined
+  }
+}
 
 export class StdioTransport implements Transport {
   onclose?: () => void
@@ -12,28 +30,38 @@ export class StdioTransport implements Transport {
   private readonly inner: StdioClientTransport
   private readonly asked = new Set<number>()
   private readonly replies = new Replies()
+  private reader: LineReader | undefined
   private over = false
 
-  constructor(server: StdioServerParameters & { readonly maxBufferSize: number }) {
+  constructor(private readonly server: StdioServerParameters & { readonly maxBufferSize: number }) {
     this.inner = new StdioClientTransport(server)
-    this.inner.onclose = () => this.end()
-    this.inner.onerror = (error) => {
-      // Which request it would have answered is in the part that was not read.
-      if (/exceeded maximum size/.test(error.message)) {
-        for (const id of this.asked) this.onmessage?.(inPlaceOfAnswer(id, tooLarge(server.maxBufferSize)))
-        this.end()
-      }
-      this.onerror?.(error)
-    }
-    this.inner.onmessage = (message) => {
-      const id = idOfAnswer(message)
-      if (id !== undefined) this.asked.delete(id)
-      this.onmessage?.(message)
-    }
+    // What it has said last is heard before it is gone.
+    this.inner.onclose = () =>
+      this.reader === undefined ? this.end() : this.reader.whenIdle(() => this.end())
+    this.inner.onerror = (error) => this.onerror?.(error)
+    this.inner.onmessage = (message) => this.received(message)
   }
 
-  readonly start = (): Promise<void> => this.inner.start()
-  readonly close = (): Promise<void> => this.inner.close()
+  async start(): Promise<void> {
+    await this.inner.start()
+    // The SDK tells nobody what it reads from. Where it is not this, it reads by itself.
+    const { _process: child } = this.inner as unknown as { readonly _process?: ChildProcess | undefined }
+    if (child?.stdout == null) return
+    child.stdout.removeAllListeners("data")
+    this.reader = new LineReader(child.stdout, {
+      max: this.server.maxBufferSize,
+      onLine: (line) => {
+        const message = messageOf(line)
+        if (message !== undefined) this.received(message)
+      },
+      onTooLarge: () => this.refuse()
+    })
+  }
+
+  close(): Promise<void> {
+    this.reader?.stop()
+    return this.inner.close()
+  }
 
   async send(message: JSONRPCMessage): Promise<void> {
     const id = idOfRequest(message)
@@ -41,6 +69,21 @@ export class StdioTransport implements Transport {
     if (id === undefined) return this.replies.send(message, () => this.inner.send(message))
     this.asked.add(id)
     await this.inner.send(message)
+  }
+
+  private received(message: JSONRPCMessage): void {
+    const id = idOfAnswer(message)
+    if (id !== undefined) this.asked.delete(id)
+    this.onmessage?.(message)
+  }
+
+  /** Which request a line that is too large would have answered is in the part that was not read. */
+  private refuse(): void {
+    const why = tooLarge(this.server.maxBufferSize)
+    for (const id of this.asked) this.onmessage?.(inPlaceOfAnswer(id, why))
+    this.end()
+    this.onerror?.(why)
+    void this.inner.close()
   }
 
   /** The connection is over, once: the SDK says so when the process is gone. */

@@ -1,4 +1,5 @@
 /** Server-sent events as bytes: whole ones, of a bounded size, and what is said after the last. */
+import { Pace } from "./Pace.js"
 
 const lineFeed = 0x0a
 const carriageReturn = 0x0d
@@ -77,33 +78,39 @@ export const wholeEvents = (
 ): ReadableStream<Uint8Array> => {
   const reader = source.getReader()
   const cutter = new EventCutter(max)
-  const next = async (): Promise<{
-    readonly events: ReadonlyArray<Uint8Array>
-    readonly end: End | undefined
-  }> => {
+  /** Whole events that have come, and how the stream has ended. */
+  const events: Array<Uint8Array> = []
+  let end: End | undefined
+  const read = async (): Promise<void> => {
     try {
       const { done, value } = await reader.read()
-      if (done) return { events: [], end: "end" }
-      const { events, tooLarge } = cutter.push(value)
-      return tooLarge && last !== undefined ? { events, end: "too_large" } : { events, end: undefined }
+      if (done) {
+        end = "end"
+        return
+      }
+      const cut = cutter.push(value)
+      events.push(...cut.events)
+      if (cut.tooLarge && last !== undefined) end = "too_large"
     } catch {
-      return { events: [], end: "cut" }
+      end = "cut"
     }
   }
+  const close = (controller: ReadableStreamDefaultController<Uint8Array>, how: End): void => {
+    if (last !== undefined) controller.enqueue(encoder.encode(`data: ${last(how)}\n\n`))
+    controller.close()
+    // Of a stream that has ended already there is nothing to cancel.
+    void reader.cancel().catch(() => undefined)
+  }
+  const pace = new Pace()
   return new ReadableStream<Uint8Array>(
     {
+      // One at a time: whoever reads has done what it does with the last one.
       pull: async (controller) => {
-        for (;;) {
-          const { end, events } = await next()
-          for (const event of events) controller.enqueue(event)
-          if (end !== undefined) {
-            if (last !== undefined) controller.enqueue(encoder.encode(`data: ${last(end)}\n\n`))
-            controller.close()
-            // Of a stream that has ended already there is nothing to cancel.
-            return void reader.cancel().catch(() => undefined)
-          }
-          if (events.length > 0) return
-        }
+        if (pace.isSpent) await pace.next()
+        while (events.length === 0 && end === undefined) await read()
+        const event = events.shift()
+        if (event !== undefined) controller.enqueue(event)
+        else if (end !== undefined) close(controller, end)
       },
       cancel: (reason) => reader.cancel(reason)
     },
