@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "@effect/vitest"
 import * as Context from "effect/Context"
@@ -11,12 +14,30 @@ import * as LogLevel from "effect/LogLevel"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { build as bundle } from "esbuild"
+import { afterAll, beforeAll } from "vitest"
 import * as Tools from "../../../src/layers/agents/Tools.js"
 import * as ToolsMcp from "../../../src/layers/agents/ToolsMcp.js"
 import { InternalError, InvalidRequest, PermissionDenied, Timeout } from "../../../src/protocol/Errors.js"
 import { lessee } from "../../support/lessee.js"
 
-const fixture = fileURLToPath(new URL("fixtures/mcp-server.mjs", import.meta.url))
+/** The fixture in one file, which starts in a third of the time: nearly each test starts one. */
+const folder = mkdtempSync(join(tmpdir(), "arcp-mcp-"))
+const fixture = join(folder, "mcp-server.mjs")
+beforeAll(() =>
+  bundle({
+    entryPoints: [fileURLToPath(new URL("fixtures/mcp-server.mjs", import.meta.url))],
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    // What is in it as CommonJS requires modules of Node.
+    banner: {
+      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url)'
+    },
+    outfile: fixture
+  })
+)
+afterAll(() => rmSync(folder, { recursive: true }))
 
 const stdio = (options: Partial<ToolsMcp.StdioOptions> = {}) =>
   ToolsMcp.stdio({ server: "fix", command: process.execPath, args: [fixture, "stdio"], ...options })

@@ -57,11 +57,11 @@ const start = (writes: Writes) =>
 const settle = Effect.repeatN(eventLoop.next, 20)
 
 describe("the state of a client with many handles", () => {
-  it.scoped("costs as much to keep for each of a thousand as for each of ten", () =>
+  it.scoped("costs as much to keep for each of three hundred as for each of ten", () =>
     Effect.gen(function* () {
       const perSubmit: Array<number> = []
       const perEvent: Array<number> = []
-      for (const handles of [10, 100, 1_000]) {
+      for (const handles of [10, 300]) {
         const writes = new Writes()
         const { end, submit } = yield* start(writes)
         const jobs: Array<Effect.Effect.Success<ReturnType<typeof submit>>> = []
@@ -79,10 +79,10 @@ describe("the state of a client with many handles", () => {
         yield* end
       }
       for (const each of [perSubmit, perEvent]) {
-        const [ten = 0, , thousand = Infinity] = each
-        assert.isAbove(ten, 0)
-        assert.isBelow(thousand, 3 * ten, `${each}`)
-        assert.isBelow(thousand, 10_000)
+        const [few = 0, many = Infinity] = each
+        assert.isAbove(few, 0)
+        assert.isBelow(many, 3 * few, `${each}`)
+        assert.isBelow(many, 10_000)
       }
     }).pipe(Effect.provide(runtime(agentsForClients)))
   )
@@ -96,11 +96,11 @@ const job = (n: number, eventsAfter: number): ClientState.SavedJob => ({
   chunksAfter: 0
 })
 /** What a client says of itself after its `n`th change: jobs come, are read, and go; once the session is another one. */
-const states: ReadonlyArray<ClientState.Saved> = Array.from({ length: 60 }, (_, n) => {
-  const jobs = Array.from({ length: Math.min(n, 40) }, (_, i) => job(i, (n - i) * 2)).filter(
-    (_, i) => i >= n - 25 || i % 7 === 0
+const states: ReadonlyArray<ClientState.Saved> = Array.from({ length: 36 }, (_, n) => {
+  const jobs = Array.from({ length: Math.min(n, 24) }, (_, i) => job(i, (n - i) * 2)).filter(
+    (_, i) => i >= n - 15 || i % 7 === 0
   )
-  return { sessionId: n < 30 ? "sess_1" : "sess_2", resumeToken: `rt_${n}`, lastEventSeq: n, jobs }
+  return { sessionId: n < 18 ? "sess_1" : "sess_2", resumeToken: `rt_${n}`, lastEventSeq: n, jobs }
 })
 /** As a process finds it: who holds it is another matter (ArcpClient.holders.test.ts). */
 const opened = (writes: Writes) => open(writes.store, "arcp")

@@ -4,10 +4,13 @@ import * as path from "node:path"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import { afterAll } from "vitest"
 import * as CredentialStoreMemory from "../../../src/layers/credentials/CredentialStoreMemory.js"
 import * as CredentialStoreSql from "../../../src/layers/credentials/CredentialStoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
@@ -28,16 +31,22 @@ const [shared, alone] = [{ shared: true }, { shared: false }]
 
 suite("memory", CredentialStoreMemory.layer(), shared)
 suite("SQLite file", Layer.unwrapScoped(Effect.map(tempFile, open)), alone)
-suite(
-  "SQL client",
-  CredentialStoreSql.layer().pipe(Layer.provide(SqliteClient.layer({ filename: ":memory:" })), Layer.orDie),
-  alone
+
+/** One database for the whole suite, which is closed after it; what is without a prefix is below. */
+const scope = Effect.runSync(Scope.make())
+afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+const sql = Effect.runSync(
+  Effect.cached(SqliteClient.make({ filename: ":memory:" }).pipe(Scope.extend(scope)))
 )
+let stores = 0
 suite(
   "SQL client, with a prefix",
-  CredentialStoreSql.layer({ prefix: "a1_" }).pipe(
-    Layer.provide(SqliteClient.layer({ filename: ":memory:" })),
-    Layer.orDie
+  Layer.unwrapEffect(
+    Effect.map(sql, (sql) =>
+      CredentialStoreSql.layer({ prefix: `a${++stores}_` }).pipe(
+        Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
+      )
+    )
   ),
   alone
 )

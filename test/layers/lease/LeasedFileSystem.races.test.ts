@@ -1,6 +1,7 @@
 /** Somebody exchanges things between any two steps of an operation: it never matters which two. */
 import * as NFS from "node:fs"
 import * as OS from "node:os"
+import * as Path from "node:path"
 import { SystemError } from "@effect/platform/Error"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import { describe, expect, it } from "@effect/vitest"
@@ -8,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Inspectable from "effect/Inspectable"
 import * as Option from "effect/Option"
+import { afterAll } from "vitest"
 import {
   inside,
   mkfifo,
@@ -45,11 +47,25 @@ const file = (path: string) => {
   NFS.writeFileSync(path, inside)
 }
 
-/** Another name of a FIFO that nobody else opens: whoever opens it would wait for ever. */
-const fifo = (source: string, path: string) => {
+/** FIFOs that nobody opens, by their file systems: making one is a process. */
+const fifos = new Map<number, string>()
+afterAll(() => {
+  for (const made of fifos.values()) NFS.rmSync(Path.dirname(made), { recursive: true })
+})
+const fifoOn = (folder: string): string => {
+  const { dev } = NFS.statSync(folder)
+  const known = fifos.get(dev)
+  if (known !== undefined) return known
+  const made = `${NFS.mkdtempSync(`${Path.dirname(folder)}/fifo-`)}/fifo`
+  mkfifo(made)
+  fifos.set(dev, made)
+  return made
+}
+
+/** A further name of a FIFO: whoever opens it would wait for ever. `root` is what the places of a test are in. */
+const fifo = (root: string, path: string) => {
   NFS.rmSync(path, { recursive: true, force: true })
-  if (!NFS.existsSync(source)) mkfifo(source)
-  NFS.linkSync(source, path)
+  NFS.linkSync(fifoOn(root), path)
 }
 
 /** What was there stays, under another name, as somebody would who does not want to be noticed. */
@@ -129,14 +145,14 @@ const attackers: ReadonlyArray<Attacker> = [
     name: "a file becomes a FIFO",
     of: "file",
     at: (call, moment, { work, outside }) => {
-      if (call === moment) fifo(`${outside}/../fifo`, `${work}/d/f`)
+      if (call === moment) fifo(Path.dirname(outside), `${work}/d/f`)
     }
   },
   {
     name: "a file becomes a FIFO for one step",
     of: "file",
     at: (call, moment, { work, outside }) => {
-      if (call === moment) fifo(`${outside}/../fifo`, `${work}/d/f`)
+      if (call === moment) fifo(Path.dirname(outside), `${work}/d/f`)
       if (call === moment + 1) file(`${work}/d/f`)
     }
   },
@@ -529,7 +545,7 @@ describe("without descriptors", () => {
           ...wrapped,
           stat: (path) =>
             Effect.tap(wrapped.stat(path), () => {
-              if (swap && path.endsWith("/d/f")) fifo(`${outside}/../fifo`, path)
+              if (swap && path.endsWith("/d/f")) fifo(Path.dirname(outside), path)
             })
         }
       })

@@ -40,10 +40,10 @@ const heldBytes = Effect.gen(function* () {
 /** Bytes that stay behind per session, after the machinery has warmed up. */
 const leftPerSession = (round: (count: number) => Effect.Effect<void, unknown, never>) =>
   Effect.gen(function* () {
-    yield* round(200)
+    yield* round(100)
     const before = yield* heldBytes
-    yield* round(400)
-    return ((yield* heldBytes) - before) / 400
+    yield* round(150)
+    return ((yield* heldBytes) - before) / 150
   })
 
 describe("sessions that are opened and dropped", () => {

@@ -8,12 +8,14 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import type { Scope } from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
+import { afterAll } from "vitest"
 import * as Registry from "../../../src/layers/agents/Registry.js"
 import * as Auth from "../../../src/layers/auth/Auth.js"
 import * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
@@ -36,24 +38,36 @@ const tempFile = Effect.acquireRelease(
 
 const clientOn = (filename: string) => SqliteClient.make({ filename })
 
-const inFile = (options?: StoreSql.Options) =>
-  Layer.unwrapScoped(
-    Effect.gen(function* () {
-      const sql = yield* Effect.flatMap(tempFile, clientOn)
+/** One database for the whole suite, which is closed after it. */
+const scope = Effect.runSync(Scope.make())
+afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+const shared = Effect.runSync(
+  Effect.cached(
+    Effect.flatMap(tempFile, clientOn).pipe(
       // Nothing here survives a power cut.
-      yield* Effect.orDie(sql`PRAGMA synchronous = OFF`)
-      return StoreSql.layer(options).pipe(Layer.provide(Layer.succeed(SqlClient.SqlClient, sql)))
-    })
+      Effect.tap((sql) => sql`PRAGMA synchronous = OFF`),
+      Effect.orDie,
+      Scope.extend(scope)
+    )
   )
+)
+let stores = 0
 
 // Without one it has the names that it has in a file of its own (StoreSqlite.test.ts).
-suite("SQL, with a prefix of one's own", inFile({ prefix: "a1_" }))
+suite(
+  "SQL, with a prefix of one's own",
+  Layer.unwrapEffect(
+    Effect.map(shared, (sql) =>
+      StoreSql.layer({ prefix: `a${++stores}_` }).pipe(Layer.provide(Layer.succeed(SqlClient.SqlClient, sql)))
+    )
+  )
+)
 
 /** A store over a client that others have too. */
 const storeOn = (
   sql: SqlClient.SqlClient,
   options?: StoreSql.Options
-): Effect.Effect<StoreService, StoreError, Scope> =>
+): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
   Effect.map(
     Layer.build(StoreSql.layer(options).pipe(Layer.provide(Layer.succeed(SqlClient.SqlClient, sql)))),
     Context.get(Store)
