@@ -1,9 +1,10 @@
 /** `arcp serve --pg`: processes that are killed, and a Postgres that is stopped, crashes and comes back. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { run } from "../programs/cli/inProcess.js"
 import { type Cluster, cluster, inDatabase, missingBinaries, query } from "../testing/Postgres.js"
 import { type Frame, isTerminal, type Payload } from "./support/Frame.js"
 import { trouble } from "./support/postgresTrouble.js"
-import { ownServers, runToExit, serveArgs } from "./support/Server.js"
+import { ownServers, serveArgs } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
 const own = ownServers()
@@ -185,20 +186,21 @@ describe.skipIf(missingBinaries !== undefined)(
       const url = await database()
       const first = await own.start("--pg", url)
       const client = await WireClient.open(first.url)
-      const second = await runToExit(serveArgs(["--port", "0", "--pg", url]))
-      expect(second.exit?.code).toBe(1)
+      const second = await run(serveArgs(["--port", "0", "--pg", url]))
+      expect(second.code).toBe(1)
       expect(second.stderr).toMatch(/is held by another runtime \(.*\), which is alive/)
       expect(second.stderr + second.stdout).not.toContain("secret")
-      const doctor = await runToExit(["doctor", "--pg", url, "--port", "0"])
+      const home = { HOME: own.directory() }
+      const doctor = await run(["doctor", "--pg", url, "--port", "0"], home)
       expect(doctor.stdout).toMatch(/^ok {4}postgres .*answers in/m)
       expect(doctor.stdout).toMatch(/^ok {4}schema .*version \d+$/m)
       expect(doctor.stdout).toMatch(/^ok {4}lock .*has it, and said so \d s ago$/m)
-      const port = new URL(first.url).port
-      expect((await runToExit(["doctor", "--pg", url, "--port", port])).stdout).toMatch(
+      const { port } = new URL(first.url)
+      expect((await run(["doctor", "--pg", url, "--port", port], home)).stdout).toMatch(
         new RegExp(`^ok {4}port {9}127.0.0.1:${port} is taken, while .*, process \\d+ has the tables`, "m")
       )
-      const away = await runToExit(["doctor", "--pg", `${url}_not`, "--port", "0"])
-      expect(away.exit?.code).toBe(1)
+      const away = await run(["doctor", "--pg", `${url}_not`, "--port", "0"], home)
+      expect(away.code).toBe(1)
       expect(away.stdout).toMatch(/^fail {2}postgres .*does not exist/m)
       expect(doctor.stdout + away.stdout).not.toContain("secret")
       await client.run("echo", 1)
@@ -210,9 +212,9 @@ describe.skipIf(missingBinaries !== undefined)(
       const client = await WireClient.open(server.url)
       const { job_id } = (await client.run("echo", "of Postgres")).accepted
       const jobId = String(job_id)
-      const arcp = (...args: ReadonlyArray<string>) => runToExit([...args, "--pg", url])
-      const rows = (run: { readonly stdout: string }) =>
-        run.stdout
+      const arcp = (...args: ReadonlyArray<string>) => run([...args, "--pg", url])
+      const rows = ({ stdout }: { readonly stdout: string }) =>
+        stdout
           .trim()
           .split("\n")
           .map((line) => JSON.parse(line) as Record<string, unknown>)
@@ -230,9 +232,9 @@ describe.skipIf(missingBinaries !== undefined)(
         [["db", "stats"], /psql/],
         [["db", "sweep"], /forgets by itself/]
       ] as const) {
-        const run = await arcp(...args)
-        expect(run.exit?.code).toBe(2)
-        expect(run.stderr).toMatch(instead)
+        const { code, stderr } = await arcp(...args)
+        expect(stderr).toMatch(instead)
+        expect(code).toBe(2)
       }
 
       expect((await server.stop()).code).toBe(0)

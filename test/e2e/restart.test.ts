@@ -1,27 +1,47 @@
 import { join } from "node:path"
-import { describe, expect, it } from "vitest"
+import { beforeAll, describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
-import { ownServers } from "./support/Server.js"
+import { ownServers, type Server } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
 const own = ownServers({ concurrent: true })
 
 describe.concurrent("kill -9 and start again on the same file", () => {
-  it("sessions resume, results and keys still answer, running jobs end in runtime_restart", async () => {
-    verifies("restart-resume", "restart-running", "restart-idempotency", "restart-list", "event-id-stable")
+  let before: Server
+  let after: Server
+  const firsts: Array<() => Promise<void>> = []
+  /** What a test does before the process dies: one death is enough for all of them. */
+  const first = <A>(act: () => Promise<A>): (() => A) => {
+    let done: { readonly value: A } | undefined
+    firsts.push(async () => {
+      done = { value: await act() }
+    })
+    return () => {
+      if (done === undefined) throw new Error("the process has not died yet")
+      return done.value
+    }
+  }
+  beforeAll(async () => {
     const db = join(own.directory(), "arcp.db")
-    const before = await own.start("--db", db)
+    before = await own.start("--db", db)
+    await Promise.all(firsts.map((act) => act()))
+    await before.kill()
+    after = await own.start("--db", db)
+  })
+
+  const jobs = first(async () => {
     const client = await WireClient.open(before.url)
     const kept = await client.run("echo", "kept", { idempotency_key: "kept" })
     const refusedId = client.submit("no-such-agent", {})
     await client.rejection(refusedId)
     const slow = await client.accept("sleep", { ms: 600_000 }, { idempotency_key: "slow" })
     await client.next(({ job_id, type }) => job_id === slow.job_id && type === "job.event")
-    const received = client.session.lastSeq
-    await before.kill()
+    return { client, kept, slow, received: client.session.lastSeq }
+  })
+  it("sessions resume, results and keys still answer, running jobs end in runtime_restart", async () => {
+    verifies("restart-resume", "restart-running", "restart-idempotency", "restart-list", "event-id-stable")
+    const { client, kept, received, slow } = jobs()
     await client.closing()
-
-    const after = await own.start("--db", db)
     const again = await WireClient.resume(after.url, client.session, { from: 0 })
     const end = await again.terminal(slow.job_id)
     expect(end.payload).toMatchObject({
@@ -39,23 +59,23 @@ describe.concurrent("kill -9 and start again on the same file", () => {
     const conflict = await again.rejection(again.submit("echo", "other", { idempotency_key: "kept" }))
     expect(conflict.code).toBe("DUPLICATE_KEY")
     const listed = await again.answer(again.request("session.list_jobs", {}))
-    const jobs = listed.payload["jobs"] as ReadonlyArray<{ job_id: string; status: string }>
-    const status = (id: string | undefined) => jobs.find(({ job_id }) => job_id === id)?.status
+    const stored = listed.payload["jobs"] as ReadonlyArray<{ job_id: string; status: string }>
+    const status = (id: string | undefined) => stored.find(({ job_id }) => job_id === id)?.status
     expect(status(kept.accepted.job_id)).toBe("success")
     expect(status(slow.job_id)).toBe("error")
     await again.run("echo", "new")
   })
 
-  it("a submit whose answer was lost with the process gets its answer, and one run", async () => {
-    verifies("submit-same-id", "restart-resume")
-    const db = join(own.directory(), "arcp.db")
-    const before = await own.start("--db", db)
+  const answered = first(async () => {
     const client = await WireClient.open(before.url)
     const id = client.submit("echo", "once")
     const accepted = await client.answer(id)
     await client.terminal(accepted.job_id)
-    await before.kill()
-    const after = await own.start("--db", db)
+    return { client, id, accepted }
+  })
+  it("a submit whose answer was lost with the process gets its answer, and one run", async () => {
+    verifies("submit-same-id", "restart-resume")
+    const { accepted, client, id } = answered()
     const again = await WireClient.resume(after.url, client.session)
     const repeated = await again.answer(again.submit("echo", "once", {}, { id }))
     expect(repeated.payload).toEqual(accepted.payload)
@@ -85,17 +105,17 @@ describe.concurrent("kill -9 and start again on the same file", () => {
     }
   })
 
-  it("subscriptions continue too", async () => {
-    verifies("restart-resume", "resume-keeps-all")
-    const db = join(own.directory(), "arcp.db")
-    const before = await own.start("--db", db)
+  const watched = first(async () => {
     const owner = await WireClient.open(before.url)
     const { job_id } = await owner.accept("sleep", { ms: 600_000 })
     const watcher = await WireClient.open(before.url)
     await watcher.answer(watcher.request("job.subscribe", { job_id, history: true }, { job_id }))
     await watcher.next(({ type }) => type === "job.event")
-    await before.kill()
-    const after = await own.start("--db", db)
+    return { job_id, watcher }
+  })
+  it("subscriptions continue too", async () => {
+    verifies("restart-resume", "resume-keeps-all")
+    const { job_id, watcher } = watched()
     const again = await WireClient.resume(after.url, watcher.session)
     expect((await again.terminal(job_id)).payload.details?.["reason"]).toBe("runtime_restart")
     const stranger = await WireClient.open(after.url, { token: "tok-b" })
@@ -103,18 +123,18 @@ describe.concurrent("kill -9 and start again on the same file", () => {
     expect(refused.code).toBe("JOB_NOT_FOUND")
   })
 
-  it("a resume token rotates across the restart as it does without", async () => {
-    verifies("resume-rotation", "restart-resume")
-    const db = join(own.directory(), "arcp.db")
-    const before = await own.start("--db", db)
+  const rotated = first(async () => {
     const client = await WireClient.open(before.url)
-    const first = client.session.resumeToken
+    const token = client.session.resumeToken
     client.drop()
     const resumed = await WireClient.resume(before.url, client.session)
     await resumed.run("echo", 1)
-    await before.kill()
-    const after = await own.start("--db", db)
-    const late = await WireClient.resuming(after.url, client.session, { resumeToken: first })
+    return { client, token }
+  })
+  it("a resume token rotates across the restart as it does without", async () => {
+    verifies("resume-rotation", "restart-resume")
+    const { client, token } = rotated()
+    const late = await WireClient.resuming(after.url, client.session, { resumeToken: token })
     expect((await late.nextOf("session.error")).payload.code).toBe("RESUME_WINDOW_EXPIRED")
     await (await WireClient.resume(after.url, client.session)).ping()
   })

@@ -1,5 +1,5 @@
 /** A file into which something else has written: every command and the server come to an end, and name what is damaged. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
@@ -8,7 +8,7 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
-import { afterAll, beforeEach, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import * as ArcpClient from "../../src/layers/client/ArcpClient.js"
 import * as StoreSqlite from "../../src/layers/store/StoreSqlite.js"
 import * as DialerWebSocket from "../../src/layers/transport/DialerWebSocket.js"
@@ -21,6 +21,7 @@ const folder = mkdtempSync(join(tmpdir(), "arcp-damaged-"))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 const db = join(folder, "arcp.db")
+const whole = join(folder, "whole.db")
 /** It stands for whatever steers a terminal. */
 const steering = "\u001b[2J\u202e"
 
@@ -35,24 +36,21 @@ const write = Effect.gen(function* () {
     Op.PutRun({ sessionId: "sess_a", run: aRun(1, 5) })
   ]
   yield* commit({ ops, owners: [] })
-}).pipe(Effect.provide(StoreSqlite.layer({ filename: db })))
+}).pipe(Effect.provide(StoreSqlite.layer({ filename: whole })))
 
-beforeEach(async () => {
+beforeAll(() => Effect.runPromise(write))
+beforeEach(() => {
   for (const suffix of ["", "-wal", "-shm", ".lock"]) rmSync(`${db}${suffix}`, { force: true })
-  await Effect.runPromise(write)
+  copyFileSync(whole, db)
 })
 
 const record = (change: string) =>
   `UPDATE jobs SET record = json_set(record, ${change}) WHERE job_id = 'job_a'`
 const serve = ["serve", "--port", "0", "--agents", "conformance", "--token", "secret=alice"]
 
+// What else a record may be: see layers/store/intact.test.ts.
 it.each([
   ["no JSON", "UPDATE jobs SET record = '{\"jobId\":\"job_a\",nope' WHERE job_id = 'job_a'", "no JSON"],
-  ["null", "UPDATE jobs SET record = 'null' WHERE job_id = 'job_a'", "record has to be an object"],
-  ["a wrong type", record(`'$.createdAt', 'yesterday'`), "record.createdAt has to be a time"],
-  ["a time that there is not", record("'$.createdAt', 1e300"), "record.createdAt has to be a time"],
-  ["a number in the place of a text", record("'$.sessionId', 5"), "record.sessionId has to be a text"],
-  ["a survival without its parts", record("'$.survival', json('{}')"), "record.survival.identity has to be"],
   ["another status", record(`'$.status', '${steering}'`), "record.status has to be"]
 ])("a record that is %s is named, and nothing goes on with it", async (_, statement, why) => {
   await statements(db, statement)
@@ -116,10 +114,9 @@ const overHttp = (address: string, path: string, headers: Readonly<Record<string
 const third = { reason: "damaged", job_id: "job_a", seq: 3 }
 const remedy = "event 3 of job_a is damaged in the store; who runs the server can restore it from a backup"
 
+// What is damaged inside is found by whoever parses it: see eventProblem, and layers/store/intact.test.ts for what else it may be.
 describe.each([
-  // What is damaged inside is found by whoever parses it: see eventProblem.
-  ["cut off", '\'{"kind":"log",nope\'', "its payload is no JSON object"],
-  ["no object", "'7'", "its payload is no JSON object"],
+  // It would be two frames, and the end of a format whose lines end there.
   ["several lines", "'{' || char(10) || '\"kind\":\"log\"}'", "its payload has line breaks"]
 ])("an event whose payload is %s", (_, payload, why) => {
   beforeEach(async () => {
@@ -197,7 +194,6 @@ describe.each([
 })
 
 it.each([
-  ["job.error", "{nope", "its payload is no JSON"],
   ["job.error", '{"code":7}', "payload.code has to be a text that is not empty"],
   ["job.result", '{"final_status":"success","result_id":7}', "payload.result_id has to be a text"]
 ])(

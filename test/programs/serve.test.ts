@@ -9,7 +9,8 @@ import { fileURLToPath } from "node:url"
 import { afterAll, afterEach, expect, it } from "vitest"
 import { Program } from "../e2e/support/Program.js"
 import { dialStdio } from "../e2e/support/Server.js"
-import { WireClient } from "../e2e/support/WireClient.js"
+import { settleClients, WireClient } from "../e2e/support/WireClient.js"
+import { run, serving } from "./cli/inProcess.js"
 
 const strays = fileURLToPath(new URL("../e2e/support/stray-agents.mjs", import.meta.url))
 const imported = fileURLToPath(new URL("../../.ci/agents.mjs", import.meta.url))
@@ -44,6 +45,22 @@ const listening = (program: Program): Promise<string> =>
       reject(new Error(`left with ${JSON.stringify(exit)}\n${program.stderr}`))
     )
   })
+
+/** The same without a process, which takes most of a second of a core: for what is the same in one. Gives what it printed. */
+const servingHere = async (use: (url: string) => Promise<void>, ...args: ReadonlyArray<string>) => {
+  let printed = ""
+  await serving(
+    ["--memory", "--token", "tok-a=alice", ...args],
+    async (url) => {
+      await use(url)
+      settleClients()
+    },
+    (text) => {
+      printed += text
+    }
+  )
+  return printed
+}
 
 let modules = 0
 /** A module of agents, with what it needs of this package and of Effect. */
@@ -226,11 +243,11 @@ it("what an agent throws is in the log, and one line says what becomes of everyt
 })
 
 it("above INFO nothing of that is logged; pretty is for people", async () => {
-  const quiet = serve("--agents", "conformance", "--log-level", "warning")
-  await (await WireClient.open(await listening(quiet))).run("echo", 1)
-  quiet.signal("SIGTERM")
-  await quiet.leaves()
-  expect(quiet.stderr).toBe("")
+  const quiet = await servingHere(
+    async (url) => void (await (await WireClient.open(url)).run("echo", 1)),
+    ...["--agents", "conformance", "--log-level", "warning"]
+  )
+  expect(quiet).toMatch(/^listening ws:\S+\nconsole http:\S+\n$/)
   const pretty = serve("--agents", "conformance", "--log-format", "pretty")
   await listening(pretty)
   pretty.signal("SIGTERM")
@@ -248,31 +265,41 @@ export const agents = [
   Agent.handle(Agent.make("fetches", { version: "1.0.0" }), () =>
     Effect.flatMap(HttpClient.HttpClient, (http) => http.get("http://127.0.0.1:1/x")))
 ]`)
-  const program = serve("--agents", file)
-  const client = await WireClient.open(await listening(program))
-  expect((await client.run("ticks", {})).terminal.payload.result).toBe("tock")
-  expect((await client.run("fetches", {})).terminal.payload.code).toBe("PERMISSION_DENIED")
+  await servingHere(
+    async (url) => {
+      const client = await WireClient.open(url)
+      expect((await client.run("ticks", {})).terminal.payload.result).toBe("tock")
+      expect((await client.run("fetches", {})).terminal.payload.code).toBe("PERMISSION_DENIED")
+    },
+    "--agents",
+    file
+  )
 })
 
 it("agents of a module without a layer reach public addresses only, and what their lease names", async () => {
   const inside = createServer((_, response) => response.end("inside")).listen(0, "127.0.0.1")
   await once(inside, "listening")
   const { port } = inside.address() as AddressInfo
-  const program = serve(
-    "--agents",
-    module(`
+  const file = module(`
 export const agents = [Agent.handle(Agent.make("fetches", { version: "1.0.0" }), () =>
   HttpClient.HttpClient.pipe(
     Effect.flatMap((http) => http.get("http://localhost:${port}/x")),
     Effect.flatMap((response) => response.text),
     Effect.catchAll((error) => Effect.succeed(String(error.cause)))
   ))]`)
+  await servingHere(
+    async (url) => {
+      const client = await WireClient.open(url)
+      const fetched = async (pattern: string) => {
+        const { terminal } = await client.run("fetches", {}, { lease_request: { "net.fetch": [pattern] } })
+        return terminal.payload.result
+      }
+      expect(await fetched(`http://*:${port}/**`)).toMatch(/not public/)
+      expect(await fetched(`http://localhost:${port}/**`)).toBe("inside")
+    },
+    "--agents",
+    file
   )
-  const client = await WireClient.open(await listening(program))
-  const fetched = async (pattern: string) =>
-    (await client.run("fetches", {}, { lease_request: { "net.fetch": [pattern] } })).terminal.payload.result
-  expect(await fetched(`http://*:${port}/**`)).toMatch(/not public/)
-  expect(await fetched(`http://localhost:${port}/**`)).toBe("inside")
   inside.close()
 })
 
@@ -316,18 +343,33 @@ export const agents = [Agent.fromPromise("a", { version: "1.0.0" }, () => 1)]`,
   ]
 ]
 it.each(unserved)("at start, by name: %s", async (_, text, message) => {
-  const program = serve("--agents", module(text))
-  expect((await program.leaves(60_000)).code).toBe(1)
-  expect(program.stderr).toMatch(message)
-  expect(program.stderr).not.toContain("file:///")
+  const { code, stderr } = await run([
+    "serve",
+    "--memory",
+    "--port",
+    "0",
+    "--token",
+    "t=a",
+    "--agents",
+    module(text)
+  ])
+  expect(stderr).toMatch(message)
+  expect(stderr).not.toContain("file:///")
+  expect(code).toBe(1)
 })
 
 it("a service that is missing only when a job asks for it is named to the client", async () => {
   const file = module(`
 export const agents = [Agent.handle(Agent.make("a", { version: "1.0.0" }), () => Clockwork)]`)
-  const client = await WireClient.open(await listening(serve("--agents", file)))
-  const { payload } = (await client.run("a", {})).terminal
-  expect(payload.message).toBe("the agent needs test/Clockwork, which this runtime does not have")
+  await servingHere(
+    async (url) => {
+      const client = await WireClient.open(url)
+      const { payload } = (await client.run("a", {})).terminal
+      expect(payload.message).toBe("the agent needs test/Clockwork, which this runtime does not have")
+    },
+    "--agents",
+    file
+  )
 })
 
 it("the thread that writes dies: a message, exit code 1, and what was told is there at the next start", async () => {

@@ -5,10 +5,17 @@ import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 import { afterAll, afterEach, beforeAll, expect } from "vitest"
+import { bundled } from "../../support/bundled.js"
 import { type Frame, features } from "./Frame.js"
 import { settleClients, WireClient } from "./WireClient.js"
 
-const program = fileURLToPath(new URL("./credential-server.mjs", import.meta.url))
+let bundle: Promise<string> | undefined
+/** The program as one file: to find its hundreds of modules takes more of a core than all that a test does with it. */
+const program = (): Promise<string> => {
+  bundle ??= bundled(fileURLToPath(new URL("./credential-server.mjs", import.meta.url)))
+  return bundle
+}
+const worker = new URL("../../../dist/sqlite-worker.js", import.meta.url).href
 const running = new Set<CredentialServer>()
 
 export const secretValue = /sk-[0-9a-f]{48}/
@@ -55,8 +62,9 @@ export class CredentialServer {
     const directory = options.directory ?? mkdtempSync(join(tmpdir(), "arcp-credentials-"))
     const child = spawn(
       process.execPath,
-      [program, directory, options.store ?? "sql", JSON.stringify(options.limits ?? {})],
+      [await program(), directory, options.store ?? "sql", JSON.stringify(options.limits ?? {})],
       {
+        env: { ...process.env, ARCP_SQLITE_WORKER: worker },
         stdio: ["ignore", "pipe", "pipe"]
       }
     )

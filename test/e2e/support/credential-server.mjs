@@ -3,6 +3,8 @@
 // DIRECTORY/behaviour.json says how upstream behaves from now on.
 //
 //   node credential-server.mjs DIRECTORY sql|memory [RUNTIME OPTIONS AS JSON]
+//
+// It is run as one file, which starts in a third of the processor time: see CredentialServer.ts.
 
 import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
@@ -34,6 +36,8 @@ import { TransportServer } from "../../../dist/services/transport/Transport.js"
 import { agents as scripted } from "./script-agent.mjs"
 
 const [directory, storage, limits = "{}"] = process.argv.slice(2)
+// Of the build, wherever this file lies.
+const worker = new URL(process.env.ARCP_SQLITE_WORKER)
 const live = join(directory, "live")
 fs.mkdirSync(live, { recursive: true })
 
@@ -120,7 +124,7 @@ const careless = Agent.handle(Agent.make("careless", { version: "1.0.0" }), () =
 const filename = join(directory, "arcp.db")
 const store =
   storage === "sql"
-    ? CredentialStoreSql.layerSqlite({ filename: CredentialStoreSql.beside(filename) })
+    ? CredentialStoreSql.layerSqlite({ filename: CredentialStoreSql.beside(filename), worker })
     : CredentialStoreMemory.layer()
 const options = {
   callTimeoutMs: 5_000,
@@ -142,7 +146,7 @@ const serving = Effect.gen(function* () {
     TransportWebSocket.layer({ port: 0 }).pipe(
       Layer.provideMerge(
         RuntimeSqlite.layer(
-          { filename },
+          { filename, worker },
           {
             options: { shutdownGrace: "500 millis", cancelGrace: "500 millis", ...JSON.parse(limits) },
             credentials

@@ -80,12 +80,6 @@ it.each([["submit", "--json"], ["submit"]])(
   }
 )
 
-it.each(["SIGHUP", "SIGTERM"] as const)("%s ends arcp serve in order", async (signal) => {
-  const { server } = await serve()
-  server.kill(signal)
-  expect(await exit(server)).toEqual({ code: 0, by: null })
-})
-
 it.each(signals)("%s ends arcp submit at once when its runtime has gone", async (signal) => {
   const { server, url } = await serve()
   const client = submitSleep(url)
@@ -98,7 +92,7 @@ it.each(signals)("%s ends arcp submit at once when its runtime has gone", async 
   expect(await told).toMatch(/could not cancel: the runtime is away; the job may go on, arcp cancel job_/)
 })
 
-it("arcp submit leaves when its runtime does not answer the cancel, and arcp cancel ends the job later", async () => {
+it("arcp submit leaves when its runtime does not answer the cancel, and arcp cancel ends the job later; SIGTERM ends arcp serve in order", async () => {
   const { server, url } = await serve()
   const client = submitSleep(url)
   await said(client, "running")
@@ -213,18 +207,22 @@ it("a command that is interrupted while it reads stdin leaves with 130", async (
   expect(await exit(client)).toEqual({ code: 130, by: null })
 })
 
-it.runIf(process.platform === "linux")("an input may come through a pipe (on Linux)", async () => {
-  const { server, url } = await serve()
-  const pipe = fifo("input")
-  const client = start("submit", "echo", "--input", `@${pipe}`, "--url", url)
-  const stdout = new Promise<string>((resolve) => {
-    let text = ""
-    client.stdout.setEncoding("utf8").on("data", (more: string) => {
-      text += more
+it.runIf(process.platform === "linux")(
+  "an input may come through a pipe (on Linux); SIGHUP ends arcp serve in order",
+  async () => {
+    const { server, url } = await serve()
+    const pipe = fifo("input")
+    const client = start("submit", "echo", "--input", `@${pipe}`, "--url", url)
+    const stdout = new Promise<string>((resolve) => {
+      let text = ""
+      client.stdout.setEncoding("utf8").on("data", (more: string) => {
+        text += more
+      })
+      client.once("close", () => resolve(text))
     })
-    client.once("close", () => resolve(text))
-  })
-  await writeFile(pipe, '{"x":1}')
-  expect(JSON.parse(await stdout)).toEqual({ x: 1 })
-  server.kill("SIGKILL")
-})
+    await writeFile(pipe, '{"x":1}')
+    expect(JSON.parse(await stdout)).toEqual({ x: 1 })
+    server.kill("SIGHUP")
+    expect(await exit(server)).toEqual({ code: 0, by: null })
+  }
+)
