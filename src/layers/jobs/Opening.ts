@@ -3,7 +3,6 @@
  * → accepted → run. What it reserves on the way is in its hold, and is given back when the hold closes, wherever the way
  * ends: a refusal, an interruption, a commit that fails, or the job's end.
  */
-import type * as BigDecimal from "effect/BigDecimal"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -13,30 +12,25 @@ import * as Redacted from "effect/Redacted"
 import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
-import { deadPattern } from "../../protocol/Lease.js"
 import { byteLength, exceeds } from "../../protocol/Utf8.js"
-import { type Credential, toWire } from "../../services/credentials/Credentials.js"
+import type { Credential } from "../../services/credentials/Credentials.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { isKeyUsed } from "../../services/log/taken.js"
 import * as Decided from "../../services/runtime/decided.js"
 import { type Errand, exitOf } from "../../services/runtime/Pending.js"
-import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import { type Candidate, type Open, submitOf } from "./Candidate.js"
 import * as Enduring from "./durable/Enduring.js"
-import * as Survival from "./durable/Survival.js"
-import * as Unloading from "./durable/Unloading.js"
 import * as Faults from "./Faults.js"
 import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import { LiveJob } from "./LiveJob.js"
 import * as Measuring from "./measuring.js"
-import { seesCredentials } from "./Ownership.js"
 import * as OnWire from "./onWire.js"
 import { over } from "./over.js"
-import * as Provisions from "./Provisions.js"
 import type { Hold } from "./Reservations.js"
 import * as Runner from "./Runner.js"
+import * as Supervising from "./Supervising.js"
 import { Surroundings } from "./Surroundings.js"
 import * as Enqueuing from "./scheduling/Enqueuing.js"
 
@@ -67,35 +61,7 @@ const keepInput = (
     : Effect.succeed({ record, ops: [Op.PutInput({ jobId: record.jobId, input: text })] })
 }
 
-/** Gives what is minted for a job. */
-type Minting = Effect.Effect<ReadonlyArray<Credential>, ArcpError>
-
 const nothingMinted = Effect.succeed<ReadonlyArray<Credential>>([])
-
-/** Returns what mints what the job needs, into its hold; `undefined` where it gets nothing. */
-export const minting = (
-  { credentials }: JobParts,
-  { parentSpan, session }: Candidate,
-  record: JobRecord,
-  hold: Hold,
-  /** What is left of its budget, where it has begun before. */
-  left?: () => ReadonlyMap<string, BigDecimal.BigDecimal>
-): Minting | undefined => {
-  if (!credentials.enabled || !session.features.includes("provisioned_credentials")) return undefined
-  hold.finally(credentials.release(record.jobId))
-  // At each try: by then less of its budget may be left.
-  return Effect.suspend(() =>
-    credentials.mint({
-      jobId: record.jobId,
-      principal: record.principal,
-      agent: record.agent,
-      lease: record.lease,
-      leaseConstraints: record.leaseConstraints ?? {},
-      budget: left?.() ?? Budget.parse(record.lease["cost.budget"] ?? []),
-      epoch: record.epoch
-    })
-  ).pipe(Effect.withParentSpan(parentSpan))
-}
 
 /**
  * Refuses a job of whose accept, listing or subscription a frame could not hold what is said: its lease with what is left of
@@ -117,97 +83,6 @@ const announceable = (
         details: { limit: "outbound_frame_bytes" }
       })
     : Effect.void
-}
-
-/** Returns what is known of a job's span when it begins (§11). */
-const spanOptions = ({ parentSpan, record }: Candidate): Tracer.SpanOptions => ({
-  captureStackTrace: false,
-  parent: parentSpan,
-  attributes: {
-    "arcp.session_id": record.sessionId,
-    "arcp.job_id": record.jobId,
-    "arcp.agent": record.agent,
-    "arcp.lease.capabilities": Object.keys(record.lease).join(" "),
-    ...(record.leaseConstraints?.expires_at === undefined
-      ? {}
-      : { "arcp.lease.expires_at": record.leaseConstraints.expires_at })
-  }
-})
-
-/**
- * Returns what is done before the handler of a job that is run again, in its fiber, so that whatever ends the job ends that too: it is
- * minted its credentials, of which its owner is told. What undoes does without them: the lease may have expired.
- */
-const provided = (
-  { begin, settled }: Pick<Candidate, "begin" | "settled">,
-  live: LiveJob,
-  emitter: Provisions.Provisions["emitter"],
-  minting: Minting | undefined
-): Candidate["begin"] => {
-  if (minting === undefined) return begin
-  const telling = Effect.flatMap(minting, (minted) => {
-    const { sessionId } = live.owner
-    const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
-    return Effect.forEach(
-      minted,
-      (credential) => {
-        const { value, ...shown } = toWire(credential)
-        const body = { phase: "credential_rotated", ...shown }
-        return Effect.ignore(emitter().secretStatus(sessionId, body, { value }, isShown))
-      },
-      { discard: true }
-    )
-  })
-  return Effect.zipRight(settled === undefined ? telling : Effect.ignore(telling), begin ?? Effect.void)
-}
-
-/** Runs the handler of a job that is stored, to the job's end. */
-export function* run(
-  parts: JobParts,
-  open: Open,
-  { candidate, hold, live }: Pick<Begun, "candidate" | "hold" | "live">,
-  span: Tracer.Span,
-  surroundings: Surroundings,
-  job: JobLog,
-  /** It was stored before: it is minted anew, and what was said of it is only told when it begins for the first time. */
-  again?: { readonly minting: Minting | undefined; readonly isFirst: boolean }
-): Errand<Exit.Exit<unknown, ArcpError>> {
-  const { record } = candidate
-  if (parts.running.graceOver) Survival.endAll(parts)
-  // It was left while it was being opened: whoever goes on with it says again what it says from here on.
-  if (live.ending?._tag === "Leave") parts.log.leaveJob(job)
-  const given = Provisions.make(parts, open, candidate, live, job)
-  // What can match nothing is granted, because other runtimes' patterns may be other than ours, and named.
-  const dead = deadPattern(record.lease)
-  const context: Runner.RunContext = {
-    live,
-    job,
-    handler: given.handler,
-    services: candidate.agent.services,
-    service: given.service,
-    lease: given.lease,
-    finish: given.finish,
-    limits: given.limits,
-    undoing: given.undoing,
-    compensateWithin: candidate.agent.compensateWithin,
-    begin: provided(candidate, live, given.emitter, again?.minting),
-    settled: candidate.settled,
-    span,
-    surroundings,
-    stored: () => hold.giveBackPlaces(),
-    unloaded: Unloading.finish(parts, { live, log: job }, hold, surroundings),
-    parts
-  }
-  if (again?.isFirst !== false) {
-    const { forked } = candidate
-    if (forked !== undefined) yield* Effect.ignore(given.emitter().emitAnywhere("status", forked))
-    const attributes = { reason: "lease_pattern" }
-    if (dead !== undefined)
-      yield* Effect.ignore(
-        given.emitter().emitAnywhere("log", { level: "warn", message: `the lease: ${dead}`, attributes })
-      )
-  }
-  return yield* Runner.run(context)
 }
 
 /** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */
@@ -300,56 +175,7 @@ function* lifetime(
   }
   // Of a thousand that were stored together each has its share of a turn.
   yield* parts.share
-  return yield* run(parts, open, begun, span, surroundings, opened.value)
-}
-
-/** Returns the span of a job that begins here, in which its surroundings are from then on. */
-export const spanOf = (candidate: Candidate, surroundings: Surroundings): Effect.Effect<Tracer.Span> =>
-  Effect.tap(
-    surroundings.isTraced
-      ? Effect.makeSpan("arcp.job", spanOptions(candidate))
-      : Effect.succeed(Tracing.unseen("arcp.job", candidate.parentSpan, surroundings.clock)),
-    (span) => surroundings.enter(span)
-  )
-
-/**
- * Supervises a job, in its span, to the end, and gives back the hold. It is no fiber: it goes on when something has been
- * committed or has ended, and mostly at once.
- */
-export const supervise = (
-  { clock, underway }: Pick<JobParts, "clock" | "underway">,
-  { record }: Candidate,
-  hold: Hold,
-  live: LiveJob,
-  span: Tracer.Span,
-  surroundings: Surroundings,
-  errand: Errand<Exit.Exit<unknown, ArcpError>>
-): void => {
-  const ended = underway.begin()
-  surroundings.run(errand, (exit) => {
-    const outcome = Exit.flatten(exit)
-    // What a tracer throws is logged like what a supervisor dies of, and keeps nobody's place.
-    const told = Decided.attempt(() => {
-      span.end(clock.unsafeCurrentTimeNanos(), outcome)
-      return Effect.void
-    })
-    const faults = [outcome, Decided.decided(told) ?? Exit.void].flatMap((each) =>
-      Exit.isFailure(each) && !Cause.isFailure(each.cause) ? [each.cause] : []
-    )
-    surroundings.run(conclusion(record, faults, hold), () => {
-      live.settled()
-      ended()
-    })
-  })
-}
-
-function* conclusion(
-  { jobId }: JobRecord,
-  faults: ReadonlyArray<Cause.Cause<unknown>>,
-  hold: Hold
-): Errand<void> {
-  for (const cause of faults) yield* Effect.exit(Effect.logError(`the supervisor of ${jobId} failed`, cause))
-  yield* hold.giveBack()
+  return yield* Supervising.run(parts, open, begun, span, surroundings, opened.value)
 }
 
 /**
@@ -367,7 +193,7 @@ const begin = (
   if (candidate.parent?.live.takeChild(live) === false) return endsFirst()
   hold.keep(() => over(parts, candidate, live))
   hold.passedOn = true
-  supervise(
+  Supervising.supervise(
     parts,
     candidate,
     hold,
@@ -416,7 +242,7 @@ export const make = (parts: JobParts): Open => {
       const kept = yield* keepInput(parts, given)
       const minted = yield* Enduring.of(
         parent?.live.record,
-        minting(parts, given, kept.record, hold) ?? nothingMinted,
+        Supervising.minting(parts, given, kept.record, hold) ?? nothingMinted,
         parts
       )
       // Here and not in the job's own fiber, which nothing interrupts: whoever is to end must not wait for a consumer.
@@ -430,7 +256,7 @@ export const make = (parts: JobParts): Open => {
       const surroundings = yield* parent === undefined
         ? Surroundings.ofSubmit(record)
         : Surroundings.of(record)
-      const span = yield* spanOf(candidate, surroundings)
+      const span = yield* Supervising.spanOf(candidate, surroundings)
       const live = new LiveJob(record, session, parent?.live)
       const ops = [...kept.ops, ...(given.ops?.() ?? [])]
       return yield* begin(parts, open, { candidate, live, hold, minted, ops }, surroundings, span)

@@ -46,7 +46,9 @@ const connectionOf = (database: Database): Connection => ({
     const rows = attempt(() => database.prepared(sql).all(params))
     return transform === undefined ? rows : Effect.map(rows, transform)
   },
-  executeRaw: (sql, params) => attempt(() => database.prepared(sql).run(params)),
+  // Nobody asks for rows here. What has no parameters leaves no statement behind, for which closing would collect all garbage.
+  executeRaw: (sql, params) =>
+    attempt(() => (params.length === 0 ? database.exec(sql) : database.prepared(sql).run(params))),
   executeValues: (sql, params) => attempt(() => database.prepared(sql).values(params)),
   executeUnprepared: (sql, params, transform) => {
     const rows = attempt(() => database.prepare(sql).all(params))

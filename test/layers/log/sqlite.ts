@@ -4,14 +4,18 @@ import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
+import { putEmpty } from "../../support/sqliteFile.js"
 
 /** A SQLite store in a folder of its own. */
 export const sqlite = () =>
   Layer.unwrapScoped(
-    Effect.acquireRelease(
-      Effect.sync(() => mkdtempSync(join(tmpdir(), "arcp-log-"))),
-      (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
-    ).pipe(
-      Effect.map((folder) => StoreSqlite.layer({ filename: join(folder, "log.db"), synchronous: "NORMAL" }))
-    )
+    Effect.gen(function* () {
+      const folder = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "arcp-log-"))),
+        (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+      )
+      const filename = join(folder, "log.db")
+      yield* putEmpty(filename)
+      return StoreSqlite.layer({ filename, synchronous: "NORMAL" })
+    })
   )

@@ -51,14 +51,22 @@ const shared = Effect.runSync(
     )
   )
 )
-let stores = 0
+/** The database of the suite, without what the test before has made: hundreds of tables would make each statement dear. */
+const emptied = Effect.tap(shared, (sql) =>
+  sql<{ name: string }>`SELECT name FROM sqlite_master WHERE type = 'table'`.pipe(
+    Effect.flatMap((rows) =>
+      Effect.forEach(rows, ({ name }) => sql.unsafe(`DROP TABLE ${name}`), { discard: true })
+    ),
+    Effect.orDie
+  )
+)
 
 // Without one it has the names that it has in a file of its own (StoreSqlite.test.ts).
 suite(
   "SQL, with a prefix of one's own",
   Layer.unwrapEffect(
-    Effect.map(shared, (sql) =>
-      StoreSql.layer({ prefix: `a${++stores}_` }).pipe(Layer.provide(Layer.succeed(SqlClient.SqlClient, sql)))
+    Effect.map(emptied, (sql) =>
+      StoreSql.layer({ prefix: "a1_" }).pipe(Layer.provide(Layer.succeed(SqlClient.SqlClient, sql)))
     )
   )
 )

@@ -27,6 +27,7 @@ import { inRealTime } from "../../../src/services/runtime/within.js"
 import { Op, Store, StoreError, toInternalError } from "../../../src/services/store/Store.js"
 import { pass, passing, passUntil } from "../../support/besideThreads.js"
 import * as SqliteClient from "../../support/sqliteClient.js"
+import { putEmpty } from "../../support/sqliteFile.js"
 import { aJob, aSession, boundsOf, observersOf, seqs, someEvents, vacuumAll } from "./fixtures.js"
 import { suite } from "./Store.suite.js"
 
@@ -37,9 +38,12 @@ const tempFolder = Effect.acquireRelease(
 const tempFile = Effect.map(tempFolder, (folder) => path.join(folder, "arcp.db"))
 
 // `NORMAL` differs in one pragma, which is looked at below; the suites of the log run with it.
+// Files without tables, and with those of every version, are in what follows and in schemas.test.ts.
 suite(
   "SQLite, synchronous FULL",
-  Layer.unwrapScoped(Effect.map(tempFile, (filename) => StoreSqlite.layer({ filename })))
+  Layer.unwrapScoped(
+    Effect.map(Effect.tap(tempFile, putEmpty), (filename) => StoreSqlite.layer({ filename }))
+  )
 )
 
 /** For the rest of the scope, is somebody whom permissions hold; what was made so far in the folder is theirs. */

@@ -14,6 +14,7 @@ import { LiveJob, orphaned } from "../LiveJob.js"
 import * as Opening from "../Opening.js"
 import { over } from "../over.js"
 import { Hold } from "../Reservations.js"
+import * as Supervising from "../Supervising.js"
 import { Surroundings } from "../Surroundings.js"
 import * as Durable from "./Durable.js"
 import * as Enduring from "./Enduring.js"
@@ -86,7 +87,7 @@ export const make = (parts: JobParts): Reopen => {
       if (journal !== undefined) Durable.inputsOf(parts, live, job, journal)
       parts.running.add({ live, log: job })
       const surrounded = Effect.flatMap(Surroundings.of(record), (surroundings) =>
-        Effect.map(Opening.spanOf(candidate, surroundings), (span) => ({ span, surroundings }))
+        Effect.map(Supervising.spanOf(candidate, surroundings), (span) => ({ span, surroundings }))
       )
       return Effect.map(surrounded, ({ span, surroundings }) => {
         live.span = span
@@ -95,19 +96,19 @@ export const make = (parts: JobParts): Reopen => {
           const isStored = Exit.isSuccess(stored)
           const minting =
             runs && isStored
-              ? Opening.minting(parts, candidate, record, hold, () => job.remaining)
+              ? Supervising.minting(parts, candidate, record, hold, () => job.remaining)
               : undefined
           const decided = isStored
             ? candidate
             : { ...candidate, begin: undefined, run: Effect.failCause(stored.cause) }
           const begun = { candidate: decided, hold, live }
-          return yield* Opening.run(parts, open, begun, span, surroundings, job, {
+          return yield* Supervising.run(parts, open, begun, span, surroundings, job, {
             // The job is stored, and nobody is there whom a failure would have ask again.
             minting: minting && Enduring.whileAway(minting, parts),
             isFirst: first !== undefined
           })
         }
-        Opening.supervise(parts, candidate, hold, live, span, surroundings, again())
+        Supervising.supervise(parts, candidate, hold, live, span, surroundings, again())
       })
     })
 }
