@@ -2,7 +2,7 @@
 
 const advice: Readonly<Record<string, string>> = {
   PERMISSION_DENIED:
-    "The lease, or the policy of the runtime, does not allow it. Submit it again with a lease that does.",
+    "The lease, or the policy of the runtime, does not allow it. A job: submit it again with a lease that does. A cancel: where it was submitted, or as an operator of the runtime.",
   LEASE_SUBSET_VIOLATION:
     "A delegated job asked for more than its parent has. Give the parent more, or let the child ask for less.",
   JOB_NOT_FOUND:

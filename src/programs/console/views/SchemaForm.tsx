@@ -52,6 +52,35 @@ const Json = ({ describedBy, id, label, onChange, value }: Given) => {
   )
 }
 
+/** What was typed stays as it was typed while it says the same: put in anew, `0.0` would be `0` before `0.05` is there. */
+const NumberInput = ({
+  describedBy,
+  id,
+  label,
+  of,
+  onChange,
+  value
+}: Given & { readonly of: Extract<Field, { type: "number" }> }) => {
+  const [text, setText] = useState("")
+  const isSame = text !== "" && Number(text) === value
+  return (
+    <input
+      id={id}
+      type="number"
+      step={of.integer ? 1 : "any"}
+      min={of.least}
+      max={of.most}
+      aria-describedby={describedBy}
+      aria-label={label}
+      value={isSame ? text : typeof value === "number" ? String(value) : ""}
+      onInput={({ currentTarget: { value: typed, valueAsNumber } }) => {
+        setText(typed)
+        onChange(Number.isNaN(valueAsNumber) ? undefined : valueAsNumber)
+      }}
+    />
+  )
+}
+
 const Choice = ({
   describedBy,
   id,
@@ -282,23 +311,7 @@ const FieldOf = (given: Given) => {
         />
       )
     case "number":
-      return (
-        <input
-          id={id}
-          type="number"
-          step={of.integer ? 1 : "any"}
-          min={of.least}
-          max={of.most}
-          aria-describedby={describedBy}
-          aria-label={label}
-          value={typeof value === "number" ? value : ""}
-          onInput={(event) =>
-            onChange(
-              Number.isNaN(event.currentTarget.valueAsNumber) ? undefined : event.currentTarget.valueAsNumber
-            )
-          }
-        />
-      )
+      return <NumberInput {...given} of={of} />
     case "boolean":
       return (
         <input
