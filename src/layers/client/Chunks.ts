@@ -8,7 +8,7 @@ import { violation } from "./violation.js"
 /** The body of a `result_chunk`. */
 export type ChunkBody = Body<"result_chunk">
 
-const incomplete = () => violation("chunks are out of order")
+const missing = () => violation("chunks are missing")
 
 /** Gives room for so many bytes. */
 export type Place = (bytes: number) => Uint8Array
@@ -51,7 +51,7 @@ export class Chunks {
       chunk.encoding !== this.encoding ||
       chunk.chunk_seq !== this.#next
     )
-      return incomplete()
+      return missing()
     this.#next++
     this.#whole = !chunk.more
     const bytes = chunk.encoding === "utf8" ? fromUtf8(chunk.data, place) : fromBase64(chunk.data, place)
@@ -62,7 +62,7 @@ export class Chunks {
 
   /** All chunks have come: returns in what they are not what the end says. */
   check(result: Message.JobResult): ProtocolViolation | undefined {
-    if (!this.#whole || result.result_id !== this.#resultId) return incomplete()
+    if (!this.#whole || result.result_id !== this.#resultId) return missing()
     return (result.result_size ?? this.size) === this.size
       ? undefined
       : violation(`chunks are ${this.size} bytes, not ${result.result_size}`)

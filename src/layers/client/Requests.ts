@@ -109,7 +109,7 @@ export class Requests {
   reject(id: unknown, error: ClientError): boolean {
     const request = this.take(id)
     request?.failed(error)
-    return request !== undefined
+    return !!request
   }
   /** The session is gone; repeatable ones can be kept for the next. */
   fail(error: ClientError, keepRepeatable: boolean): void {

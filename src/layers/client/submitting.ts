@@ -129,7 +129,7 @@ export const submit =
       })
       const about = mine.about as About
       yield* session.options.save
-      if (idempotencyKey !== undefined && session.guesses)
+      if (idempotencyKey && session.guesses)
         yield* Effect.forkScoped(endOf(session, mine.inbox, about.job_id, false))
       return handle(parts, mine.inbox, about, contract, onInterrupt)
     })
@@ -156,9 +156,10 @@ export const subscribe =
         return yield* new Errors.InvalidRequest({
           message: "it has a handle"
         })
+      const leave = () => session.unsubscribe(jobId)
       const mine = yield* place(parts, (inbox) =>
         Effect.sync(() => {
-          if (!inbox.ended) session.unsubscribe(jobId)
+          if (!inbox.ended) leave()
         })
       )
       const { payload } = yield* session
@@ -168,6 +169,8 @@ export const subscribe =
           { job_id: jobId, history, from_event_seq: fromEventSeq },
           {
             jobId,
+            // Until then the answer to the next subscription could not be told from it.
+            onLateAnswer: leave,
             onAnswer: ({ payload, request_id }) => {
               // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
               // Others send the history before the answer.
@@ -182,7 +185,7 @@ export const subscribe =
         )
         .pipe(
           // What has come of it is not known, nor is what the job was subscribed to by before and was left meanwhile.
-          Effect.onError(() => Effect.sync(() => session.unsubscribe(jobId)))
+          Effect.onError(() => Effect.sync(leave))
         )
       if (session.guesses && hasEnded(payload))
         yield* Effect.forkScoped(endOf(session, mine.inbox, jobId, true))
@@ -196,10 +199,10 @@ export const attach =
   <O, F>(jobId: string, { contract }: { readonly contract?: Outcome<O, F> | undefined } = {}) =>
     Effect.suspend(() => {
       const restored = parts.jobs.claim(jobId)
-      return restored === undefined
-        ? new Errors.JobNotFound({ message: `${jobId} was not restored` })
-        : Effect.as(
+      return restored
+        ? Effect.as(
             onLeave(release(parts, restored.inbox, jobId)),
             handle(parts, restored.inbox, restored.about, (contract ?? untyped) as Outcome<O, F>)
           )
+        : new Errors.JobNotFound({ message: `${jobId} was not restored` })
     })

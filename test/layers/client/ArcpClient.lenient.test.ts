@@ -70,6 +70,35 @@ describe("with a runtime that answers an unsubscribe with an error, and names no
   )
 })
 
+describe("with a runtime whose answers name nothing", () => {
+  const subscribed = (current_status: string) =>
+    message("job.subscribed", { job_id: "job_2", current_status, subscribed_from: 0 }, { job_id: "job_2" })
+
+  it.scoped("the answer to a subscription that was given up is not taken for that to the next", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* running
+      const given = yield* Effect.fork(client.subscribe("job_2"))
+      yield* server.expect("job.subscribe")
+      yield* Fiber.interrupt(given)
+      const next = yield* Effect.fork(client.subscribe("job_2"))
+      yield* server.expect("job.subscribe")
+      yield* server.send(subscribed("pending"), subscribed("running"))
+      assert.strictEqual((yield* Fiber.join(next)).subscribed.current_status, "running")
+    })
+  )
+
+  it.scoped("a subscription that was given up is left when its answer comes", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* running
+      const given = yield* Effect.fork(client.subscribe("job_2"))
+      yield* server.expect("job.subscribe")
+      yield* Fiber.interrupt(given)
+      yield* server.send(subscribed("running"))
+      assert.strictEqual((yield* server.expect("job.unsubscribe")).job_id, "job_2")
+    })
+  )
+})
+
 describe("with a runtime that leaves out and renames", () => {
   it.scoped("null is as good as nothing, everywhere", () =>
     Effect.gen(function* () {

@@ -269,8 +269,10 @@ describe("ArcpClient with a scripted runtime", () => {
       const refused: ReadonlyArray<[string, ReadonlyArray<string>]> = [
         ["no base64", [chunk(1, "%%"), result(2, { result_id: "r" })]],
         ["are 3 bytes, not 4", [chunk(3, "YWJj"), result(4, { result_id: "r", result_size: 4 })]],
-        ["out of order", [chunk(5, "YWJj", { chunk_seq: 1 }), result(6, { result_id: "r" })]],
-        ["bad result_chunk", [chunk(7, "YWJj", { more: 1 }), result(8, { result_id: "r" })]]
+        ["chunks are missing", [chunk(5, "YWJj", { chunk_seq: 1 }), result(6, { result_id: "r" })]],
+        ["chunks are missing", [result(7, { result_id: "r" })]],
+        ["chunks are missing", [chunk(8, "YWJj", { more: true }), result(9, { result_id: "r" })]],
+        ["bad result_chunk", [chunk(10, "YWJj", { more: 1 }), result(11, { result_id: "r" })]]
       ]
       for (const [message, frames] of refused) {
         const job = yield* submitted(client, server)
