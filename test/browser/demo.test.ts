@@ -1,8 +1,8 @@
 /** The demo page in a real Chromium: a job outlives cut connections and reloads, and the page knows it. */
 import { join } from "node:path"
-import { type Browser, chromium, type Page } from "playwright-core"
+import type { Browser, Page } from "playwright-core"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
-import { browser as browserOf, files, nasty, serve } from "./host.js"
+import { browser as browserOf, files, launch, nasty, serve } from "./host.js"
 
 const executable = browserOf(
   "ARCP_CHROMIUM",
@@ -23,11 +23,7 @@ describe.skipIf(executable === undefined)("the demo page (where there is a Chrom
     server = await serve()
     origin = server.origin
     root = server.root
-    browser = await chromium.launch({
-      executablePath: executable as string,
-      // Containers have neither the privileges of its sandbox nor a large /dev/shm; the page is ours.
-      args: ["--no-sandbox", "--disable-dev-shm-usage"]
-    })
+    browser = await launch(executable as string)
   })
   afterAll(async () => {
     await browser?.close()
@@ -37,6 +33,8 @@ describe.skipIf(executable === undefined)("the demo page (where there is a Chrom
   /** A page with the session open; what it must never do is noted. */
   const open = async (scheme: "light" | "dark" = "light") => {
     const page = await browser.newPage({ colorScheme: scheme, viewport: { width: 1100, height: 900 } })
+    // The server surveys while the browser draws, and both may have a fraction of a core.
+    page.setDefaultTimeout(120_000)
     const wrong: Array<string> = []
     page.on("console", (message) => {
       if (message.type() === "error") wrong.push(`console: ${message.text()}`)
@@ -74,7 +72,7 @@ describe.skipIf(executable === undefined)("the demo page (where there is a Chrom
     // As a browser says that a page is loaded anew in the middle of it.
     await page.reload()
     await page.waitForFunction(() => document.getElementById("verdict")?.textContent !== "", undefined, {
-      timeout: 40_000
+      timeout: 120_000
     })
     assert.match(await text(page, "log"), /the page was loaded anew/)
     assert.match(await text(page, "verdict"), /^Done: \d+ events, none missing, none twice$/)

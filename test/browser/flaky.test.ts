@@ -2,13 +2,13 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import { type Browser, chromium } from "playwright-core"
+import type { Browser } from "playwright-core"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import * as StoreMemory from "../../src/layers/store/StoreMemory.js"
 import { served } from "../layers/http/served.js"
 import { flakyStore } from "../support/flakyStore.js"
 import { hearing } from "./hearing.js"
-import { browser as browserOf } from "./host.js"
+import { browser as browserOf, launch } from "./host.js"
 
 const executable = browserOf(
   "ARCP_CHROMIUM",
@@ -25,10 +25,7 @@ describe.skipIf(executable === undefined)("the console over a store of which a t
   beforeAll(async () => {
     scope = await Effect.runPromise(Scope.make())
     base = (await Effect.runPromise(Scope.extend(served({ store: layer, console: true }), scope))).base
-    browser = await chromium.launch({
-      executablePath: executable as string,
-      args: ["--no-sandbox", "--disable-dev-shm-usage"]
-    })
+    browser = await launch(executable as string)
   })
   afterAll(async () => {
     faults.share = 0

@@ -31,6 +31,8 @@ const listen = () => {
 
 /** On a busy machine a page asks for the jobs every ten seconds, and for long. */
 const patience = 110_000
+/** Milliseconds between two looks: one at every frame, the default, would have the page draw all the time. */
+const polling = 100
 
 /** Begins to listen to a page, before it is opened. */
 export const hearing = async (page: Page) => {
@@ -46,12 +48,13 @@ export const hearing = async (page: Page) => {
         ([source = ""]) =>
           (window as unknown as Hearing).heard?.some((text) => new RegExp(source).test(text)),
         [what.source],
-        { timeout: patience }
+        { timeout: patience, polling }
       ),
     /** All that was said, once it is more than so much. */
     moreThan: async (before: number) => {
       await page.waitForFunction((n) => ((window as unknown as Hearing).heard?.length ?? 0) > n, before, {
-        timeout: patience
+        timeout: patience,
+        polling
       })
       return all()
     }

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { type Browser, chromium } from "playwright-core"
 
 const program = fileURLToPath(new URL("../../dist/programs/arcp.js", import.meta.url))
 
@@ -23,6 +24,23 @@ export const browser = (variable: string, names: ReadonlyArray<string>, what: st
   console.log(`skipped: ${what}; there is no ${names[0]} in PATH, and ${variable} names none`)
   return undefined
 }
+
+/**
+ * Starts Chromium. All pages have one process: each new one takes more than a second of a core, and a page that goes to another
+ * origin, or to `about:blank` and back, would have one every time.
+ */
+export const launch = (executablePath: string): Promise<Browser> =>
+  chromium.launch({
+    executablePath,
+    args: [
+      // Containers have neither the privileges of its sandbox nor a large /dev/shm; the page is ours.
+      "--no-sandbox",
+      "--disable-dev-shm-usage",
+      "--renderer-process-limit=1",
+      "--disable-site-isolation-trials",
+      "--disable-features=SpareRendererForSitePerProcess,IsolateOrigins,site-per-process"
+    ]
+  })
 
 /** A file that would be markup, or another cell. */
 export const nasty = "<img src=x onerror=alert(1)> & a|b *c*.ts"
