@@ -36,8 +36,8 @@ export default defineConfig({
     server: { deps: { external: [/\/dist\//] } },
     // Files wait for processes and stores for a third of their time; many more at once only make all of them late. As few as
     // many: a worker that is idle would be ended, and ended again when its project is done, which fails the run.
-    maxWorkers: 3,
-    minWorkers: 3,
+    maxWorkers: 4,
+    minWorkers: 4,
     // Nothing here is module state of another file; loading the modules anew for each costs a third of the run.
     isolate: false,
     env: scratch,

@@ -48,10 +48,13 @@ export const make = <E>(time: Effect.Effect<number, E>): Effect.Effect<Clock.Clo
       })
     })
     let known = yield* look
-    yield* look.pipe(
-      Effect.map((now) => {
-        known = better(known, now)
-      }),
+    const again = Effect.map(look, (now) => {
+      // No number is no time.
+      if (Number.isFinite(now.offset)) known = better(known, now)
+    })
+    // The first had to wait for a connection, and what is stored by it would be taken back by a later one.
+    yield* Effect.repeatN(again, 1)
+    yield* again.pipe(
       // Also what only a defect of a driver says: time goes on.
       Effect.catchAllCause(() => Effect.void),
       Effect.delay(betweenLooks),
@@ -69,7 +72,10 @@ export const make = <E>(time: Effect.Effect<number, E>): Effect.Effect<Clock.Clo
     }
   })
 
-/** Gives the shared time to whatever is built after it in this scope. Under a clock that is not of this machine, a test's, nothing. */
+/**
+ * Gives the shared time to whatever is built after it, in this scope and by the same fiber. Under a clock that is not of this machine, a
+ * test's, it does nothing.
+ */
 export const use = <E>(time: Effect.Effect<number, E>): Effect.Effect<void, E, Scope.Scope> =>
   Effect.clockWith((own) =>
     Math.abs(own.unsafeCurrentTimeMillis() - Date.now()) < 1_000

@@ -128,7 +128,11 @@ export class Surroundings {
       this.saying = FiberRefs.updateAs(this.references, {
         fiberId: FiberId.none,
         fiberRef: FiberRef.currentContext,
-        value: Context.make(Tracer.ParentSpan, span) as Context.Context<never>
+        value: Context.add(
+          FiberRefs.getOrDefault(this.references, FiberRef.currentContext),
+          Tracer.ParentSpan,
+          span
+        ) as Context.Context<never>
       })
   }
 

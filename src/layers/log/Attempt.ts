@@ -112,27 +112,43 @@ export const stop = ({ queue, stopped, unanswered, windows }: Work, cause: Cause
   return Effect.logFatal("the log has stopped; restart the runtime", cause)
 }
 
+/** Why a store has not taken something. */
+export type Refusal = Cause.Cause<StoreError | Fenced>
+
 /**
- * Writes a batch, whole or not at all, and answers it when it is written. Returns why it is not. What stands `after` it waits
- * for the same answer.
+ * What has come of a try: it is written and answered, or the store has refused it, which leaves it to whoever tried. Or the log has
+ * ended, and everything that waited for the try was told so.
+ */
+export type Tried = "written" | "ended" | Refusal
+
+/**
+ * Writes a batch, whole or not at all, and answers it when it is written. What stands `after` it waits for the same answer.
  */
 export const attempt = (
   work: Work,
   batch: ReadonlyArray<CommitItem>,
   after: ReadonlyArray<CommitItem> = []
-): Effect.Effect<Cause.Cause<StoreError | Fenced> | undefined> =>
-  Effect.suspend(() => {
+): Effect.Effect<Tried> =>
+  Effect.suspend((): Effect.Effect<Tried> => {
+    const waiting = after.length === 0 ? batch : [...batch, ...after]
+    const { over } = work.queue
+    if (over !== undefined) {
+      // It has ended between two tries, when nothing waited.
+      work.queue.refuseAll(waiting, over)
+      work.windows.relieve()
+      return Effect.succeed("ended")
+    }
     const tx = new Transaction(work.report, work.maxRun)
     const undo: Array<() => void> = []
     return Effect.suspend(() => {
       const sealed = assign(tx, batch, undo)
-      work.unanswered.asked(after.length === 0 ? batch : [...batch, ...after])
+      work.unanswered.asked(waiting)
       return sealed.ops.length === 0 ? Effect.void : work.store.commit(sealed)
     }).pipe(
       Effect.matchCauseEffect({
         onSuccess: () =>
-          Effect.sync(() => {
-            if (work.unanswered.givenUp) return
+          Effect.sync((): Tried => {
+            if (work.unanswered.givenUp) return "ended"
             work.patience.succeeded()
             work.published(tx.apply(work.tail))
             for (const item of batch) {
@@ -141,14 +157,12 @@ export const attempt = (
             }
             work.unanswered.answered()
             work.windows.relieve()
-          }).pipe(
-            Effect.catchAllCause((cause) => stop(work, cause)),
-            Effect.as(undefined)
-          ),
+            return "written"
+          }).pipe(Effect.catchAllCause((cause) => Effect.as(stop(work, cause), "ended" as const))),
         onFailure: (cause) => {
           for (const back of undo.reverse()) back()
           work.unanswered.answered()
-          return Effect.succeed(work.unanswered.givenUp ? undefined : cause)
+          return Effect.succeed<Tried>(work.unanswered.givenUp ? "ended" : cause)
         }
       })
     )

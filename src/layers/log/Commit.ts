@@ -2,12 +2,11 @@
  * Commits a batch, whatever the store says of it: what is a mistake of one item, what another process has, and what is only the store's own
  * trouble are told apart here, so that an item answers for itself only.
  */
-import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { takenAway } from "../../services/log/taken.js"
-import type { Fenced, StoreError } from "../../services/store/Store.js"
+import type { Fenced } from "../../services/store/Store.js"
 import { apart } from "./Apart.js"
-import { attempt, type Work } from "./Attempt.js"
+import { attempt, type Refusal, type Work } from "./Attempt.js"
 import type { CommitItem } from "./CommitQueue.js"
 import { mistaken, postpone } from "./givingUp.js"
 import { fencedOf, isMistake } from "./refused.js"
@@ -18,7 +17,7 @@ import { fencedOf, isMistake } from "./refused.js"
  */
 export const commit = (work: Work, batch: ReadonlyArray<CommitItem>): Effect.Effect<boolean> =>
   Effect.flatMap(attempt(work, batch), (cause) => {
-    if (cause === undefined) return Effect.succeed(true)
+    if (cause === "written" || cause === "ended") return Effect.succeed(true)
     const fenced = fencedOf(cause)
     if (fenced !== undefined) return letGo(work, batch, fenced, cause)
     const answered = isMistake(cause)
@@ -39,7 +38,7 @@ const letGo = (
   work: Work,
   batch: ReadonlyArray<CommitItem>,
   { owners }: Fenced,
-  cause: Cause.Cause<StoreError | Fenced>
+  cause: Refusal
 ): Effect.Effect<boolean> =>
   Effect.suspend(() => {
     const taken = owners.map(work.taken)
@@ -55,11 +54,7 @@ const letGo = (
   })
 
 /** Answers one item that the store has refused for what it is; `undefined` when that says nothing of it. */
-const settled = (
-  work: Work,
-  item: CommitItem,
-  cause: Cause.Cause<StoreError | Fenced>
-): Effect.Effect<unknown> | undefined => {
+const settled = (work: Work, item: CommitItem, cause: Refusal): Effect.Effect<unknown> | undefined => {
   const fenced = fencedOf(cause)
   if (fenced !== undefined) return letGo(work, [item], fenced, cause)
   return isMistake(cause) ? mistaken(work, [item], cause) : undefined
@@ -69,12 +64,12 @@ const settled = (
 const commitEach = (work: Work, batch: ReadonlyArray<CommitItem>): Effect.Effect<void> =>
   Effect.gen(function* () {
     for (const [i, item] of batch.entries()) {
-      if (work.unanswered.givenUp) return
-      const refused = work.queue.over ?? (item._tag === "Change" ? undefined : item.job.broken)
-      if (refused !== undefined) work.queue.refuseAll([item], refused)
+      const broken = item._tag === "Change" ? undefined : item.job.broken
+      if (broken !== undefined) work.queue.refuseAll([item], broken)
       else {
         const cause = yield* attempt(work, [item], batch.slice(i + 1))
-        if (cause === undefined) continue
+        if (cause === "ended") return
+        if (cause === "written") continue
         const answered = settled(work, item, cause)
         if (answered === undefined) return yield* postpone(work, batch.slice(i), cause)
         yield* answered

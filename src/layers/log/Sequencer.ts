@@ -52,8 +52,8 @@ export interface Sequencer {
 }
 
 /**
- * Returns for how long nobody looks after a look that took so long: a node looks for a quarter of its time at the most. What comes
- * meanwhile is one look, so with much to see an event is seen somewhat later, and each costs less; one by itself waits for nothing.
+ * Returns for how long nobody looks after a look that took so long: three times that, and 50 ms at the most. What comes meanwhile is one
+ * look, so with much to see an event is seen somewhat later, and each costs less; one by itself waits for nothing.
  */
 const restAfter = (took: Duration.Duration): Duration.Duration =>
   Duration.min(Duration.times(took, 3), Duration.millis(50))

@@ -1,19 +1,13 @@
 /** Answers what is not committed: refused for good, kept for another try, or given up with the job that waits for it. */
-import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../protocol/Errors.js"
 import { keyUsed, takenAway } from "../../services/log/taken.js"
-import type { Fenced, StoreError } from "../../services/store/Store.js"
-import type { Work } from "./Attempt.js"
+import type { Refusal, Work } from "./Attempt.js"
 import { type CommitItem, isKept, isTriedAgain } from "./CommitQueue.js"
 import { fencedOf, isFenced, undone } from "./refused.js"
 
 /** Refuses what will never be committed. */
-export const mistaken = (
-  work: Work,
-  items: ReadonlyArray<CommitItem>,
-  cause: Cause.Cause<StoreError | Fenced>
-) => {
+export const mistaken = (work: Work, items: ReadonlyArray<CommitItem>, cause: Refusal) => {
   const owners = fencedOf(cause)?.owners
   // Of two that open a job with the same key one does, and the other finds it: nothing is wrong.
   const isBeaten = owners?.every((owner) => "key" in owner) === true
@@ -39,11 +33,7 @@ const giveUp = ({ queue }: Work, items: ReadonlyArray<CommitItem>, error: Intern
  * Answers a batch that the store does not take. Whoever waits for an item is told, and decides; what nobody waits for is
  * kept, and tried again before anything that came later. What has been tried for long enough is given up.
  */
-export const postpone = (
-  work: Work,
-  batch: ReadonlyArray<CommitItem>,
-  cause: Cause.Cause<StoreError | Fenced>
-) =>
+export const postpone = (work: Work, batch: ReadonlyArray<CommitItem>, cause: Refusal) =>
   Effect.suspend(() => {
     const { queue } = work
     const { over } = queue
@@ -65,10 +55,7 @@ export const postpone = (
   })
 
 /** Gives up jobs whose events have been tried for long enough. Returns what is logged of it. */
-const lose = (
-  { patience, queue, windows }: Work,
-  cause: Cause.Cause<StoreError | Fenced>
-): Effect.Effect<void> => {
+const lose = ({ patience, queue, windows }: Work, cause: Refusal): Effect.Effect<void> => {
   const error = undone(cause)
   const isFirst = patience.failed()
   const lost = [...queue.jobs()].filter((job) => isFenced(cause) || (!job.endures && patience.isOver(job)))

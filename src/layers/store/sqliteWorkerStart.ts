@@ -22,20 +22,30 @@ const started = (file: URL): Worker =>
   // What was given to the process to load modules with is not for this one.
   new Worker(file, { execArgv: [], name: "arcp store" })
 
-/** Where one is kept that was begun: who begins it is not always of the same copy of this package as who takes it. */
-const place: { [name: symbol]: unknown } = globalThis
+/** One that was begun, and of which file. */
+interface Begun {
+  readonly worker: Worker
+  readonly href: string
+}
+
+/**
+ * Where it is kept: who begins it is not always of the same bundle as who takes it. It is of the same file, so of the same version:
+ * two of them may be in one process.
+ */
 const begun = Symbol.for("effect-arcp/sqlite-worker")
+const place = globalThis as { [begun]?: Begun | undefined }
 
 /** Begins a thread for whoever opens the first file, and returns it. Where there can be none, they find out. */
 export const begin = (): Worker | undefined => {
   try {
-    const worker = started(workerFile())
-    place[begun] = worker
+    const file = workerFile()
+    const worker = started(file)
+    place[begun] = { worker, href: file.href }
     worker.unref()
     // Until somebody has taken it nobody hears what becomes of it, which would end the process.
     worker.on("error", () => {})
     worker.once("exit", () => {
-      if (place[begun] === worker) place[begun] = undefined
+      if (place[begun]?.worker === worker) place[begun] = undefined
     })
     return worker
   } catch {
@@ -43,10 +53,10 @@ export const begin = (): Worker | undefined => {
   }
 }
 
-/** Returns the thread that was begun, or starts one; of a `file` that is named always. Throws when there can be none. */
-export const take = (file?: URL): Worker => {
-  const worker = place[begun]
-  if (file !== undefined || !(worker instanceof Worker)) return started(file ?? workerFile())
+/** Returns the thread of this file that was begun, or starts one. Throws when there can be none. */
+export const take = (file = workerFile()): Worker => {
+  const found = place[begun]
+  if (found?.href !== file.href) return started(file)
   place[begun] = undefined
-  return worker
+  return found.worker
 }

@@ -52,7 +52,9 @@ const untrusted: ReadonlySet<string | undefined> = new Set([
 const explain = ({ code, message }: NodeJS.ErrnoException, peer: string): string => {
   if (code === "ECONNREFUSED") return `nothing listens at ${peer}: start the runtime, or check host and port`
   if (code === "ENOTFOUND" || code === "EAI_AGAIN") return `the host of ${peer} is not known: check its name`
-  if (code === "EPROTO") return `what listens at ${peer} does not speak TLS: use ws://, or the port that does`
+  // Other things that go wrong with TLS have the same code.
+  if (code === "ERR_SSL_WRONG_VERSION_NUMBER" || (code === "EPROTO" && /wrong version number/i.test(message)))
+    return `what listens at ${peer} does not speak TLS: use ws://, or the port that does`
   if (code?.startsWith("HPE_"))
     return `what listens at ${peer} does not speak HTTP: check the port (${message})`
   if (untrusted.has(code))

@@ -2,12 +2,12 @@
  * The console: a web application beside a runtime's endpoint, in which people see its jobs, submit some and answer what
  * waits. It is a client of the endpoint like any other, and may no more than the token that it is given.
  */
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import { monotonic } from "../../services/runtime/monotonic.js"
 import { constantTimeEqual, Secrets } from "../../services/runtime/Secrets.js"
 import type { HttpRoutes } from "../../services/transport/HttpRoutes.js"
 import type { TransportError } from "../../services/transport/Transport.js"
@@ -30,16 +30,17 @@ export const login = (
     const secrets = yield* Secrets
     const code = Redacted.make(Redacted.value(yield* secrets.resumeToken).slice(3))
     const digest = yield* secrets.digest(Redacted.value(code))
-    const until = (yield* Clock.currentTimeMillis) + Duration.toMillis(holds)
+    // An interval: whoever exchanges it may go by another clock, as the requests of a node do.
+    const elapsed = monotonic(yield* Effect.clock)
+    const until = elapsed() + Duration.toMillis(holds)
     let left = true
     return {
       code,
       exchange: (given) =>
         Effect.gen(function* () {
           const same = constantTimeEqual(yield* secrets.digest(given), digest)
-          const now = yield* Clock.currentTimeMillis
           // Nothing in between: of two who have the code one is first.
-          if (!same || !left || now > until) return Option.none()
+          if (!same || !left || elapsed() > until) return Option.none()
           left = false
           return Option.some(token)
         })

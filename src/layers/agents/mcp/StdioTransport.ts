@@ -9,15 +9,26 @@ import { type JSONRPCMessage, JSONRPCMessageSchema } from "@modelcontextprotocol
 import { isRecord } from "../../../protocol/Json.js"
 import { LineReader } from "./LineReader.js"
 import { Replies } from "./Replies.js"
-import { idOfAnswer, idOfGivenUp, idOfRequest, inPlaceOfAnswer, tooLarge } from "./Unanswered.js"
+import { idOfAnswer, idOfGivenUp, idOfRequest, inPlaceOfAnswer, tooLarge, Unanswered } from "./Unanswered.js"
 
-/** Returns the message of a line; nothing when it is none, as of a server that logs to stdout. */
-const messageOf = (line: string): JSONRPCMessage | undefined => {
+/** Says why an answer is of no use. */
+const noAnswer = new Unanswered("no_result", "the server answered with what is neither a result nor an error")
+
+/**
+ * Returns the message of a line; nothing when it is none, as of a server that logs to stdout. What should answer one of `asked`, and
+ * cannot, is an error in its place.
+ */
+const messageOf = (line: string, asked: ReadonlySet<number>): JSONRPCMessage | undefined => {
   try {
     const value: unknown = JSON.parse(line)
     // Before it is looked at closely: to say what is wrong with what is no message is the most work.
     if (!isRecord(value) || value["jsonrpc"] !== "2.0") return undefined
-    return JSONRPCMessageSchema.safeParse(value).data
+    const { data } = JSONRPCMessageSchema.safeParse(value)
+    if (data !== undefined) return data
+    const { id, method } = value
+    return method === undefined && typeof id === "number" && asked.has(id)
+      ? inPlaceOfAnswer(id, noAnswer)
+      : undefined
   } catch {
     return undefined
   }
@@ -51,7 +62,7 @@ export class StdioTransport implements Transport {
     this.reader = new LineReader(child.stdout, {
       max: this.server.maxBufferSize,
       onLine: (line) => {
-        const message = messageOf(line)
+        const message = messageOf(line, this.asked)
         if (message !== undefined) this.received(message)
       },
       onTooLarge: () => this.refuse()
@@ -74,7 +85,12 @@ export class StdioTransport implements Transport {
   private received(message: JSONRPCMessage): void {
     const id = idOfAnswer(message)
     if (id !== undefined) this.asked.delete(id)
-    this.onmessage?.(message)
+    try {
+      this.onmessage?.(message)
+    } catch (error) {
+      // Nobody else would catch what is thrown because of a line, and the process would end.
+      this.onerror?.(error instanceof Error ? error : new Error(String(error)))
+    }
   }
 
   /** Which request a line that is too large would have answered is in the part that was not read. */
