@@ -50,6 +50,7 @@ const oneByOne = (
     const sorted: Sorted = { isAway: true, refused: new Set(), left: [], cause: first }
     const { left, refused } = sorted
     let inARow = 0
+    let isUnclear = false
     // That nothing has to be written for a flush says nothing of the store.
     const waits = (item: CommitItem) =>
       (sorted.isAway && (inARow >= triedApart || item._tag === "Flush")) ||
@@ -68,9 +69,13 @@ const oneByOne = (
       const tried = yield* attempt(work, [item], [...left, ...rest])
       if (tried === "ended") return "ended"
       if (tried === "written") {
+        // These may have had nothing to write, which says little.
+        if (item._tag === "Change" || item._tag === "Flush") {
+          isUnclear = true
+          continue
+        }
         inARow = 0
-        // A change may have had nothing to write.
-        sorted.isAway &&= item._tag === "Change"
+        sorted.isAway = false
         continue
       }
       const answer = settle(work, item, tried)
@@ -88,6 +93,11 @@ const oneByOne = (
       if (there === "ended") return "ended"
       if (there === "written") inARow = 0
       else sorted.isAway = true
+    }
+    if (sorted.isAway && isUnclear && refused.size > 0) {
+      const there = yield* tryStore(work, left)
+      if (there === "ended") return there
+      sorted.isAway = there !== "written"
     }
     return sorted
   })

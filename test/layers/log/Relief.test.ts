@@ -255,6 +255,28 @@ describe("jobs that endure a store that is away", () => {
     )
   })
 
+  it.effect("keep no change from being committed when nothing but theirs is refused", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openView
+        const bad = yield* openJob(view)
+        bad.endure()
+        control.refused = bad.jobId
+        yield* emit(bad, 1, 1)
+        yield* TestClock.adjust("10 seconds")
+        assert.isUndefined(bad.broken)
+        // Sessions come and go, and no job says anything.
+        for (let i = 0; i < 3 && bad.broken === undefined; i++) {
+          const opening = yield* Effect.fork(Effect.exit(openView))
+          yield* TestClock.adjust("10 seconds")
+          yield* Fiber.join(opening)
+        }
+        assert.isDefined(bad.broken)
+      })
+    )
+  })
+
   it.effect("keep no other from being committed when nothing but theirs is refused", () => {
     const { control, run } = makeStore()
     return run(
