@@ -23,6 +23,7 @@ const patience = "1 second"
 /** One source, and what it has last told: gauges of several are added up, so each takes its own part back. */
 class Telling {
   private told = new Map<string, Sample>()
+  private isOver = false
 
   constructor(private readonly source: Source) {}
 
@@ -31,7 +32,13 @@ class Telling {
     Effect.map((samples) => this.tell(samples)),
     Effect.catchAllCause((cause) => Effect.logWarning("metrics could not be read", cause))
   )
-  tell(samples: ReadonlyArray<Sample>): void {
+  /** Takes back what it has told. What was asked for before, and comes after, would stay in the gauges for ever. */
+  end(): void {
+    this.tell([])
+    this.isOver = true
+  }
+  private tell(samples: ReadonlyArray<Sample>): void {
+    if (this.isOver) return
     const now = new Map(samples.map((sample) => [keyOf(sample), sample]))
     for (const [key, sample] of now) add(sample, sample[1] - (this.told.get(key)?.[1] ?? 0))
     for (const [key, sample] of this.told) if (!now.has(key)) add(sample, -sample[1])
@@ -98,7 +105,7 @@ const make = (): MetricsService => {
         (telling) =>
           Effect.sync(() => {
             tellings.delete(telling)
-            telling.tell([])
+            telling.end()
           })
       ),
     refresh: within(once, patience)

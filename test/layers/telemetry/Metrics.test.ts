@@ -3,9 +3,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import * as Metrics from "../../../src/layers/telemetry/Metrics.js"
 import * as Process from "../../../src/layers/telemetry/Process.js"
 import * as Prometheus from "../../../src/layers/telemetry/Prometheus.js"
@@ -236,6 +239,28 @@ describe("metrics of a runtime", () => {
       told.a = 1
       yield* metrics.refresh
       assert.strictEqual(measured(families.queued) - before, 1)
+    }).pipe(Effect.provide(Metrics.layer()))
+  )
+
+  it.scopedLive("take back what was asked for by one that is gone, also when the answer comes after it", () =>
+    Effect.gen(function* () {
+      const metrics = yield* Metrics.Metrics
+      const before = measured(families.queued)
+      const asked = yield* Deferred.make<void>()
+      const answer = yield* Deferred.make<number>()
+      const source = Effect.zipRight(
+        Deferred.succeed(asked, undefined),
+        Effect.map(Deferred.await(answer), (n) => [[families.queued, n] as const])
+      )
+      const scope = yield* Scope.make()
+      yield* Scope.extend(metrics.watch(source), scope)
+      const reading = yield* Effect.fork(metrics.refresh)
+      yield* Deferred.await(asked)
+      yield* Scope.close(scope, Exit.void)
+      yield* Deferred.succeed(answer, 7)
+      yield* Fiber.join(reading)
+      yield* metrics.refresh
+      assert.strictEqual(measured(families.queued), before)
     }).pipe(Effect.provide(Metrics.layer()))
   )
 
