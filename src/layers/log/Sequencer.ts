@@ -52,11 +52,11 @@ export interface Sequencer {
 }
 
 /**
- * Returns for how long nobody looks after a look that took so long: three times that, and 50 ms at the most. What comes meanwhile is one
+ * Returns for how long nobody looks after a look that took so long: twice that, and 50 ms at the most. What comes meanwhile is one
  * look, so with much to see an event is seen somewhat later, and each costs less; one by itself waits for nothing.
  */
 const restAfter = (took: Duration.Duration): Duration.Duration =>
-  Duration.min(Duration.times(took, 3), Duration.millis(50))
+  Duration.min(Duration.times(took, 2), Duration.millis(50))
 
 /** Makes the sequencer of all sessions of a log; what it has begun ends with the scope. */
 export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope> =>
