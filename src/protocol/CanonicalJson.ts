@@ -7,13 +7,11 @@
 import { isRecord } from "./Json.js"
 import { finish, type Steps } from "./Steps.js"
 
-/** An array or object that is being written: what is left of it, and its closing bracket. */
-interface Container {
-  readonly values: ReadonlyArray<unknown>
-  /** Names of the members, in their order; of an array none. */
-  readonly names: ReadonlyArray<string> | undefined
-  at: number
-}
+/** An array or object that is being written, and how far. Members are looked up as they are written: an object may have many. */
+type Container = { at: number } & (
+  | { readonly items: ReadonlyArray<unknown>; readonly names?: never }
+  | { readonly items: Readonly<Record<string, unknown>>; readonly names: ReadonlyArray<string> }
+)
 
 /** Values written between two pauses: some two milliseconds of work. */
 const valuesPerPart = 8_000
@@ -27,18 +25,18 @@ export function* stringifying(value: unknown): Steps<string> {
   const begin = (part: unknown, names: ReadonlyArray<string> | undefined): void => {
     if (Array.isArray(part)) {
       text += "["
-      open.push({ values: part, names: undefined, at: 0 })
+      open.push({ items: part, at: 0 })
     } else if (names !== undefined) {
       text += "{"
-      open.push({ values: names.map((name) => (part as Record<string, unknown>)[name]), names, at: 0 })
+      open.push({ items: part as Readonly<Record<string, unknown>>, names, at: 0 })
     } else text += JSON.stringify(part ?? null) ?? "null"
   }
   begin(value, isRecord(value) ? yield* sortedNames(value) : undefined)
   for (;;) {
     const container = open[open.length - 1]
     if (container === undefined) return text
-    const { at, names, values } = container
-    if (at === values.length) {
+    const { at, items, names } = container
+    if (at === (names ?? items).length) {
       text += names === undefined ? "]" : "}"
       open.pop()
       continue
@@ -46,7 +44,7 @@ export function* stringifying(value: unknown): Steps<string> {
     container.at++
     if (at > 0) text += ","
     if (names !== undefined) text += `${JSON.stringify(names[at])}:`
-    const part = values[at]
+    const part = names === undefined ? items[at] : items[names[at] ?? ""]
     budget--
     begin(part, isRecord(part) ? yield* sortedNames(part) : undefined)
     if (budget <= 0) {
@@ -60,12 +58,13 @@ export const stringify = (value: unknown): string => finish(stringifying(value))
 
 /** Names of the members that JSON has, by code unit. Many are sorted in parts, which are then merged. */
 function* sortedNames(object: Readonly<Record<string, unknown>>): Steps<ReadonlyArray<string>> {
-  const names = Object.keys(object).filter((name) => object[name] !== undefined)
-  if (names.length <= valuesPerPart) return names.sort()
+  const all = Object.keys(object)
+  const sorted = (names: ReadonlyArray<string>) => names.filter((name) => object[name] !== undefined).sort()
+  if (all.length <= valuesPerPart) return sorted(all)
   let runs: Array<ReadonlyArray<string>> = []
-  for (let from = 0; from < names.length; from += valuesPerPart) {
-    runs.push(names.slice(from, from + valuesPerPart).sort())
+  for (let from = 0; from < all.length; from += valuesPerPart) {
     yield
+    runs.push(sorted(all.slice(from, from + valuesPerPart)))
   }
   while (runs.length > 1) {
     const merged: Array<ReadonlyArray<string>> = []
