@@ -4,11 +4,12 @@
 //
 // The blocks of a page are one module, so that later ones may use what earlier ones declare; what a reader can do without at
 // first, such as imports, is in a block that is folded up. A block that says `yield*` at its outermost level is the inside of an `Effect.gen`.
-// A comment `//    ^? Layer<…>` under a name says what its type is shown as, and is compared.
+// A comment `//    ^? Layer<…>` under a name says what its type is shown as, and is compared. TypeScript 7 has no programming
+// interface that is stable yet: what asks for types or syntax takes that of 5.9, under the name of `typescript-api`.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
-import ts from "typescript"
+import ts from "typescript-api"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const out = `${root}node_modules/.cache/docs`

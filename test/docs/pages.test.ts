@@ -7,7 +7,7 @@ import { tmpdir } from "node:os"
 import { join, posix } from "node:path"
 import { setTimeout } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
-import ts from "typescript"
+import ts from "typescript-api"
 import { expect, it, onTestFinished } from "vitest"
 import { Arcp } from "../../src/promise.node.js"
 
