@@ -34,6 +34,8 @@ interface Request {
   readonly frame: Record<string, unknown>
   /** Sent again on the next transport; others fail with this one. */
   readonly isRepeated: boolean
+  /** A transport was lost since it was sent: it may have been answered there, and then the same answer begins nothing. */
+  isAnswerLost: boolean
   readonly answer: (frame: Frame | undefined) => void
 }
 
@@ -106,7 +108,12 @@ export class TrialClient {
     const isRepeated = type === "job.submit"
     const job = jobId === undefined ? {} : { job_id: jobId }
     return new Promise((answer) => {
-      const request = { frame: { arcp: "1.1", id, type, ...job, payload }, isRepeated, answer }
+      const request = {
+        frame: { arcp: "1.1", id, type, ...job, payload },
+        isRepeated,
+        isAnswerLost: false,
+        answer
+      }
       if (!isRepeated && this.socket === undefined) return answer(undefined)
       this.requests.set(id, request)
       this.send(request.frame)
@@ -242,7 +249,9 @@ export class TrialClient {
 
   /** The transport is gone, and with it answers that were on their way. */
   private lose(): void {
-    for (const [id, { answer, frame, isRepeated }] of this.requests) {
+    for (const [id, request] of this.requests) {
+      const { answer, frame, isRepeated } = request
+      request.isAnswerLost = true
       const isSubscription = frame["type"] === "job.subscribe"
       if (isRepeated || isSubscription) this.record.answersLost = true
       // It may have begun all the same: then its history comes after whatever was seen of the job.
@@ -281,11 +290,17 @@ export class TrialClient {
   private observe(jobId: string, { payload, type }: Frame): void {
     const isSubscription = type === "job.subscribed"
     const requestId = String(payload.request_id)
-    const asked = this.requests.get(requestId)?.frame["payload"] as Record<string, unknown> | undefined
+    const request = this.requests.get(requestId)
+    const asked = request?.frame["payload"] as Record<string, unknown> | undefined
     const key = `${this.record.id} ${jobId} ${requestId}`
     if (this.known.has(key)) return
     this.known.add(key)
     const before = this.observations.get(jobId)
+    // What came of a submit whose answer was lost has been replayed already; sent again, it is told just the answer.
+    if (before?.isAnnounced === false && request?.isRepeated === true && request.isAnswerLost) {
+      before.isAnnounced = true
+      return
+    }
     if (before !== undefined) this.past.push(before)
     const parent = this.observations.get(String(payload["parent_job_id"]))
     const isKeyed = asked !== undefined && "idempotency_key" in asked

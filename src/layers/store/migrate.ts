@@ -10,6 +10,7 @@ import type { Query } from "./query.js"
 import { applicationId, migrations, schemaVersion } from "./schema.js"
 import { SqlClientTag } from "./sqlClientTag.js"
 import { toStoreError } from "./sqlError.js"
+import { telling } from "./upgrading.js"
 import { select, type Work } from "./work.js"
 
 /** Where the tables of a store are. */
@@ -67,6 +68,7 @@ const upgrade = (sql: SqlClient.SqlClient, database: string, prefix: string) =>
           `${schemaVersion}); use that version, or another prefix`
       })
     if (version === schemaVersion) return
+    yield* telling(`the tables ${prefix}* of ${database}`, version, schemaVersion)
     for (const statement of migrations.slice(version).flat()) yield* run(statement)
     yield* run("UPDATE {store} SET version = ?", [schemaVersion])
     if (inHeader > 0) yield* run(`PRAGMA user_version = ${schemaVersion}`)

@@ -5,7 +5,7 @@ import type { Scope } from "effect/Scope"
 import type { StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
 import { naming } from "./naming.js"
-import { applicationId, migrations } from "./schema.js"
+import { applicationId, migrations, schemaVersion } from "./schema.js"
 import { toStoreError } from "./sqlError.js"
 import {
   besideNow,
@@ -16,6 +16,7 @@ import {
   type SqliteClient,
   writable
 } from "./sqliteFile.js"
+import { telling } from "./upgrading.js"
 
 /** Bytes the write-ahead log is cut back to after a burst. */
 const journalSizeLimit = 64 * 1024 * 1024
@@ -99,6 +100,7 @@ export const open = <A, R>(
     const pragmas = pragmasOf(synchronous)
     yield* Effect.gen(function* () {
       yield* Effect.forEach(pragmas, (text) => pragma(sql, text), { discard: true })
+      yield* telling(filename, version, schemaVersion)
       yield* migrate(sql, version)
       yield* tryWriting(sql)
     }).pipe(Effect.mapError(toStoreError(filename)))

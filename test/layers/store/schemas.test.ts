@@ -8,6 +8,8 @@ import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import { afterAll } from "vitest"
 import { naming } from "../../../src/layers/store/naming.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
@@ -114,10 +116,19 @@ describe.each(versions)("a file of schema version %i", (version) => {
         cursors: version >= 8,
         wishes: version >= 9
       }
+      const logged: Array<string> = []
+      const logger = Logger.replace(
+        Logger.defaultLogger,
+        Logger.make(({ message }) => void logged.push(String(message)))
+      )
       for (const then of [Effect.void, goesOn])
         yield* passing(
-          Effect.zipRight(readsAsLeft(kept), then).pipe(Effect.provide(StoreSqlite.layer({ filename })))
+          Effect.zipRight(readsAsLeft(kept), then).pipe(
+            Effect.provide(Layer.provide(StoreSqlite.layer({ filename }), logger))
+          )
         )
+      const upgraded = `${filename} is brought up to date, from schema ${version} to ${schemaVersion}; older versions cannot open it after that`
+      assert.deepStrictEqual(logged, version < schemaVersion ? [upgraded] : [])
       assert.deepStrictEqual(yield* schemaOf(filename), yield* fresh(schemaVersion))
     })
   )

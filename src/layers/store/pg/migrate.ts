@@ -1,6 +1,7 @@
 /** Making the tables of a store in Postgres, and bringing older ones up to date. */
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../../services/store/Store.js"
+import { telling } from "../upgrading.js"
 import { createStore, createWriters, migrations, schemaVersion } from "./schema.js"
 import type { PgFailure, PgStatements } from "./statement.js"
 
@@ -128,6 +129,7 @@ const migrated = (
 ): Effect.Effect<void, PgFailure | StoreError> =>
   Effect.gen(function* () {
     const version = yield* known(statements, database, prefix)
+    yield* telling(database, version, schemaVersion)
     if (version === 0) yield* makeFirst(statements)
     for (const statement of migrations.slice(version).flat()) yield* statements.executeRaw(statement, [])
     yield* statements.executeRaw(
