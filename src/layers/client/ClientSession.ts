@@ -65,8 +65,6 @@ export interface SessionOptions {
   readonly reattach: (jobs: Handles["jobs"], lost: ResumeWindowExpired) => Effect.Effect<void>
 }
 
-const ignore = () => {}
-
 const request = "the request"
 
 /** A frame is larger than the runtime takes: what it is, and the bound. */
@@ -177,7 +175,7 @@ export class ClientSession implements Host {
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
       this.requests.reject(key, tooBig(request, `more than ${this.frameBytes} bytes`))
-    else this.line.push(frame)
+    else this.line.push(frame, () => this.requests.sends(key))
   }
 
   /** There is a connection: what waits for an answer is sent again. */
@@ -241,11 +239,7 @@ export class ClientSession implements Host {
       }
       this.requests.add(key, pending)
       if (this.connection) this.#put(key, pending)
-      return Effect.sync(() => {
-        const answered = more.onLateAnswer as Pending["answered"] | undefined
-        if (this.requests.take(key) && answered)
-          this.requests.add(key, { ...pending, claims: false, failed: ignore, answered })
-      })
+      return Effect.sync(() => this.requests.leave(key, more.onLateAnswer as Pending["answered"] | undefined))
     })
   }
 

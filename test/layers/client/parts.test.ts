@@ -314,6 +314,20 @@ describe("Line", () => {
       assert.deepStrictEqual([...(yield* server.take)], ["first", "second"])
     }).pipe(Effect.scoped)
   )
+
+  it.effect("what is not wanted any more when the writer comes to it is not sent", () =>
+    Effect.gen(function* () {
+      const [client, server] = yield* TransportMemory.make
+      const line = new Line(() => 0)
+      line.open()
+      let isWanted = true
+      line.push("given up", () => isWanted)
+      line.push("wanted", () => true)
+      isWanted = false
+      yield* line.flush(client)
+      assert.deepStrictEqual([...(yield* server.take)], ["wanted"])
+    }).pipe(Effect.scoped)
+  )
 })
 
 describe("ClientState", () => {
