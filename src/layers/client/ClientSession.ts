@@ -101,7 +101,7 @@ export class ClientSession implements Host {
   declare over: ClientError | undefined
   /** Set when somebody else has resumed this session: it is not ours to come back to. Where it is kept, another one is. */
   declare superseded: boolean | undefined
-  /** Hellos that went out on connections that ended without an answer; one may arrive after that of the next connection. */
+  /** Hellos for this session that went out on connections that ended without an answer: each may arrive after that of a later one. */
   unanswered = 0
   /** Lanes that hold as much as they may. */
   readonly crowded = new Set<AnyLane>()
@@ -299,6 +299,8 @@ export class ClientSession implements Host {
     this.handles.rewound(this.numbers.from)
     // What comes on this connection begins after that.
     this.numbers.seen = this.numbers.from
+    // Those before asked for another session.
+    if (this.sessionId !== sessionId) this.unanswered = 0
     this.sessionId = sessionId
     this.token = welcome.resume_token || undefined
     this.resumeWindow = (welcome.resume_window_sec ?? 600) * 1000
