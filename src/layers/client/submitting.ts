@@ -6,7 +6,6 @@ import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { amiss } from "../../protocol/amounts.js"
 import * as Errors from "../../protocol/Errors.js"
-import type * as Message from "../../protocol/Message.js"
 import * as Trace from "../../protocol/Trace.js"
 import type { Contract, Outcome } from "../../services/agents/Agent.js"
 import {
@@ -18,9 +17,17 @@ import {
 import { onLeave } from "../../services/runtime/onLeave.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { ClientSession } from "./ClientSession.js"
-import { type ClientParts, cancelling, handle, place, release, tellCancel, untyped } from "./handling.js"
+import {
+  type ClientParts,
+  cancelling,
+  handle,
+  hasEnded,
+  place,
+  release,
+  tellCancel,
+  untyped
+} from "./handling.js"
 import { type About, JobInbox } from "./JobInbox.js"
-import type { Send } from "./Reattach.js"
 
 /** Milliseconds for which nothing has to come before a job is taken to be silent. */
 const silence = 1_000
@@ -60,8 +67,6 @@ const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: bo
       })
     )
   )
-const hasEnded = ({ current_status: status }: Message.Subscribed) =>
-  status !== "pending" && status !== "running"
 
 /** Returns `submit`, or with `scoped` `submitScoped`; see `ArcpClientService`. */
 export const submit =
@@ -83,6 +88,7 @@ export const submit =
           ? `${contract.name}@${contract.version}`
           : contract.name
       const encoded = yield* contract.encodeInput(input)
+      const detaches = onInterrupt === "detach" && !scoped
       const mine = yield* place(parts, (inbox, jobId) =>
         scoped ? cancelling(parts, inbox, jobId) : Effect.void
       )
@@ -98,12 +104,8 @@ export const submit =
       const context = Tracing.contextOf(Context.getOption(services, Tracer.ParentSpan))
       const current = context?.traceparent.slice(3, 35)
       const traceId = options.traceId ?? current ?? session.options.traceId()
-      const send: Send = (more) =>
-        session.request("job.submit", "job.accepted", asked, {
-          extensions: current === traceId ? { ...extensions, [Trace.extension]: context } : extensions,
-          ...more
-        })
-      yield* send({
+      const accepting = session.request("job.submit", "job.accepted", asked, {
+        extensions: current === traceId ? { ...extensions, [Trace.extension]: context } : extensions,
         traceId,
         // Without a key, a submit to another session could run a second time.
         repeatable: idempotencyKey !== undefined,
@@ -115,23 +117,22 @@ export const submit =
           else session.register(about.job_id, mine.inbox)
           mine.about = about
           mine.inbox.accept(about)
-          jobs.add({
-            inbox: mine.inbox,
-            about,
-            key: idempotencyKey,
-            send: idempotencyKey === undefined ? undefined : send,
-            at: session.options.now(),
-            claimed: true
-          })
+          jobs.add({ inbox: mine.inbox, about, key: idempotencyKey, claimed: true })
         },
-        onLateAnswer:
-          onInterrupt === "detach" ? undefined : ({ payload: { job_id } }) => tellCancel(parts, job_id)
+        onLateAnswer: detaches ? undefined : ({ payload: { job_id } }) => tellCancel(parts, job_id)
       })
-      const about = mine.about as About
-      yield* session.options.save
-      if (idempotencyKey && session.guesses)
-        yield* Effect.forkScoped(endOf(session, mine.inbox, about.job_id, false))
-      return handle(parts, mine.inbox, about, contract, onInterrupt)
+      const submitted = Effect.gen(function* () {
+        yield* accepting
+        yield* session.options.save
+        const about = mine.about as About
+        if (idempotencyKey && session.guesses)
+          yield* Effect.forkScoped(endOf(session, mine.inbox, about.job_id, false))
+        return handle(parts, mine.inbox, about, contract, onInterrupt)
+      })
+      // Accepted, but nobody has its handle: a scope that cancels does so when it is left.
+      return yield* Effect.onInterrupt(submitted, () =>
+        mine.about && !detaches && !scoped ? cancelling(parts, mine.inbox, mine.about.job_id) : Effect.void
+      )
     })
 
 /** Returns `subscribe`; see `ArcpClientService`. */
