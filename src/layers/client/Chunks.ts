@@ -2,13 +2,14 @@
 import type { Body } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
 import { encoder } from "../../protocol/Utf8.js"
-import type { ProtocolViolation } from "../../services/client/ArcpClient.js"
+import type { ClientError } from "../../services/client/ArcpClient.js"
 import { violation } from "./violation.js"
 
 /** The body of a `result_chunk`. */
 export type ChunkBody = Body<"result_chunk">
 
-const missing = () => violation("chunks are missing")
+/** What is wrong with them when they do not follow one another, or end too early. */
+export const missing = "chunks are missing"
 
 /** Gives room for so many bytes. */
 export type Place = (bytes: number) => Uint8Array
@@ -41,8 +42,14 @@ export class Chunks {
   size = 0
   declare encoding: ChunkBody["encoding"] | undefined
 
+  readonly #missing: () => ClientError
+  /** `whenMissing` makes the error of chunks that are missing. */
+  constructor(whenMissing: () => ClientError = () => violation(missing)) {
+    this.#missing = whenMissing
+  }
+
   /** The bytes of the chunk that follows, in their `place`. */
-  decode(chunk: ChunkBody, place: Place = (bytes) => new Uint8Array(bytes)): Uint8Array | ProtocolViolation {
+  decode(chunk: ChunkBody, place: Place = (bytes) => new Uint8Array(bytes)): Uint8Array | ClientError {
     this.#resultId ??= chunk.result_id
     this.encoding ??= chunk.encoding
     if (
@@ -51,7 +58,7 @@ export class Chunks {
       chunk.encoding !== this.encoding ||
       chunk.chunk_seq !== this.#next
     )
-      return missing()
+      return this.#missing()
     this.#next++
     this.#whole = !chunk.more
     const bytes = chunk.encoding === "utf8" ? fromUtf8(chunk.data, place) : fromBase64(chunk.data, place)
@@ -61,8 +68,8 @@ export class Chunks {
   }
 
   /** All chunks have come: returns in what they are not what the end says. */
-  check(result: Message.JobResult): ProtocolViolation | undefined {
-    if (!this.#whole || result.result_id !== this.#resultId) return missing()
+  check(result: Message.JobResult): ClientError | undefined {
+    if (!this.#whole || result.result_id !== this.#resultId) return this.#missing()
     return (result.result_size ?? this.size) === this.size
       ? undefined
       : violation(`chunks are ${this.size} bytes, not ${result.result_size}`)

@@ -101,6 +101,8 @@ export class ClientSession implements Host {
   declare over: ClientError | undefined
   /** Set when somebody else has resumed this session: it is not ours to come back to. Where it is kept, another one is. */
   declare superseded: boolean | undefined
+  /** A resume from before what was left unread was refused: the next hello is from the newest event, and that is given up if it is taken. */
+  declare evicted: boolean | undefined
   /** Hellos for this session that went out on connections that ended without an answer: each may arrive after that of a later one. */
   unanswered = 0
   /** Lanes that hold as much as they may. */
@@ -296,6 +298,8 @@ export class ClientSession implements Host {
   /** Notes what a welcome says, and what it leaves out. */
   open(sessionId: string, welcome: Message.Welcome): void {
     const { agents = [], features = [], [Vendor.limits]: limits } = welcome.capabilities ?? {}
+    if (this.evicted) this.handles.evicted()
+    this.evicted = false
     this.handles.rewound(this.numbers.from)
     // What comes on this connection begins after that.
     this.numbers.seen = this.numbers.from
@@ -313,10 +317,11 @@ export class ClientSession implements Host {
   /** The session is gone: its requests fail, and its jobs are looked for from the next one. */
   forget(error: ResumeWindowExpired): void {
     this.requests.fail(error, true)
+    this.handles.lose()
     this.orphans = { jobs: this.handles.jobs, error }
     this.sessionId = undefined
     this.token = undefined
-    this.superseded = false
+    this.superseded = this.evicted = false
     this.numbers.follow(0)
     this.strangers.clear()
   }

@@ -88,19 +88,26 @@ export const reattach = (
     const adoptable = session.guesses ? undefined : own?.about
     if (session.features.includes("subscribe")) {
       // Only of its own jobs does it know which number in the submitting session it has got to.
-      const from = own?.inbox.replayAfter
-      const replayed = from !== undefined
-      const { payload } = yield* session.request(
-        "job.subscribe",
-        "job.subscribed",
-        { job_id: jobId, history: replayed, from_event_seq: from },
-        {
-          jobId,
-          repeatable: false,
-          onAnswer: ({ payload }) => {
-            for (const inbox of inboxes) inbox.rebase(payload.subscribed_from, replayed)
+      const after = own?.inbox.replayAfter
+      const replayed = after !== undefined
+      const follow = (from: number | undefined, joined: (inbox: JobInbox, after: number) => void) =>
+        session.request(
+          "job.subscribe",
+          "job.subscribed",
+          { job_id: jobId, history: replayed, from_event_seq: from },
+          {
+            jobId,
+            repeatable: false,
+            onAnswer: ({ payload }) => {
+              for (const inbox of inboxes) joined(inbox, payload.subscribed_from)
+            }
           }
-        }
+        )
+      // Two replays, so that the events' need not tell what it has had; others need not give a second one.
+      const apart = adoptable && after && after.chunks < after.events
+      if (apart) yield* follow(after.chunks, (inbox, from) => inbox.rebaseChunks(from))
+      const { payload } = yield* follow(after?.events, (inbox, from) =>
+        apart ? inbox.rebaseEvents(from, replayed) : inbox.rebase(from, replayed)
       )
       if (adoptable && !hasEnded(payload)) yield* Effect.ignore(adopt(session, adoptable))
     } else if (adoptable)

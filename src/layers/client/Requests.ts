@@ -42,7 +42,7 @@ interface Sent extends Pending {
   /** A connection was given it, so that it may have arrived. */
   sent: boolean
   /** Whoever waited has left. */
-  readonly left?: boolean
+  readonly left?: boolean | undefined
 }
 
 /** Lets the oldest go when there are more than so many. */

@@ -8,6 +8,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
+import type * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
 import { keptJobs, type Saved } from "../../../src/layers/client/ClientState.js"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as ScriptedRuntime from "../../../src/testing/ScriptedRuntime.js"
@@ -190,6 +191,78 @@ describe("a session that changes hands", () => {
         const again = yield* third.server.expect("job.subscribe")
         assert.deepInclude(again.payload, { job_id: "job_1", history: false })
       })
+  )
+})
+
+describe("a result whose reader was behind that of the events when its session was lost", () => {
+  const part = (seq: number, chunk_seq: number, more = true) =>
+    event(seq, { result_id: "r", chunk_seq, data: `${chunk_seq}`, encoding: "utf8", more }, "result_chunk")
+  /** Chunks 0 to 2 are held, 3 and 4 were skipped; all are among the events that were read. */
+  const behind = (features: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      const { greeted, open, submitted } = yield* scripted
+      const { client, server } = yield* open(welcome(features), { held: { events: 2 } })
+      const job = yield* submitted(client, server)
+      const disk = yield* Deferred.make<void>()
+      const chunks = yield* Effect.fork(Stream.runCollect(Stream.tap(job.chunks, () => Deferred.await(disk))))
+      const events = yield* Effect.fork(Stream.runCollect(job.events))
+      yield* settle
+      yield* server.send(part(1, 0))
+      yield* settle
+      yield* server.send(part(2, 1), part(3, 2))
+      yield* settle
+      // As long as a reader is waited for.
+      yield* TestClock.adjust("250 millis")
+      yield* server.send(part(4, 3), event(5), part(6, 4))
+      yield* settle
+      yield* server.drop
+      const asked: Array<unknown> = []
+      let last = yield* greeted
+      for (; last.hello.payload["resume"] !== undefined; last = yield* greeted) {
+        asked.push((last.hello.payload["resume"] as { last_event_seq: number }).last_event_seq)
+        yield* last.server.send(sessionError("RESUME_WINDOW_EXPIRED"))
+      }
+      // Perhaps only what was skipped is gone.
+      assert.deepStrictEqual(asked, [3, 6])
+      const other = last.server
+      yield* other.send(welcome(features, { session_id: "sess_2" }))
+      return { job, other, disk: Deferred.succeed(disk, undefined), chunks, events }
+    })
+  const said = (events: Iterable<ArcpClient.JobEvent>) =>
+    [...events].map(({ body, kind }) => (kind === "result_chunk" ? body.chunk_seq : kind))
+
+  it.scoped("is whole, and no event comes twice: each has a replay of its own", () =>
+    Effect.gen(function* () {
+      const { chunks, disk, events, job, other } = yield* behind(["subscribe", Vendor.requests])
+      yield* disk
+      yield* settle
+      const first = yield* other.expect("job.subscribe")
+      assert.deepInclude(first.payload, { history: true, from_event_seq: 3 })
+      yield* other.send(subscribed(first.id, 0), part(1, 3))
+      const second = yield* other.expect("job.subscribe")
+      assert.deepInclude(second.payload, { history: true, from_event_seq: 6 })
+      yield* other.send(event(2), subscribed(second.id, 3))
+      yield* other.accept()
+      yield* other.send(part(3, 4))
+      yield* other.send(event(4, { text: "new" }, "thought"), part(5, 5, false))
+      yield* other.send(result(6, { result_id: "r", result_size: 6 }))
+      assert.deepStrictEqual(said(yield* Fiber.join(events)), [0, 1, 2, 3, "log", 4, "gap", "thought", 5])
+      const text = [...(yield* Fiber.join(chunks))].map((bytes) => new TextDecoder().decode(bytes)).join("")
+      assert.strictEqual(text, "012345")
+      assert.strictEqual((yield* Effect.flip(job.result))._tag, "InvalidRequest")
+    })
+  )
+
+  it.scoped("fails where there is one replay only, without blaming the runtime, and the events go on", () =>
+    Effect.gen(function* () {
+      const { chunks, disk, events, other } = yield* behind(["subscribe"])
+      yield* disk
+      const { id, payload } = yield* other.expect("job.subscribe")
+      assert.deepInclude(payload, { history: true, from_event_seq: 6 })
+      yield* other.send(subscribed(id, 0), part(1, 5, false), result(2, { result_id: "r", result_size: 6 }))
+      assert.deepStrictEqual(said(yield* Fiber.join(events)), [0, 1, 2, 3, "log", 4, "gap", 5])
+      assert.strictEqual((yield* Effect.flip(Fiber.join(chunks)))._tag, "ResumeWindowExpired")
+    })
   )
 })
 
