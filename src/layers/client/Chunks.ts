@@ -1,4 +1,6 @@
 /** A streamed result as it comes: checks its chunks for order and size (§8.4), and decodes them. */
+
+import { ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Body } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
 import { encoder } from "../../protocol/Utf8.js"
@@ -7,9 +9,6 @@ import { violation } from "./violation.js"
 
 /** The body of a `result_chunk`. */
 export type ChunkBody = Body<"result_chunk">
-
-/** What is wrong with them when they do not follow one another, or end too early. */
-export const missing = "chunks are missing"
 
 /** Gives room for so many bytes. */
 export type Place = (bytes: number) => Uint8Array
@@ -42,10 +41,14 @@ export class Chunks {
   size = 0
   declare encoding: ChunkBody["encoding"] | undefined
 
-  readonly #missing: () => ClientError
-  /** `whenMissing` makes the error of chunks that are missing. */
-  constructor(whenMissing: () => ClientError = () => violation(missing)) {
-    this.#missing = whenMissing
+  readonly #isRebased: () => unknown
+  /** Where `isRebased`, the session that it began in was lost: chunks that are missing are not the runtime's mistake. */
+  constructor(isRebased: () => unknown = () => false) {
+    this.#isRebased = isRebased
+  }
+  #missing(): ClientError {
+    const message = "chunks are missing"
+    return this.#isRebased() ? new ResumeWindowExpired({ message }) : violation(message)
   }
 
   /** The bytes of the chunk that follows, in their `place`. */

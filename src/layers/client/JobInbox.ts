@@ -21,7 +21,7 @@ import type {
   ProtocolViolation
 } from "../../services/client/ArcpClient.js"
 import { Cell } from "./Cell.js"
-import { type ChunkBody, Chunks, concat, inlineBytes, missing, type Place } from "./Chunks.js"
+import { type ChunkBody, Chunks, concat, inlineBytes, type Place } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
 import { remember, trim } from "./Requests.js"
 import { credential, inputRequest, isNumeric, typed } from "./typed.js"
@@ -184,28 +184,23 @@ export class JobInbox {
    */
   get replayAfter(): { readonly events: number; readonly chunks: number } | undefined {
     if (this.#rebased) return undefined
-    const { complete, position } = this.events
-    const chunks = this.#chunkLane.behind ? Math.min(this.#chunkLane.position, position) : position
-    return { events: complete ? chunks : position, chunks }
+    const { position } = this.events
+    return { events: position, chunks: this.#chunkLane.behind ? this.#chunkLane.position : position }
   }
   /** The session is gone. */
   lose(): void {
     for (const lane of this.#lanes) lane.lost = true
   }
-  /** Goes on in another session, after its event `after`; `replayed` from `replayAfter` or not at all. */
-  rebase(after: number, replayed: boolean): void {
-    this.rebaseChunks(after)
-    this.rebaseEvents(after, replayed)
-  }
-  /** The chunks alone: the events have a replay of their own. */
-  rebaseChunks(after: number): void {
+  /**
+   * Goes on in another session, after its event `after`: the chunks with the first replay, the events with the one of which it
+   * is said whether they are `replayed`, from `replayAfter`, or not at all.
+   */
+  rebase(after: number, replayed?: boolean): void {
     this.#rebased = true
     // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
-    this.#chunkLane.rebase(after, undefined)
-    this.newest = after
-  }
-  rebaseEvents(after: number, replayed: boolean): void {
-    this.events.rebase(after, this.#gap(after, "session_lost", replayed, "session lost"))
+    if (this.#chunkLane.lost) this.#chunkLane.rebase(after, undefined)
+    if (replayed !== undefined)
+      this.events.rebase(after, this.#gap(after, "session_lost", replayed, "session lost"))
     this.newest = after
   }
   #rebased: boolean | undefined
@@ -248,15 +243,9 @@ export class JobInbox {
   #settle(end: Exit.Exit<Message.JobResult, ClientError>): void {
     Deferred.unsafeDone(this.#end, end)
   }
-  /** Where a session was lost, chunks that are missing are not the runtime's mistake. */
-  get #newChunks(): Chunks {
-    return new Chunks(() =>
-      this.#rebased ? new ResumeWindowExpired({ message: `session lost: ${missing}` }) : violation(missing)
-    )
-  }
   #collect(): void {
     this.#collecting = true
-    const chunks = this.#newChunks
+    const chunks = new Chunks(() => this.#rebased)
     const bytes: Array<Uint8Array> = []
     const texts: Array<string> = []
     this.#chunkLane.drainTo({
@@ -291,7 +280,7 @@ export class JobInbox {
     return this.#chunkLane.reader((next, whatEnded) => {
       if (this.#collecting) return () => readAsChunks
       if (this.ended) this.#settle(Exit.fail(readAsChunks))
-      const chunks = this.#newChunks
+      const chunks = new Chunks(() => this.#rebased)
       let result: Message.JobResult | undefined
       return () => {
         if (result) return undefined

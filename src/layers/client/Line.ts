@@ -11,7 +11,7 @@ type IsWanted = () => boolean
 
 /** What is sent on one connection of the client, and its heartbeat. */
 export class Line {
-  #out: Array<readonly [string, IsWanted | undefined]> = []
+  #out: Array<readonly [string, IsWanted]> = []
   #ring: (() => void) | undefined
   /** When this connection was last used; the reader says when it takes frames, and when it waits. */
   declare pulse: Pulse
@@ -32,7 +32,7 @@ export class Line {
   get waiting(): number {
     return this.#out.length
   }
-  push(frame: string, isWanted?: IsWanted): void {
+  push(frame: string, isWanted: IsWanted = () => true): void {
     this.#out.push([frame, isWanted])
     const ring = this.#ring
     this.#ring = undefined
@@ -43,7 +43,7 @@ export class Line {
   #take(): ReadonlyArray<string> {
     const out = this.#out
     this.#out = []
-    return out.flatMap(([frame, isWanted]) => (isWanted?.() === false ? [] : [frame]))
+    return out.filter(([, isWanted]) => isWanted()).map(([frame]) => frame)
   }
 
   /** Sends what the writer has not come to, after what it is sending; nobody waits for room. */
@@ -60,14 +60,14 @@ export class Line {
   write(connection: Connection): Effect.Effect<never> {
     return Effect.gen(this, function* () {
       for (;;) {
-        if (this.#out.length === 0)
+        const frames = this.#take()
+        if (frames.length > 0) {
+          this.pulse.sending()
+          yield* connection.send(frames)
+        } else
           yield* called((back) => {
             this.#ring = back
           })
-        const frames = this.#take()
-        if (frames.length === 0) continue
-        this.pulse.sending()
-        yield* connection.send(frames)
       }
     })
   }

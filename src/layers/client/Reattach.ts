@@ -4,12 +4,12 @@
  */
 import * as Effect from "effect/Effect"
 import { ResumeWindowExpired } from "../../protocol/Errors.js"
+import type * as Message from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Known } from "../../services/client/ArcpClient.js"
 import type { ClientSession } from "./ClientSession.js"
 import type { KeptJobs } from "./ClientState.js"
 import type { Handles } from "./Handles.js"
-import { hasEnded } from "./handling.js"
 import type { About, JobInbox } from "./JobInbox.js"
 
 /** A job that the session has submitted. */
@@ -62,17 +62,21 @@ export class SubmittedJobs {
   }
 }
 
+/** Has the job come to its end? */
+export const hasEnded = ({ current_status: status }: Message.Subscribed): boolean =>
+  status !== "pending" && status !== "running"
+
 /**
  * Asks for a job to be this session's own again, so that it can be cancelled from here. Never by its key, which is free when
  * the runtime has ended the job for a fault of its own: then it would start another run (§5.2 of the protocol page).
  */
-const adopt = (session: ClientSession, { job_id, agent, trace_id }: About, onAnswer?: () => void) =>
+const adopt = (session: ClientSession, { job_id, agent }: About, onAnswer?: () => void) =>
   session.request(
     "job.submit",
     "job.accepted",
     // Only the job counts; but a version may be named only where that was negotiated.
     { agent: agent.split("@")[0], input: null },
-    { extensions: { [Vendor.adopt]: job_id }, traceId: trace_id, repeatable: false, onAnswer }
+    { extensions: { [Vendor.adopt]: job_id }, repeatable: false, onAnswer }
   )
 
 /** Subscribes to a job of a lost session from the new one; says in its streams what that means. */
@@ -89,26 +93,22 @@ export const reattach = (
     if (session.features.includes("subscribe")) {
       // Only of its own jobs does it know which number in the submitting session it has got to.
       const after = own?.inbox.replayAfter
-      const replayed = after !== undefined
-      const follow = (from: number | undefined, joined: (inbox: JobInbox, after: number) => void) =>
+      const follow = (from: number | undefined, replayed?: boolean) =>
         session.request(
           "job.subscribe",
           "job.subscribed",
-          { job_id: jobId, history: replayed, from_event_seq: from },
+          { job_id: jobId, history: from !== undefined, from_event_seq: from },
           {
             jobId,
             repeatable: false,
             onAnswer: ({ payload }) => {
-              for (const inbox of inboxes) joined(inbox, payload.subscribed_from)
+              for (const inbox of inboxes) inbox.rebase(payload.subscribed_from, replayed)
             }
           }
         )
-      // Two replays, so that the events' need not tell what it has had; others need not give a second one.
-      const apart = adoptable && after && after.chunks < after.events
-      if (apart) yield* follow(after.chunks, (inbox, from) => inbox.rebaseChunks(from))
-      const { payload } = yield* follow(after?.events, (inbox, from) =>
-        apart ? inbox.rebaseEvents(from, replayed) : inbox.rebase(from, replayed)
-      )
+      // In another numbering the events' could not be told from what it has had. Others need not give a second replay.
+      if (adoptable && after && after.chunks < after.events) yield* follow(after.chunks)
+      const { payload } = yield* follow(after?.events, !!after)
       if (adoptable && !hasEnded(payload)) yield* Effect.ignore(adopt(session, adoptable))
     } else if (adoptable)
       yield* adopt(session, adoptable, () => {

@@ -73,11 +73,8 @@ export class Requests {
   }
 
   add(id: string, request: Pending): void {
-    this.#add(id, { ...request, since: this.#now(), sent: false })
+    this.#pending.set(id, { ...request, since: this.#now(), sent: false })
     if (request.claims) this.claiming++
-  }
-  #add(id: unknown, request: Sent): void {
-    this.#pending.set(id, request)
     this.onAdd?.()
   }
   /** A connection is about to be given it: is it still to be sent? */
@@ -92,8 +89,10 @@ export class Requests {
    */
   leave(id: unknown, answered: Pending["answered"] | undefined): void {
     const request = this.#take(id)
-    if (request?.sent && answered)
-      this.#add(id, { ...request, answered, since: this.#now(), claims: false, left: true, failed: () => {} })
+    if (!request?.sent || !answered) return
+    // As new: they are in the order of their times.
+    const since = this.#now()
+    this.#pending.set(id, { ...request, answered, since, claims: false, left: true, failed: () => {} })
   }
   /** All of them, to be sent on another connection: their time begins again. */
   resent(): ReadonlyArray<readonly [unknown, Pending]> {

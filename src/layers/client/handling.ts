@@ -1,6 +1,5 @@
 /** Handles on jobs: how they are made, what they cancel, and what is let go of with their scope. */
 import * as Effect from "effect/Effect"
-import type * as Message from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Outcome } from "../../services/agents/Agent.js"
 import type { ArcpClientService, JobHandle } from "../../services/client/ArcpClient.js"
@@ -28,10 +27,6 @@ export const untyped = {
   encodeInput: Effect.succeed<unknown>,
   decodeOutcome: ((outcome) => outcome as never) satisfies Outcome<unknown, never>["decodeOutcome"]
 }
-
-/** Has the job come to its end? */
-export const hasEnded = ({ current_status: status }: Message.Subscribed): boolean =>
-  status !== "pending" && status !== "running"
 
 /** Asks for the end of a job (§7.4). */
 export const cancel = ({ session }: ClientParts, jobId: string, reason?: string) =>

@@ -17,17 +17,9 @@ import {
 import { onLeave } from "../../services/runtime/onLeave.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { ClientSession } from "./ClientSession.js"
-import {
-  type ClientParts,
-  cancelling,
-  handle,
-  hasEnded,
-  place,
-  release,
-  tellCancel,
-  untyped
-} from "./handling.js"
+import { type ClientParts, cancelling, handle, place, release, tellCancel, untyped } from "./handling.js"
 import { type About, JobInbox } from "./JobInbox.js"
+import { hasEnded } from "./Reattach.js"
 
 /** Milliseconds for which nothing has to come before a job is taken to be silent. */
 const silence = 1_000
@@ -121,18 +113,14 @@ export const submit =
         },
         onLateAnswer: detaches ? undefined : ({ payload: { job_id } }) => tellCancel(parts, job_id)
       })
-      const submitted = Effect.gen(function* () {
-        yield* accepting
-        yield* session.options.save
-        const about = mine.about as About
-        if (idempotencyKey && session.guesses)
-          yield* Effect.forkScoped(endOf(session, mine.inbox, about.job_id, false))
-        return handle(parts, mine.inbox, about, contract, onInterrupt)
-      })
       // Accepted, but nobody has its handle: a scope that cancels does so when it is left.
-      return yield* Effect.onInterrupt(submitted, () =>
+      yield* Effect.onInterrupt(Effect.zipRight(accepting, session.options.save), () =>
         mine.about && !detaches && !scoped ? cancelling(parts, mine.inbox, mine.about.job_id) : Effect.void
       )
+      const about = mine.about as About
+      if (idempotencyKey && session.guesses)
+        yield* Effect.forkScoped(endOf(session, mine.inbox, about.job_id, false))
+      return handle(parts, mine.inbox, about, contract, onInterrupt)
     })
 
 /** Returns `subscribe`; see `ArcpClientService`. */

@@ -297,6 +297,20 @@ describe("a submit that is given up", () => {
     })
   )
 
+  it.scoped("shortly before an answer would be waited for no longer is cancelled when that comes", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const { client, server } = yield* open()
+      const submitting = yield* Effect.fork(client.submit("x", 1))
+      const { id } = yield* server.expect("job.submit")
+      yield* TestClock.adjust("29 seconds")
+      yield* Fiber.interrupt(submitting)
+      yield* TestClock.adjust("29 seconds")
+      yield* server.send(ScriptedRuntime.accepted(id))
+      assert.deepStrictEqual(yield* typesOf(server), ["job.cancel"])
+    })
+  )
+
   for (const [what, options, cancelled] of [
     ["cancelled", {}, ["job.cancel"]],
     ["left alone when it is detached", { onInterrupt: "detach" }, []]
