@@ -10,6 +10,9 @@ export const limits = "x-vendor.effect-arcp.limits"
 /** In `job.result`: `json` when the chunks are the JSON text of a value that was too large to come inline. */
 export const encoding = "x-vendor.effect-arcp.encoding"
 
+/** In the extensions of a submit: the id of a job to be observed, and owned when its owner is gone; it never starts a run. */
+export const adopt = "x-vendor.effect-arcp.adopt"
+
 /** In the extensions of a submit: when the job is to begin, `{start_at}` (RFC 3339) or `{delay_sec}`. */
 export const schedule = "x-vendor.effect-arcp.schedule"
 

@@ -20,6 +20,7 @@ export interface Received {
   readonly session_id?: string | undefined
   readonly job_id?: string | undefined
   readonly trace_id?: string | undefined
+  readonly extensions?: Readonly<Record<string, unknown>> | undefined
   readonly payload: Readonly<Record<string, unknown>>
 }
 

@@ -1,14 +1,14 @@
 /** A streamed result as it comes: checks its chunks for order and size (§8.4), and decodes them. */
+
+import { ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Body } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
 import { encoder } from "../../protocol/Utf8.js"
-import type { ProtocolViolation } from "../../services/client/ArcpClient.js"
+import type { ClientError } from "../../services/client/ArcpClient.js"
 import { violation } from "./violation.js"
 
 /** The body of a `result_chunk`. */
 export type ChunkBody = Body<"result_chunk">
-
-const missing = () => violation("chunks are missing")
 
 /** Gives room for so many bytes. */
 export type Place = (bytes: number) => Uint8Array
@@ -41,8 +41,18 @@ export class Chunks {
   size = 0
   declare encoding: ChunkBody["encoding"] | undefined
 
+  readonly #isRebased: () => unknown
+  /** Where `isRebased`, the session that it began in was lost: chunks that are missing are not the runtime's mistake. */
+  constructor(isRebased: () => unknown = () => false) {
+    this.#isRebased = isRebased
+  }
+  #missing(): ClientError {
+    const message = "chunks are missing"
+    return this.#isRebased() ? new ResumeWindowExpired({ message }) : violation(message)
+  }
+
   /** The bytes of the chunk that follows, in their `place`. */
-  decode(chunk: ChunkBody, place: Place = (bytes) => new Uint8Array(bytes)): Uint8Array | ProtocolViolation {
+  decode(chunk: ChunkBody, place: Place = (bytes) => new Uint8Array(bytes)): Uint8Array | ClientError {
     this.#resultId ??= chunk.result_id
     this.encoding ??= chunk.encoding
     if (
@@ -51,7 +61,7 @@ export class Chunks {
       chunk.encoding !== this.encoding ||
       chunk.chunk_seq !== this.#next
     )
-      return missing()
+      return this.#missing()
     this.#next++
     this.#whole = !chunk.more
     const bytes = chunk.encoding === "utf8" ? fromUtf8(chunk.data, place) : fromBase64(chunk.data, place)
@@ -61,8 +71,8 @@ export class Chunks {
   }
 
   /** All chunks have come: returns in what they are not what the end says. */
-  check(result: Message.JobResult): ProtocolViolation | undefined {
-    if (!this.#whole || result.result_id !== this.#resultId) return missing()
+  check(result: Message.JobResult): ClientError | undefined {
+    if (!this.#whole || result.result_id !== this.#resultId) return this.#missing()
     return (result.result_size ?? this.size) === this.size
       ? undefined
       : violation(`chunks are ${this.size} bytes, not ${result.result_size}`)

@@ -65,8 +65,6 @@ export interface SessionOptions {
   readonly reattach: (jobs: Handles["jobs"], lost: ResumeWindowExpired) => Effect.Effect<void>
 }
 
-const ignore = () => {}
-
 const request = "the request"
 
 /** A frame is larger than the runtime takes: what it is, and the bound. */
@@ -103,7 +101,9 @@ export class ClientSession implements Host {
   declare over: ClientError | undefined
   /** Set when somebody else has resumed this session: it is not ours to come back to. Where it is kept, another one is. */
   declare superseded: boolean | undefined
-  /** Hellos that went out on connections that ended without an answer; one may arrive after that of the next connection. */
+  /** A resume from before what was left unread was refused: the next hello is from the newest event, and that is given up if it is taken. */
+  declare evicted: boolean | undefined
+  /** Hellos for this session that went out on connections that ended without an answer: each may arrive after that of a later one. */
   unanswered = 0
   /** Lanes that hold as much as they may. */
   readonly crowded = new Set<AnyLane>()
@@ -177,7 +177,7 @@ export class ClientSession implements Host {
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
       this.requests.reject(key, tooBig(request, `more than ${this.frameBytes} bytes`))
-    else this.line.push(frame)
+    else this.line.push(frame, () => this.requests.sends(key))
   }
 
   /** There is a connection: what waits for an answer is sent again. */
@@ -241,11 +241,7 @@ export class ClientSession implements Host {
       }
       this.requests.add(key, pending)
       if (this.connection) this.#put(key, pending)
-      return Effect.sync(() => {
-        const answered = more.onLateAnswer as Pending["answered"] | undefined
-        if (this.requests.take(key) && answered)
-          this.requests.add(key, { ...pending, claims: false, failed: ignore, answered })
-      })
+      return Effect.sync(() => this.requests.leave(key, more.onLateAnswer as Pending["answered"] | undefined))
     })
   }
 
@@ -302,9 +298,13 @@ export class ClientSession implements Host {
   /** Notes what a welcome says, and what it leaves out. */
   open(sessionId: string, welcome: Message.Welcome): void {
     const { agents = [], features = [], [Vendor.limits]: limits } = welcome.capabilities ?? {}
+    if (this.evicted) this.handles.evicted()
+    this.evicted = false
     this.handles.rewound(this.numbers.from)
     // What comes on this connection begins after that.
     this.numbers.seen = this.numbers.from
+    // Those before asked for another session.
+    if (this.sessionId !== sessionId) this.unanswered = 0
     this.sessionId = sessionId
     this.token = welcome.resume_token || undefined
     this.resumeWindow = (welcome.resume_window_sec ?? 600) * 1000
@@ -317,10 +317,11 @@ export class ClientSession implements Host {
   /** The session is gone: its requests fail, and its jobs are looked for from the next one. */
   forget(error: ResumeWindowExpired): void {
     this.requests.fail(error, true)
+    this.handles.lose()
     this.orphans = { jobs: this.handles.jobs, error }
     this.sessionId = undefined
     this.token = undefined
-    this.superseded = false
+    this.superseded = this.evicted = false
     this.numbers.follow(0)
     this.strangers.clear()
   }

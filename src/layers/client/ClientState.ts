@@ -90,7 +90,7 @@ const restored = (session: ClientSession, job: SavedJob, from: number): Submitte
   }
   const inbox = new JobInbox(session, { events: job.eventsAfter, chunks: job.chunksAfter, from })
   session.register(jobId, inbox)
-  return { inbox, about, key: job.idempotencyKey, send: undefined, at: 0, claimed: false }
+  return { inbox, about, key: job.idempotencyKey, claimed: false }
 }
 
 /** Returns the jobs of a session that an earlier process has left, to which those of this one are added. */

@@ -102,6 +102,10 @@ export class Handles {
   rewindTo(last: number): number {
     return this.#inboxes.reduce((to, { rewindTo }) => Math.min(to, rewindTo), last)
   }
+  /** The session is gone. */
+  lose(): void {
+    for (const inbox of this.#inboxes) inbox.lose()
+  }
   rewound(from: number): void {
     for (const inbox of this.#inboxes) inbox.rewound(from)
   }

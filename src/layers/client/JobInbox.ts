@@ -8,24 +8,23 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Redacted from "effect/Redacted"
 import type * as Stream from "effect/Stream"
-import * as Check from "../../protocol/Check.js"
 import { type ArcpError, fromPayload, InvalidRequest, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Body, EventPayload } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
-import { bodyProblem, isKind } from "../../protocol/RuntimeFrame.js"
 import * as Vendor from "../../protocol/Vendor.js"
-import {
-  type ClientError,
-  type Gap,
-  type InputRequest,
-  type JobCredential,
-  type JobEvent,
+import type {
+  ClientError,
+  Gap,
+  InputRequest,
+  JobCredential,
+  JobEvent,
   ProtocolViolation
 } from "../../services/client/ArcpClient.js"
 import { Cell } from "./Cell.js"
 import { type ChunkBody, Chunks, concat, inlineBytes, type Place } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
 import { remember, trim } from "./Requests.js"
+import { credential, inputRequest, isNumeric, typed } from "./typed.js"
 import { violation } from "./violation.js"
 
 /** A frame that belongs to a job; `malformed` is one that could not be read, with what is then said of it. */
@@ -156,10 +155,10 @@ export class JobInbox {
   }
   /** Where a reader waits for what was skipped; `Infinity`: none does. */
   get rewindTo(): number {
-    return Math.min(...this.#lanes.filter((lane) => lane.behind && lane.reading).map((lane) => lane.position))
+    return Math.min(...this.#lanes.filter((lane) => lane.starves).map((lane) => lane.position))
   }
   rewound(from: number): void {
-    for (const lane of this.#lanes) if (lane.reading) lane.rewound(from)
+    for (const lane of this.#lanes) if (lane.starves) lane.rewound(from)
   }
   /**
    * What a reader waits for is no longer retained, whether it was skipped or not yet there again: it goes on after the newest
@@ -167,11 +166,11 @@ export class JobInbox {
    */
   evicted(): void {
     for (const lane of this.#lanes) lane.behind ||= Math.max(lane.position, 1) < this.newest && !lane.complete
-    if (this.events.behind && this.events.reading) {
+    if (this.events.starves) {
       this.events.skipTo(this.newest, this.#gap(this.events.position, "evicted", false, unread))
       if (this.ended) this.events.finish(undefined, Exit.void)
     }
-    if (this.#chunkLane.behind && this.#chunkLane.reading)
+    if (this.#chunkLane.starves)
       this.#chunkLane.fail(
         new ResumeWindowExpired({
           message: unread
@@ -179,18 +178,29 @@ export class JobInbox {
       )
   }
   /**
-   * Where a replay in another session has to begin, in the numbering of the session that submitted the job. Unknown
-   * once the job has been followed from another one.
+   * Where replays in another session have to begin, in the numbering of the session that submitted the job: that of the events,
+   * and that of the chunks, which is earlier when their reader has left behind what that of the events has had. Unknown once
+   * the job has been followed from another one.
    */
-  get replayAfter(): number | undefined {
-    return this.#rebased ? undefined : this.events.position
+  get replayAfter(): { readonly events: number; readonly chunks: number } | undefined {
+    if (this.#rebased) return undefined
+    const { position } = this.events
+    return { events: position, chunks: this.#chunkLane.behind ? this.#chunkLane.position : position }
   }
-  /** Goes on in another session, after its event `after`; `replayed` from `replayAfter` or not at all. */
-  rebase(after: number, replayed: boolean): void {
+  /** The session is gone. */
+  lose(): void {
+    for (const lane of this.#lanes) lane.lost = true
+  }
+  /**
+   * Goes on in another session, after its event `after`: the chunks with the first replay, the events with the one of which it
+   * is said whether they are `replayed`, from `replayAfter`, or not at all.
+   */
+  rebase(after: number, replayed?: boolean): void {
     this.#rebased = true
-    this.events.rebase(after, this.#gap(after, "session_lost", replayed, "session lost"))
     // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
-    this.#chunkLane.rebase(after, undefined)
+    if (this.#chunkLane.lost) this.#chunkLane.rebase(after, undefined)
+    if (replayed !== undefined)
+      this.events.rebase(after, this.#gap(after, "session_lost", replayed, "session lost"))
     this.newest = after
   }
   #rebased: boolean | undefined
@@ -235,13 +245,13 @@ export class JobInbox {
   }
   #collect(): void {
     this.#collecting = true
-    const chunks = new Chunks()
+    const chunks = new Chunks(() => this.#rebased)
     const bytes: Array<Uint8Array> = []
     const texts: Array<string> = []
     this.#chunkLane.drainTo({
       item: (chunk) => {
         const part = chunks.decode(chunk)
-        if (part instanceof ProtocolViolation) this.#settle(Exit.fail(part))
+        if (!(part instanceof Uint8Array)) this.#settle(Exit.fail(part))
         else if (chunk.encoding === "utf8") texts.push(chunk.data)
         else bytes.push(part)
       },
@@ -270,7 +280,7 @@ export class JobInbox {
     return this.#chunkLane.reader((next, whatEnded) => {
       if (this.#collecting) return () => readAsChunks
       if (this.ended) this.#settle(Exit.fail(readAsChunks))
-      const chunks = new Chunks()
+      const chunks = new Chunks(() => this.#rebased)
       let result: Message.JobResult | undefined
       return () => {
         if (result) return undefined
@@ -279,7 +289,7 @@ export class JobInbox {
         if (found) {
           const bytes = chunks.decode(found[0], place)
           // The last one is often there only to say that it is.
-          return bytes instanceof ProtocolViolation ? bytes : bytes.length > 0 ? [bytes] : Effect.void
+          return !(bytes instanceof Uint8Array) ? bytes : bytes.length > 0 ? [bytes] : Effect.void
         }
         result = whatEnded()
         this.summary = result.summary
@@ -355,39 +365,3 @@ export class JobInbox {
     for (const latest of [this.progress, this.budget, this.credentials, this.#asked]) latest.end()
   }
 }
-
-const typed = (eventSeq: number, { kind, ts, body }: EventPayload): JobEvent => {
-  const known = isKind(kind)
-  const problem = known ? bodyProblem(kind, body) : undefined
-  if ((known && problem === undefined) || kind.startsWith("x-vendor."))
-    return { kind, ts, body, eventSeq } as JobEvent
-  return { kind: "other", wireKind: kind, ts, body, problem, eventSeq }
-}
-
-const isNumeric = (entry: [string, unknown]): entry is [string, number] => typeof entry[1] === "number"
-
-const wireCredential = Check.ifGood(
-  Check.object<Omit<JobCredential, "value"> & { readonly value: string }>({
-    id: Check.string,
-    value: Check.string,
-    endpoint: Check.string,
-    profile: Check.optional(Check.string)
-  }),
-  undefined
-)
-/** A credential as `job.accepted` shows it; what is none is left out. */
-const credential = (wire: unknown): ReadonlyArray<JobCredential> => {
-  const read = wireCredential(wire, "")
-  return read === undefined ? [] : [{ ...read, value: Redacted.make(read.value) }]
-}
-
-const inputRequest = Check.ifGood(
-  Check.object<InputRequest>({
-    input_id: Check.text,
-    prompt: Check.string,
-    choices: Check.optional(Check.list),
-    about: Check.optional(Check.object<InputRequest["about"] & {}>({ sha256: Check.string })),
-    expires_at: Check.optional(Check.string)
-  }),
-  undefined
-)

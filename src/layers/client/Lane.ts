@@ -49,6 +49,8 @@ export class Lane<in out A, in out End> {
   declare position: number
   /** Set when the lane fell behind: frames are skipped until the session resumes from `position`. */
   declare behind: boolean | undefined
+  /** Set when its session is gone, until it goes on in another one: what comes there before is not for it. */
+  declare lost: boolean | undefined
   /** Somebody reads it. */
   declare reading: boolean | undefined
   /** Somebody has ever read it. */
@@ -78,7 +80,7 @@ export class Lane<in out A, in out End> {
 
   /** Whether what has this number is taken in, which then is where the lane has got to. What has none is where it came. */
   #takes(seq: number | undefined): boolean {
-    if (this.behind || this.#end || (seq ?? Infinity) <= this.position) return false
+    if (this.behind || this.lost || this.#end || (seq ?? Infinity) <= this.position) return false
     this.position = seq ?? this.position
     return true
   }
@@ -108,7 +110,7 @@ export class Lane<in out A, in out End> {
 
   /** Ends here, whatever may have been to come: what is held can still be read. */
   fail(error: ClientError): void {
-    this.behind = false
+    this.behind = this.lost = false
     this.finish(undefined, Exit.fail(error))
   }
 
@@ -124,6 +126,10 @@ export class Lane<in out A, in out End> {
     const { bytes, events } = this.#host.options.maxHeld
     return (this.#held.length - this.#head) * eventTimes >= events || this.#bytes * byteTimes >= bytes
   }
+  /** Its reader wants what was skipped, and the session may have it. */
+  get starves(): boolean | undefined {
+    return this.behind && this.reading && !this.lost
+  }
   /** The session has rewound so far that everything after `from` comes again. */
   rewound(from: number): void {
     if (from <= this.position) this.behind = false
@@ -138,7 +144,7 @@ export class Lane<in out A, in out End> {
   /** Goes on in another session's numbering. */
   rebase(after: number, gap: A | undefined): void {
     if (this.#end) return
-    this.behind = false
+    this.behind = this.lost = false
     if (gap) this.#hold(after, gap, 0)
     this.#held = this.#left.map((held) => ({ ...held, seq: after }))
     this.#head = 0
@@ -156,7 +162,7 @@ export class Lane<in out A, in out End> {
     this.#handed = undefined
     this.#host.read()
     this.#checkRoom()
-    if (this.behind) this.#host.starved()
+    if (this.starves) this.#host.starved()
     else if (this.#end) sink.end(this.#end)
   }
   /** The oldest event that its reader has not got over with; all that follows it is unread too. `Infinity`: none. */
@@ -182,7 +188,7 @@ export class Lane<in out A, in out End> {
       this.#take(held)
       return [held.item]
     }
-    if (this.behind) this.#host.starved()
+    if (this.starves) this.#host.starved()
     // The host may have filled or ended it already.
     if (this.#held.length > this.#head) return this.#next()
     if (this.#end) return Exit.isSuccess(this.#end) ? undefined : this.#end

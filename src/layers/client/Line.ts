@@ -6,9 +6,12 @@ import { type Connection, closeCode, TransportError } from "../../services/trans
 import { heartbeat, Pulse } from "../transport/heartbeat.js"
 import { never } from "./first.js"
 
+/** Says whether a frame is still to be sent; asked when it is handed over. */
+type IsWanted = () => boolean
+
 /** What is sent on one connection of the client, and its heartbeat. */
 export class Line {
-  #out: Array<string> = []
+  #out: Array<readonly [string, IsWanted]> = []
   #ring: (() => void) | undefined
   /** When this connection was last used; the reader says when it takes frames, and when it waits. */
   declare pulse: Pulse
@@ -29,18 +32,24 @@ export class Line {
   get waiting(): number {
     return this.#out.length
   }
-  push(frame: string): void {
-    this.#out.push(frame)
+  push(frame: string, isWanted: IsWanted = () => true): void {
+    this.#out.push([frame, isWanted])
     const ring = this.#ring
     this.#ring = undefined
     ring?.()
   }
 
+  /** Takes what is to be sent now. */
+  #take(): ReadonlyArray<string> {
+    const out = this.#out
+    this.#out = []
+    return out.filter(([, isWanted]) => isWanted()).map(([frame]) => frame)
+  }
+
   /** Sends what the writer has not come to, after what it is sending; nobody waits for room. */
   flush(connection: Connection): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const frames = this.#out
-      this.#out = []
+      const frames = this.#take()
       return frames.length === 0
         ? Effect.void
         : // A finalizer may be what closes, and sending is not to be as uninterruptible as that.
@@ -51,14 +60,14 @@ export class Line {
   write(connection: Connection): Effect.Effect<never> {
     return Effect.gen(this, function* () {
       for (;;) {
-        if (this.#out.length === 0)
+        const frames = this.#take()
+        if (frames.length > 0) {
+          this.pulse.sending()
+          yield* connection.send(frames)
+        } else
           yield* called((back) => {
             this.#ring = back
           })
-        const frames = this.#out
-        this.#out = []
-        this.pulse.sending()
-        yield* connection.send(frames)
       }
     })
   }

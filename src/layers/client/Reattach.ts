@@ -4,31 +4,21 @@
  */
 import * as Effect from "effect/Effect"
 import { ResumeWindowExpired } from "../../protocol/Errors.js"
+import type * as Message from "../../protocol/Message.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { Known } from "../../services/client/ArcpClient.js"
 import type { ClientSession } from "./ClientSession.js"
 import type { KeptJobs } from "./ClientState.js"
 import type { Handles } from "./Handles.js"
 import type { About, JobInbox } from "./JobInbox.js"
 
-/** Sends a submit as it was. */
-export type Send = (
-  more: NonNullable<Parameters<typeof ClientSession.prototype.request<"job.accepted">>[3]>
-) => ReturnType<typeof ClientSession.prototype.request<"job.accepted">>
-
 /** A job that the session has submitted. */
 export interface SubmittedJob {
   readonly inbox: JobInbox
   readonly about: About
   readonly key: string | undefined
-  /** Of one with a key that was submitted here. */
-  readonly send: Send | undefined
-  /** When, in epoch ms. */
-  readonly at: number
   claimed: boolean
 }
-
-/** 23 hours: a runtime keeps keys for a day; with a margin, so that a submit cannot start the job a second time. */
-const keyLifetime = 23 * 3_600_000
 
 /** The jobs that this session has submitted, which its numbering counts and a later process may ask for. */
 export class SubmittedJobs {
@@ -72,6 +62,23 @@ export class SubmittedJobs {
   }
 }
 
+/** Has the job come to its end? */
+export const hasEnded = ({ current_status: status }: Message.Subscribed): boolean =>
+  status !== "pending" && status !== "running"
+
+/**
+ * Asks for a job to be this session's own again, so that it can be cancelled from here. Never by its key, which is free when
+ * the runtime has ended the job for a fault of its own: then it would start another run (§5.2 of the protocol page).
+ */
+const adopt = (session: ClientSession, { job_id, agent }: About, onAnswer?: () => void) =>
+  session.request(
+    "job.submit",
+    "job.accepted",
+    // Only the job counts; but a version may be named only where that was negotiated.
+    { agent: agent.split("@")[0], input: null },
+    { extensions: { [Vendor.adopt]: job_id }, repeatable: false, onAnswer }
+  )
+
 /** Subscribes to a job of a lost session from the new one; says in its streams what that means. */
 export const reattach = (
   session: ClientSession,
@@ -81,34 +88,33 @@ export const reattach = (
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
-    const send = own && session.options.now() - own.at < keyLifetime ? own.send : undefined
+    // Others would take it for a submit like any other, and start a run.
+    const adoptable = session.guesses ? undefined : own?.about
     if (session.features.includes("subscribe")) {
       // Only of its own jobs does it know which number in the submitting session it has got to.
-      const from = own?.inbox.replayAfter
-      const replayed = from !== undefined
-      yield* session.request(
-        "job.subscribe",
-        "job.subscribed",
-        { job_id: jobId, history: replayed, from_event_seq: from },
-        {
-          jobId,
-          repeatable: false,
-          onAnswer: ({ payload }) => {
-            for (const inbox of inboxes) inbox.rebase(payload.subscribed_from, replayed)
+      const after = own?.inbox.replayAfter
+      const follow = (from: number | undefined, replayed?: boolean) =>
+        session.request(
+          "job.subscribe",
+          "job.subscribed",
+          { job_id: jobId, history: from !== undefined, from_event_seq: from },
+          {
+            jobId,
+            repeatable: false,
+            onAnswer: ({ payload }) => {
+              for (const inbox of inboxes) inbox.rebase(payload.subscribed_from, replayed)
+            }
           }
-        }
-      )
-      // The key makes the job this session's own again, so that it can be cancelled from here.
-      if (send && !own?.inbox.ended) yield* Effect.ignore(send({ repeatable: false }))
-    } else if (send) {
-      yield* send({
-        repeatable: false,
-        onAnswer: ({ payload }) => {
-          if (payload.job_id === jobId) for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)
-          else session.handles.fail(jobId, lost)
-        }
+        )
+      // In another numbering the events' could not be told from what it has had. Others need not give a second replay.
+      if (adoptable && after && after.chunks < after.events) yield* follow(after.chunks)
+      const { payload } = yield* follow(after?.events, !!after)
+      if (adoptable && !hasEnded(payload)) yield* Effect.ignore(adopt(session, adoptable))
+    } else if (adoptable)
+      yield* adopt(session, adoptable, () => {
+        for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)
       })
-    } else session.handles.fail(jobId, lost)
+    else session.handles.fail(jobId, lost)
   }).pipe(
     Effect.catchAll((error) =>
       Effect.sync(() => {

@@ -35,6 +35,16 @@ export interface Pending {
   readonly claims?: boolean | undefined
 }
 
+/** A request, and how far it has got. */
+interface Sent extends Pending {
+  /** Since when its answer is waited for on this connection. */
+  since: number
+  /** A connection was given it, so that it may have arrived. */
+  sent: boolean
+  /** Whoever waited has left. */
+  readonly left?: boolean | undefined
+}
+
 /** Lets the oldest go when there are more than so many. */
 export const trim = (all: Map<unknown, unknown> | Set<unknown>, most: number): void => {
   if (all.size > most) all.delete(all.keys().next().value)
@@ -47,8 +57,8 @@ export const remember = (set: Set<unknown>, value: unknown): void => trim(set.ad
 export class Requests {
   readonly #now: () => number
   readonly #limit: number
-  /** With the time when each was sent on this connection. What is looked for may be anything that a runtime says. */
-  readonly #pending = new Map<unknown, Pending & { sent: number }>()
+  /** What is looked for may be anything that a runtime says. */
+  readonly #pending = new Map<unknown, Sent>()
   /** The traces of those that do not wait any more: what comes of them late, or again, answers no other. */
   readonly #past = new Set<unknown>()
   /** How many there are whose answer may claim a job. */
@@ -63,13 +73,30 @@ export class Requests {
   }
 
   add(id: string, request: Pending): void {
-    this.#pending.set(id, { ...request, sent: this.#now() })
+    this.#pending.set(id, { ...request, since: this.#now(), sent: false })
     if (request.claims) this.claiming++
     this.onAdd?.()
   }
+  /** A connection is about to be given it: is it still to be sent? */
+  sends(id: unknown): boolean {
+    const request = this.#pending.get(id)
+    if (request) request.sent = true
+    return !!request
+  }
+  /**
+   * Whoever waited has left. One that may have arrived is sent again until its answer comes, for `answered`, if there is that;
+   * but not to another session. One that cannot have arrived is never sent.
+   */
+  leave(id: unknown, answered: Pending["answered"] | undefined): void {
+    const request = this.#take(id)
+    if (!request?.sent || !answered) return
+    // As new: they are in the order of their times.
+    const since = this.#now()
+    this.#pending.set(id, { ...request, answered, since, claims: false, left: true, failed: () => {} })
+  }
   /** All of them, to be sent on another connection: their time begins again. */
   resent(): ReadonlyArray<readonly [unknown, Pending]> {
-    for (const request of this.#pending.values()) request.sent = this.#now()
+    for (const request of this.#pending.values()) request.since = this.#now()
     return [...this.#pending]
   }
   /** The one with the largest frame. */
@@ -103,23 +130,23 @@ export class Requests {
   }
   /** Of another kind than was asked for it answers nothing: whoever waits does so as long as an answer may take. */
   answer(id: unknown, message: Frame): void {
-    if (this.#pending.get(id)?.answer === message.type) this.take(id)?.answered(message as Answer)
+    if (this.#pending.get(id)?.answer === message.type) this.#take(id)?.answered(message as Answer)
   }
   /** Was there such a request? */
   reject(id: unknown, error: ClientError): boolean {
-    const request = this.take(id)
+    const request = this.#take(id)
     request?.failed(error)
     return !!request
   }
   /** The session is gone; repeatable ones can be kept for the next. */
   fail(error: ClientError, keepRepeatable: boolean): void {
     for (const [id, request] of [...this.#pending])
-      if (!(keepRepeatable && request.repeatable)) this.reject(id, error)
+      if (!(keepRepeatable && request.repeatable && !request.left)) this.reject(id, error)
   }
   /** Fails what has waited too long; returns in how many milliseconds the next will have, if there is one. */
   expire(): number | undefined {
-    for (const [id, { sent }] of this.#pending) {
-      const left = sent + this.#limit - this.#now()
+    for (const [id, { since }] of this.#pending) {
+      const left = since + this.#limit - this.#now()
       if (left > 0) return left
       this.reject(id, new RequestTimeout({ message: "no answer in time" }))
     }
@@ -127,7 +154,7 @@ export class Requests {
   }
 
   /** Takes one out: its answer is not waited for any more. */
-  take(id: unknown): Pending | undefined {
+  #take(id: unknown): Sent | undefined {
     const request = this.#pending.get(id)
     this.#pending.delete(id)
     if (request?.claims) this.claiming--

@@ -114,8 +114,8 @@ const goesOn = (session: ClientSession, error: ClientError, connected: boolean):
     return false
   const { numbers } = session
   if (!superseded && numbers.from < numbers.last) {
-    // Perhaps only what was left unread is gone, and not the session.
-    session.handles.evicted()
+    // Perhaps only what was left unread is gone, and not the session: another has the history, whose readers go on there.
+    session.evicted = true
     numbers.seen = numbers.last
     return true
   }
@@ -158,7 +158,8 @@ const greet = (session: ClientSession) =>
     const token = session.fresh ?? (yield* ask(session.options))
     session.fresh = undefined
     const connection = yield* session.dialer.connect
-    session.numbers.from = session.handles.rewindTo(session.numbers.seen)
+    const { seen } = session.numbers
+    session.numbers.from = session.evicted ? seen : session.handles.rewindTo(seen)
     const frame = hello(session, token)
     if (exceeds(frame, helloBytes)) return yield* tooBig(helloParts, `more than ${helloBytes} bytes`)
     session.unanswered++

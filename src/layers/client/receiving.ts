@@ -49,7 +49,8 @@ export const receive = (
         const { token } = session.options
         if (closed.code === closeCode.tokenEnded && token !== undefined && !isAsked(token))
           return new Unauthenticated({ message: closed.reason })
-        if (closed.code !== closeCode.superseded || session.unanswered-- > 0) return lost(closed)
+        if (closed.code !== closeCode.superseded || (session.unanswered && session.unanswered--))
+          return lost(closed)
         session.superseded = true
         return new ResumeWindowExpired({ message: "resumed elsewhere" })
       })

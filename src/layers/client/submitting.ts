@@ -6,7 +6,6 @@ import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { amiss } from "../../protocol/amounts.js"
 import * as Errors from "../../protocol/Errors.js"
-import type * as Message from "../../protocol/Message.js"
 import * as Trace from "../../protocol/Trace.js"
 import type { Contract, Outcome } from "../../services/agents/Agent.js"
 import {
@@ -20,7 +19,7 @@ import * as Tracing from "../../services/runtime/Tracing.js"
 import type { ClientSession } from "./ClientSession.js"
 import { type ClientParts, cancelling, handle, place, release, tellCancel, untyped } from "./handling.js"
 import { type About, JobInbox } from "./JobInbox.js"
-import type { Send } from "./Reattach.js"
+import { hasEnded } from "./Reattach.js"
 
 /** Milliseconds for which nothing has to come before a job is taken to be silent. */
 const silence = 1_000
@@ -60,8 +59,6 @@ const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: bo
       })
     )
   )
-const hasEnded = ({ current_status: status }: Message.Subscribed) =>
-  status !== "pending" && status !== "running"
 
 /** Returns `submit`, or with `scoped` `submitScoped`; see `ArcpClientService`. */
 export const submit =
@@ -83,6 +80,7 @@ export const submit =
           ? `${contract.name}@${contract.version}`
           : contract.name
       const encoded = yield* contract.encodeInput(input)
+      const detaches = onInterrupt === "detach" && !scoped
       const mine = yield* place(parts, (inbox, jobId) =>
         scoped ? cancelling(parts, inbox, jobId) : Effect.void
       )
@@ -98,12 +96,8 @@ export const submit =
       const context = Tracing.contextOf(Context.getOption(services, Tracer.ParentSpan))
       const current = context?.traceparent.slice(3, 35)
       const traceId = options.traceId ?? current ?? session.options.traceId()
-      const send: Send = (more) =>
-        session.request("job.submit", "job.accepted", asked, {
-          extensions: current === traceId ? { ...extensions, [Trace.extension]: context } : extensions,
-          ...more
-        })
-      yield* send({
+      const accepting = session.request("job.submit", "job.accepted", asked, {
+        extensions: current === traceId ? { ...extensions, [Trace.extension]: context } : extensions,
         traceId,
         // Without a key, a submit to another session could run a second time.
         repeatable: idempotencyKey !== undefined,
@@ -115,20 +109,15 @@ export const submit =
           else session.register(about.job_id, mine.inbox)
           mine.about = about
           mine.inbox.accept(about)
-          jobs.add({
-            inbox: mine.inbox,
-            about,
-            key: idempotencyKey,
-            send: idempotencyKey === undefined ? undefined : send,
-            at: session.options.now(),
-            claimed: true
-          })
+          jobs.add({ inbox: mine.inbox, about, key: idempotencyKey, claimed: true })
         },
-        onLateAnswer:
-          onInterrupt === "detach" ? undefined : ({ payload: { job_id } }) => tellCancel(parts, job_id)
+        onLateAnswer: detaches ? undefined : ({ payload: { job_id } }) => tellCancel(parts, job_id)
       })
+      // Accepted, but nobody has its handle: a scope that cancels does so when it is left.
+      yield* Effect.onInterrupt(Effect.zipRight(accepting, session.options.save), () =>
+        mine.about && !detaches && !scoped ? cancelling(parts, mine.inbox, mine.about.job_id) : Effect.void
+      )
       const about = mine.about as About
-      yield* session.options.save
       if (idempotencyKey && session.guesses)
         yield* Effect.forkScoped(endOf(session, mine.inbox, about.job_id, false))
       return handle(parts, mine.inbox, about, contract, onInterrupt)

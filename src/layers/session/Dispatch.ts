@@ -191,7 +191,7 @@ const submitted = (
   bytes: number
 ): Effect.Effect<Verdict> => {
   const { extensions, id, parentSpan, payload, trace_id: traceId } = message
-  const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
+  const adopt = extensions?.[Vendor.adopt]
   const fork = extensions?.[Vendor.fork]
   const schedule = extensions?.[Vendor.schedule]
   const request: SubmitRequest = { id, traceId, parentSpan, payload, adopt, fork, schedule }

@@ -221,7 +221,10 @@ export interface SubmitOptions {
    * where it is `null` otherwise.
    */
   readonly extensions?: Readonly<Record<string, unknown>> | undefined
-  /** What interrupting a fiber that awaits `result` does to the job. Default: `cancel`. */
+  /**
+   * What interrupting a fiber that awaits `result`, or `submit` itself, does to the job. Default: `cancel`. A submit that was
+   * not sent yet is then never sent, and an interrupted `submitScoped` cancels in any case.
+   */
   readonly onInterrupt?: "cancel" | "detach" | undefined
 }
 

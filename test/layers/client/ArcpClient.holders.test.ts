@@ -12,6 +12,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
 import * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
 import * as ClientState from "../../../src/layers/client/ClientState.js"
 import { startOf } from "../../../src/layers/client/holding.js"
@@ -55,15 +56,16 @@ const makeStore = (from: ReadonlyMap<string, string> = new Map()) => {
 /** A client, how often it was told that the session is held, and its end. */
 const start = (
   store: ClientState.StateStore,
-  more: ClientState.StoreOptions & Pick<ArcpClient.Options, "resume"> = {}
+  more: ClientState.StoreOptions & Pick<ArcpClient.Options, "held" | "resume"> = {}
 ) =>
   Effect.gen(function* () {
     const scope = yield* Scope.make()
     const told = { times: 0 }
-    const { resume, ...options } = more
+    const { held, resume, ...options } = more
     const client = yield* ArcpClient.make({
       token: Redacted.make("alice"),
       reconnect: Schedule.recurs(20),
+      held,
       resume,
       state: ClientState.keyValueStore(store, "arcp", {
         onHeld: Effect.sync(() => void told.times++),
@@ -286,5 +288,54 @@ describe("a session that another connection has taken all the same", () => {
       assert.strictEqual(yield* thief.id, was.sessionId)
       assert.strictEqual((yield* thief.client.status.get)._tag, "Connected")
     }).pipe(Effect.provide(runtime([steps])))
+  )
+})
+
+describe("a result that is read slower than the events, in a session that another connection takes", () => {
+  const gate = Effect.unsafeMakeLatch(false)
+  const parts = Array.from({ length: 30 }, (_, i) => `${i} `)
+  const Parts = Agent.make("parts", { version: "1.0.0", input: Schema.Null })
+  const agent = Agent.handle(Parts, () =>
+    Effect.flatMap(Job, (job) =>
+      job.streamResult(
+        Stream.concat(
+          Stream.fromIterable(parts.slice(0, 20)),
+          Stream.fromIterable(parts.slice(20)).pipe(Stream.tap(() => gate.await))
+        ),
+        "utf8"
+      )
+    )
+  )
+  it.scoped("is whole, and no event comes twice", () =>
+    Effect.gen(function* () {
+      const first = yield* start(makeStore().store, { held: { events: 4 } })
+      const job = yield* first.client.submit(Parts, null)
+      const disk = yield* Effect.makeLatch()
+      const chunks = yield* Effect.fork(Stream.runCollect(Stream.tap(job.chunks, () => disk.await)))
+      const seen: Array<number> = []
+      const reading = yield* job.events.pipe(
+        Stream.runForEach((event) =>
+          Effect.sync(() => {
+            if (event.kind === "result_chunk") seen.push(event.body.chunk_seq)
+          })
+        ),
+        Effect.fork
+      )
+      // The reader of the chunks is waited for, and then left behind.
+      while (seen.length < 20) yield* Effect.zipRight(TestClock.adjust("250 millis"), eventLoop.next)
+      const was = yield* first.client.resumeState
+      yield* start(makeStore().store, { resume: was })
+      while ((yield* first.id) === was.sessionId || (yield* first.client.status.get)._tag !== "Connected")
+        yield* eventLoop.next
+      yield* disk.open
+      yield* gate.open
+      const text = [...(yield* Fiber.join(chunks))].map((bytes) => new TextDecoder().decode(bytes)).join("")
+      assert.strictEqual(text, parts.join(""))
+      yield* Fiber.join(reading)
+      assert.deepStrictEqual(
+        seen.filter((seq) => seq < parts.length),
+        parts.map((_, i) => i)
+      )
+    }).pipe(Effect.provide(runtime([agent])))
   )
 })

@@ -7,6 +7,7 @@ import * as Mailbox from "effect/Mailbox"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
+import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as ScriptedRuntime from "../../../src/testing/ScriptedRuntime.js"
 import { isCollected } from "../../support/collected.js"
 import { collect, scripted } from "./scripted.js"
@@ -85,19 +86,21 @@ describe("ArcpClient with a scripted runtime", () => {
   )
 
   it.scoped(
-    "a lost session's job is found again by subscription, from where it was, and its key takes it over",
+    "a lost session's job is found again by subscription, from where it was, and taken over by its id",
     () =>
       Effect.gen(function* () {
         const { open, replaced, submitted } = yield* scripted
-        const { client, server } = yield* open(welcome(["subscribe"]))
+        const { client, server } = yield* open(welcome(["subscribe", Vendor.requests]))
         const job = yield* submitted(client, server, { idempotencyKey: "k" })
         yield* server.send(event(1), event(2))
-        const other = yield* replaced(server, ["subscribe"])
+        const other = yield* replaced(server, ["subscribe", Vendor.requests])
         const subscribe = yield* other.expect("job.subscribe")
         assert.deepStrictEqual(subscribe.payload, { job_id: "job_1", history: true, from_event_seq: 2 })
         yield* other.send(subscribed(subscribe.id, 0), event(1, "new"))
         const submit = yield* other.expect("job.submit")
-        assert.strictEqual(submit.payload["idempotency_key"], "k")
+        assert.deepStrictEqual(submit.extensions, { [Vendor.adopt]: "job_1" })
+        // Its key might be free by now, and start another run.
+        assert.deepStrictEqual(submit.payload, { agent: "x", input: null })
         yield* other.send(accepted(submit.id), result(2))
         const events = yield* collect(job.events)
         assert.deepStrictEqual(

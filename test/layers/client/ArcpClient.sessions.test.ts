@@ -8,7 +8,9 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
+import type * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
 import { keptJobs, type Saved } from "../../../src/layers/client/ClientState.js"
+import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as ScriptedRuntime from "../../../src/testing/ScriptedRuntime.js"
 import { scripted } from "./scripted.js"
 
@@ -87,17 +89,84 @@ describe("a session that changes hands", () => {
     })
   )
 
-  it.scoped("a key that the runtime may have forgotten is not used to find a job again", () =>
+  for (const [what, features, status] of [
+    ["from a runtime that would start another run", ["subscribe"], "running"],
+    ["when it has ended", ["subscribe", Vendor.requests], "error"]
+  ] as const)
+    it.scoped(`a job is not taken over ${what}`, () =>
+      Effect.gen(function* () {
+        const { open, replaced, submitted } = yield* scripted
+        const { client, server } = yield* open(welcome(features))
+        const job = yield* submitted(client, server, { idempotencyKey: "k" })
+        yield* server.send(event(1))
+        const other = yield* replaced(server, features)
+        const { id } = yield* other.expect("job.subscribe")
+        const answer = JSON.parse(subscribed(id, 0)) as { readonly payload: object }
+        // Its end is some frames later.
+        yield* other.send(
+          JSON.stringify({ ...answer, payload: { ...answer.payload, current_status: status } }),
+          event(1)
+        )
+        assert.deepStrictEqual(yield* typesOf(other), [])
+        yield* other.send(ScriptedRuntime.jobError(2, "INTERNAL_ERROR", true))
+        assert.strictEqual((yield* Effect.flip(job.result))._tag, "InternalError")
+      })
+    )
+
+  it.scoped("a job is taken over where it cannot be subscribed to, and goes on live", () =>
     Effect.gen(function* () {
       const { open, replaced, submitted } = yield* scripted
-      const { client, server } = yield* open(welcome(["subscribe"]))
-      yield* submitted(client, server, { idempotencyKey: "k" })
+      const { client, server } = yield* open(welcome([Vendor.requests]))
+      const job = yield* submitted(client, server)
       yield* server.send(event(1))
-      yield* TestClock.adjust("24 hours")
-      const other = yield* replaced(server, ["subscribe"])
-      const { id } = yield* other.expect("job.subscribe")
-      yield* other.send(subscribed(id, 0))
-      assert.notInclude(yield* typesOf(other), "job.submit")
+      const other = yield* replaced(server, [Vendor.requests])
+      const { extensions, id } = yield* other.expect("job.submit")
+      assert.deepStrictEqual(extensions, { [Vendor.adopt]: "job_1" })
+      yield* other.send(ScriptedRuntime.accepted(id), event(1), result(2))
+      assert.deepStrictEqual(
+        [...(yield* Stream.runCollect(job.events))].map(({ kind }) => kind),
+        ["log", "gap", "log"]
+      )
+      assert.strictEqual(yield* job.result, 7)
+    })
+  )
+
+  it.scoped("a hello for the session that was lost is not one of its own in the next", () =>
+    Effect.gen(function* () {
+      const { dialled, greeted, open } = yield* scripted
+      const { client, server } = yield* open()
+      yield* server.drop
+      yield* Effect.flatMap(greeted, ({ server }) => server.drop)
+      yield* Effect.flatMap(greeted, ({ server }) => server.send(sessionError("RESUME_WINDOW_EXPIRED")))
+      const { server: other } = yield* greeted
+      yield* other.send(welcome([], { session_id: "sess_2" }))
+      yield* other.connection.close(4001, "resumed on another transport")
+      yield* settle
+      assert.strictEqual(yield* dialled, 4)
+      assert.strictEqual((yield* client.status.get)._tag, "Closed")
+    })
+  )
+
+  it.scoped("one that somebody else took is followed by one that knows its own late hello too", () =>
+    Effect.gen(function* () {
+      const { greeted, open } = yield* scripted
+      const state = Effect.succeed({ saved: undefined, jobs: keptJobs(undefined), save: () => Effect.void })
+      const { client, server } = yield* open(undefined, { state })
+      const second = { session_id: "sess_2" }
+      yield* server.connection.close(4001, "resumed on another transport")
+      const { hello, server: other } = yield* greeted
+      assert.isUndefined(hello.payload["resume"])
+      yield* other.send(welcome([], second))
+      yield* other.drop
+      yield* Effect.flatMap(greeted, ({ server }) => server.drop)
+      const { server: third } = yield* greeted
+      yield* third.send(welcome([], second))
+      yield* third.connection.close(4001, "resumed on another transport")
+      const again = yield* greeted
+      assert.deepInclude(again.hello.payload["resume"] as object, second)
+      yield* again.server.send(welcome([], second))
+      yield* settle
+      assert.strictEqual((yield* client.resumeState).sessionId, "sess_2")
     })
   )
 
@@ -123,6 +192,151 @@ describe("a session that changes hands", () => {
         assert.deepInclude(again.payload, { job_id: "job_1", history: false })
       })
   )
+})
+
+describe("a result whose reader was behind that of the events when its session was lost", () => {
+  const part = (seq: number, chunk_seq: number, more = true) =>
+    event(seq, { result_id: "r", chunk_seq, data: `${chunk_seq}`, encoding: "utf8", more }, "result_chunk")
+  /** Chunks 0 to 2 are held, 3 and 4 were skipped; all are among the events that were read. */
+  const behind = (features: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      const { greeted, open, submitted } = yield* scripted
+      const { client, server } = yield* open(welcome(features), { held: { events: 2 } })
+      const job = yield* submitted(client, server)
+      const disk = yield* Deferred.make<void>()
+      const chunks = yield* Effect.fork(Stream.runCollect(Stream.tap(job.chunks, () => Deferred.await(disk))))
+      const events = yield* Effect.fork(Stream.runCollect(job.events))
+      yield* settle
+      yield* server.send(part(1, 0))
+      yield* settle
+      yield* server.send(part(2, 1), part(3, 2))
+      yield* settle
+      // As long as a reader is waited for.
+      yield* TestClock.adjust("250 millis")
+      yield* server.send(part(4, 3), event(5), part(6, 4))
+      yield* settle
+      yield* server.drop
+      const asked: Array<unknown> = []
+      let last = yield* greeted
+      for (; last.hello.payload["resume"] !== undefined; last = yield* greeted) {
+        asked.push((last.hello.payload["resume"] as { last_event_seq: number }).last_event_seq)
+        yield* last.server.send(sessionError("RESUME_WINDOW_EXPIRED"))
+      }
+      // Perhaps only what was skipped is gone.
+      assert.deepStrictEqual(asked, [3, 6])
+      const other = last.server
+      yield* other.send(welcome(features, { session_id: "sess_2" }))
+      return { job, other, disk: Deferred.succeed(disk, undefined), chunks, events }
+    })
+  const said = (events: Iterable<ArcpClient.JobEvent>) =>
+    [...events].map(({ body, kind }) => (kind === "result_chunk" ? body.chunk_seq : kind))
+
+  it.scoped("is whole, and no event comes twice: each has a replay of its own", () =>
+    Effect.gen(function* () {
+      const { chunks, disk, events, job, other } = yield* behind(["subscribe", Vendor.requests])
+      yield* disk
+      yield* settle
+      const first = yield* other.expect("job.subscribe")
+      assert.deepInclude(first.payload, { history: true, from_event_seq: 3 })
+      yield* other.send(subscribed(first.id, 0), part(1, 3))
+      const second = yield* other.expect("job.subscribe")
+      assert.deepInclude(second.payload, { history: true, from_event_seq: 6 })
+      yield* other.send(event(2), subscribed(second.id, 3))
+      yield* other.accept()
+      yield* other.send(part(3, 4))
+      yield* other.send(event(4, { text: "new" }, "thought"), part(5, 5, false))
+      yield* other.send(result(6, { result_id: "r", result_size: 6 }))
+      assert.deepStrictEqual(said(yield* Fiber.join(events)), [0, 1, 2, 3, "log", 4, "gap", "thought", 5])
+      const text = [...(yield* Fiber.join(chunks))].map((bytes) => new TextDecoder().decode(bytes)).join("")
+      assert.strictEqual(text, "012345")
+      assert.strictEqual((yield* Effect.flip(job.result))._tag, "InvalidRequest")
+    })
+  )
+
+  it.scoped("fails where there is one replay only, without blaming the runtime, and the events go on", () =>
+    Effect.gen(function* () {
+      const { chunks, disk, events, other } = yield* behind(["subscribe"])
+      yield* disk
+      const { id, payload } = yield* other.expect("job.subscribe")
+      assert.deepInclude(payload, { history: true, from_event_seq: 6 })
+      yield* other.send(subscribed(id, 0), part(1, 5, false), result(2, { result_id: "r", result_size: 6 }))
+      assert.deepStrictEqual(said(yield* Fiber.join(events)), [0, 1, 2, 3, "log", 4, "gap", 5])
+      assert.strictEqual((yield* Effect.flip(Fiber.join(chunks)))._tag, "ResumeWindowExpired")
+    })
+  )
+})
+
+describe("a submit that is given up", () => {
+  it.scoped("before there was a connection for it is never sent", () =>
+    Effect.gen(function* () {
+      const { greeted, open } = yield* scripted
+      const { client, server } = yield* open()
+      yield* server.drop
+      const { server: second } = yield* greeted
+      const submitting = yield* Effect.fork(client.submit("x", 1, { idempotencyKey: "k" }))
+      yield* settle
+      yield* Fiber.interrupt(submitting)
+      yield* second.send(welcome())
+      assert.deepStrictEqual(yield* typesOf(second), [])
+    })
+  )
+
+  it.scoped("when it may have arrived is sent again, to be cancelled, but not to another session", () =>
+    Effect.gen(function* () {
+      const { greeted, open, replaced } = yield* scripted
+      const { client, server } = yield* open()
+      const submitting = yield* Effect.fork(client.submit("x", 1, { idempotencyKey: "k" }))
+      const { id } = yield* server.expect("job.submit")
+      yield* Fiber.interrupt(submitting)
+      yield* server.drop
+      const { server: second } = yield* greeted
+      yield* second.send(welcome())
+      assert.strictEqual((yield* second.expect("job.submit")).id, id)
+      const other = yield* replaced(second)
+      assert.deepStrictEqual(yield* typesOf(other), [])
+    })
+  )
+
+  it.scoped("shortly before an answer would be waited for no longer is cancelled when that comes", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const { client, server } = yield* open()
+      const submitting = yield* Effect.fork(client.submit("x", 1))
+      const { id } = yield* server.expect("job.submit")
+      yield* TestClock.adjust("29 seconds")
+      yield* Fiber.interrupt(submitting)
+      yield* TestClock.adjust("29 seconds")
+      yield* server.send(ScriptedRuntime.accepted(id))
+      assert.deepStrictEqual(yield* typesOf(server), ["job.cancel"])
+    })
+  )
+
+  for (const [what, options, cancelled] of [
+    ["cancelled", {}, ["job.cancel"]],
+    ["left alone when it is detached", { onInterrupt: "detach" }, []]
+  ] as const)
+    it.scoped(`after it was accepted, while that is being saved, is ${what}`, () =>
+      Effect.gen(function* () {
+        const { open } = yield* scripted
+        let gate = Effect.void
+        const state = Effect.succeed({
+          saved: undefined,
+          jobs: keptJobs(undefined),
+          save: () => Effect.suspend(() => gate)
+        })
+        const { client, server } = yield* open(undefined, { state })
+        for (const method of ["submit", "submitScoped"] as const) {
+          gate = Effect.never
+          const submitting = yield* Effect.fork(Effect.scoped(client[method]("x", 1, options)))
+          yield* server.accept()
+          yield* settle
+          yield* Fiber.interrupt(submitting)
+          gate = Effect.void
+          assert.deepStrictEqual(yield* typesOf(server), method === "submit" ? cancelled : ["job.cancel"])
+          yield* server.send(result(method === "submit" ? 1 : 2))
+        }
+      })
+    )
 })
 
 describe("a connection", () => {

@@ -205,6 +205,45 @@ describe("Chunks", () => {
   })
 })
 
+describe("a streamed result that goes on in another session", () => {
+  /** A result of four chunks, of which `left` do not come; then its end. */
+  const ending = (left: ReadonlyArray<number>) => {
+    const inbox = new JobInbox(makeHost().host)
+    const numbers = [0, 1, 2, 3].filter((seq) => !left.includes(seq))
+    inbox.offer(frame(1, "result_chunk", chunk(0, "x", true)), 1)
+    inbox.lose()
+    inbox.offer(log(2), 1)
+    inbox.rebase(4, false)
+    for (const [i, seq] of numbers.entries())
+      inbox.offer(frame(5 + i, "result_chunk", chunk(seq, "x", seq < 3)), 1)
+    const payload = { final_status: "success", result_id: "res_1", completed_at: "" } as const
+    inbox.offer({ type: "job.result", event_seq: 9, payload }, 1)
+    return inbox
+  }
+
+  it.effect("is whole when the same chunks come again, and takes nothing before it goes on", () =>
+    Effect.gen(function* () {
+      const inbox = ending([])
+      assert.strictEqual((yield* inbox.result).result, "xxxx")
+      const kinds = [...(yield* Stream.runCollect(inbox.events.items))].map(({ kind }) => kind)
+      assert.deepStrictEqual(
+        kinds.filter((kind) => kind !== "result_chunk"),
+        ["gap"]
+      )
+    })
+  )
+
+  it.effect.each([[[1]], [[3]], [[1, 2, 3]]])("without the chunks %j fails as the session did", ([left]) =>
+    Effect.gen(function* () {
+      for (const read of [
+        (inbox: JobInbox) => inbox.result,
+        (inbox: JobInbox) => Stream.runDrain(inbox.chunks())
+      ])
+        assert.strictEqual((yield* Effect.flip(read(ending(left ?? []))))._tag, "ResumeWindowExpired")
+    })
+  )
+})
+
 describe("resultAsFile", () => {
   const MiB = 1024 * 1024
   /** Writes a result of such chunks, and returns what was written, by what memory, and what the result says. */
@@ -312,6 +351,20 @@ describe("Line", () => {
       line.push("second")
       yield* line.flush(client)
       assert.deepStrictEqual([...(yield* server.take)], ["first", "second"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("what is not wanted any more when the writer comes to it is not sent", () =>
+    Effect.gen(function* () {
+      const [client, server] = yield* TransportMemory.make
+      const line = new Line(() => 0)
+      line.open()
+      let isWanted = true
+      line.push("given up", () => isWanted)
+      line.push("wanted", () => true)
+      isWanted = false
+      yield* line.flush(client)
+      assert.deepStrictEqual([...(yield* server.take)], ["wanted"])
     }).pipe(Effect.scoped)
   )
 })
