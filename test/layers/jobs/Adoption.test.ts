@@ -2,9 +2,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
+import * as Features from "../../../src/protocol/Features.js"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import { type Credential, Credentials } from "../../../src/services/credentials/Credentials.js"
+import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { open } from "../../support/Wire.js"
 import { gated } from "./scheduling/waiting.js"
@@ -160,4 +165,78 @@ describe("an adoption", () => {
       yield* until(Effect.map(store.store.job(jobId), (job) => job?.sessionId === heir.sessionId))
     })
   )
+})
+
+/** Credentials that are made up. */
+const minting = Layer.sync(Credentials, () => {
+  const held = new Map<string, Credential>()
+  return {
+    enabled: true,
+    mint: ({ jobId }) =>
+      Effect.sync(() => {
+        const value = Redacted.make(`secret of ${jobId}`)
+        const credential = { id: "cred", scheme: "bearer" as const, value, endpoint: "https://llm" }
+        held.set(jobId, credential)
+        return [credential]
+      }),
+    held: (jobId) => [held.get(jobId)].flatMap((credential) => credential ?? []),
+    rotate: () => Effect.die("not used here"),
+    release: (jobId) => Effect.sync(() => held.delete(jobId)),
+    outstanding: Effect.succeed([]),
+    revoke: () => Effect.void
+  }
+})
+
+describe("a job that a session takes over which takes less", () => {
+  const less = Features.all.filter((one) => one !== "provisioned_credentials" && one !== "result_chunk")
+  const small = { ...options, maxOutboundFrameBytes: 16_384 }
+  const text = "x".repeat(20_000)
+
+  /** What a handler has that begins, or goes on, by then. */
+  const held = Effect.flatMap(Job, ({ credentials }) => Effect.map(credentials, (all) => all.length))
+
+  for (const [what, concurrency] of [
+    ["that is loaded", undefined],
+    ["that begins after it has waited", 1]
+  ] as const)
+    it.scoped(
+      `${what} has the form with which it was submitted: its credentials, and its result in chunks`,
+      () =>
+        Effect.gen(function* () {
+          const had: Array<number> = []
+          const first = yield* Deferred.make<void>()
+          const contract = Agent.make("form", {
+            version: "1.0.0",
+            ...(concurrency === undefined ? { durable: true } : { concurrency })
+          })
+          const agent = Agent.handle(contract, (input) =>
+            Effect.gen(function* () {
+              if (input === "first") return yield* Deferred.await(first)
+              if (concurrency === undefined) yield* (yield* Job).sleep("nap", "1 hour")
+              had.push(yield* held)
+              return text
+            }).pipe(Effect.orDie)
+          )
+          const store = yield* makeStore
+          const process = yield* start(store, [agent], small, { credentials: minting })
+          yield* Effect.addFinalizer(() => process.stop)
+          const session = yield* process.run(open())
+          if (concurrency !== undefined) yield* submit(session, "form", "first")
+          const jobId = (yield* submit(session, "form", "second")).job_id as string
+          if (concurrency === undefined) {
+            yield* session.next(isSleep)
+            yield* TestClock.adjust("11 minutes")
+            yield* unloaded(store.store, jobId)
+          }
+          yield* gone(session)
+          const heir = yield* process.run(open({}, less))
+          yield* adopt(heir, jobId, "form")
+          yield* until(Effect.map(store.store.job(jobId), (job) => job?.sessionId === heir.sessionId))
+          yield* Deferred.succeed(first, undefined)
+          if (concurrency === undefined) yield* TestClock.adjust("1 hour")
+          const { payload } = yield* heir.next((frame) => isEnd(frame) && frame.job_id === jobId)
+          assert.deepStrictEqual(had, [1])
+          assert.strictEqual(payload.result_size, text.length)
+        })
+    )
 })

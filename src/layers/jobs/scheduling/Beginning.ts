@@ -83,6 +83,7 @@ const fromStored = (parts: JobParts, reopen: Reopen, job: QueuedJob): Effect.Eff
       return reopen({
         candidate: {
           session: job.session ?? session,
+          submitter: Survival.submitter(record, job.record.queued),
           record,
           run,
           agent,
