@@ -15,9 +15,15 @@ import type { LiveJob, TerminalMessage } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
 import type { RunningJob } from "./RunningJobs.js"
 
+/** What of the session that submits a job is stored with it. */
+export type Submitter = Pick<JobSession, "features" | "identity">
+
 /** A job that may be run. */
 export interface Candidate {
+  /** Whose it is, and who is told of it. */
   readonly session: JobSession
+  /** Who submitted it, as it was then: what that could take decides the form of the job for its life, whoever has it later. */
+  readonly submitter: Submitter
   readonly record: JobRecord
   readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
   readonly agent: Pick<Registered, "awaitEmits" | "compensateWithin" | "concurrency" | "restart" | "services">

@@ -26,7 +26,7 @@ import type { LeaseService } from "../../services/lease/Lease.js"
 import { inTurns } from "../../services/runtime/inTurns.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
-import type { Open } from "./Candidate.js"
+import type { Open, Submitter } from "./Candidate.js"
 import * as Checks from "./Checks.js"
 import { type AcceptedChild, handleOf } from "./Child.js"
 import * as Delegating from "./durable/Delegating.js"
@@ -45,6 +45,8 @@ interface DelegationContext {
   readonly parts: JobParts
   readonly open: Open
   readonly parent: RunningJob
+  /** The parent's. */
+  readonly submitter: Submitter
   /** The parent's own. */
   readonly emitter: Emitter
   readonly lease: LeaseService
@@ -78,7 +80,7 @@ const narrowed = (
 
 /** Everything that is checked, in the order of a submit (§7.1). Counts the child with its parent, into its hold. */
 const check = (
-  { lease, parent, parts }: DelegationContext,
+  { lease, parent, parts, submitter }: DelegationContext,
   wanted: Wanted,
   delegateId: string,
   parentSpan: Tracer.AnySpan,
@@ -129,10 +131,11 @@ const check = (
       delegateId,
       // It runs where what it was delegated by does.
       node: record.node,
-      survival: Survival.begun(registered.restart, owner, now())
+      survival: Survival.begun(registered.restart, submitter, now())
     }
     return {
       session: owner,
+      submitter,
       record: child,
       run,
       agent: registered,

@@ -12,6 +12,7 @@ import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import type { Submitter } from "./Candidate.js"
 import type { Inputs } from "./durable/Inputs.js"
 import type { Presence, WaitsFor } from "./durable/Presence.js"
 
@@ -114,9 +115,11 @@ export class LiveJob {
     public record: JobRecord,
     /** The owning session; another one after an adoption. */
     public owner: JobSession,
-    readonly parent?: LiveJob | undefined
+    readonly parent?: LiveJob | undefined,
+    /** Who submitted it; default: the owner, of a job that is new. */
+    submitter: Submitter = owner
   ) {
-    this.bounds = parent?.bounds ?? owner.identity.leaseCeiling ?? record.lease
+    this.bounds = parent?.bounds ?? submitter.identity.leaseCeiling ?? record.lease
     this.survives = record.survival !== undefined && (parent === undefined || parent.survives)
     this.depth = parent === undefined ? 0 : parent.depth + 1
     this.awaited =

@@ -62,7 +62,7 @@ export const unowned =
 
 /** Returns what tells who owns a job. */
 export const make = (parts: JobParts): Ownership => {
-  const { asking, cluster, credentials, log, owners, running, store, turn, waits } = parts
+  const { asking, cluster, credentials, log, owners, running, store, turn, unsettled, waits } = parts
   const shown: Ownership["shown"] = (session, record) => {
     const held = credentials.held(record.jobId)
     // Asked last: comparing leases is the most work.
@@ -87,53 +87,80 @@ export const make = (parts: JobParts): Ownership => {
   const again = (session: JobSession, job: JobLog) =>
     log.observe(session.view, job, { history: false, onCommit: () => {} })
 
-  /** A running job and what it delegated to belong to another session from now on, which observes it when it `isHere`. */
-  const takeFamily = (
+  /**
+   * Makes a session the owner of one job, under its lock: it is not begun, loaded, unloaded or answered as a row meanwhile. Returns
+   * what is in memory of a job that runs.
+   */
+  const takeOne = (
     session: JobSession,
-    job: LiveJob,
+    jobId: string,
+    job: JobLog,
+    by: Pick<JobRecord, "sessionId"> & Partial<Pick<JobRecord, "submitId">>
+  ): Effect.Effect<LiveJob | undefined, InternalError> => {
+    const adopt = (recordNow: () => JobRecord) =>
+      log.adopt(session.view, job, () => ({ ...recordNow(), ...by }))
+    const taking = Effect.gen(function* () {
+      const queued = running.queue.get(jobId)
+      if (queued !== undefined) {
+        yield* adopt(() => queued.record)
+        running.queue.adopt(queued, session, { ...queued.record, ...by })
+        return undefined
+      }
+      const live = running.get(jobId)?.live
+      if (live === undefined) {
+        const stored = yield* Faults.storage(store.job(jobId))
+        if (stored !== undefined) yield* adopt(() => stored)
+        return undefined
+      }
+      const { sessionId, submitId } = live.record
+      // What else is stored of it from here on says so too.
+      live.record = { ...live.record, ...by }
+      yield* Effect.tapError(
+        adopt(() => live.record),
+        () =>
+          Effect.sync(() => {
+            live.record = { ...live.record, sessionId, submitId }
+          })
+      )
+      live.owner = session
+      return live
+    })
+    return waits.locked(jobId, Effect.uninterruptible(taking))
+  }
+
+  /** Makes a session the owner of what a running job has delegated to; it observes that when it `isHere`. */
+  const takeChildren = (
+    session: JobSession,
+    live: LiveJob,
     isHere: boolean
   ): Effect.Effect<void, InternalError> =>
     Effect.gen(function* () {
-      job.owner = session
-      for (const child of job.children) {
-        const opened = running.get(child.record.jobId)
+      const { sessionId } = session
+      for (const child of live.children) {
+        const { jobId } = child.record
+        const opened = running.get(jobId)
         if (opened === undefined) continue
-        child.record = { ...child.record, sessionId: session.sessionId }
-        yield* log.adopt(session.view, opened.log, child.record)
-        if (isHere) yield* join(session, child.record, opened.log)
-        yield* takeFamily(session, child, isHere)
+        const taken = yield* takeOne(session, jobId, opened.log, { sessionId })
+        if (taken === undefined) continue
+        if (isHere) yield* join(session, taken.record, opened.log)
+        yield* takeChildren(session, taken, isHere)
       }
     })
 
-  /** Makes a session the owner of a job of this node. */
+  /** Makes a session the owner of a job of this node, and of what that has delegated to. */
   const takeHere = (
     session: JobSession,
-    record: JobRecord,
+    { jobId }: JobRecord,
     job: JobLog,
     submitId: string,
     isHere: boolean
   ): Effect.Effect<void, InternalError> =>
-    Effect.suspend(() => {
+    Effect.gen(function* () {
+      // Of the last process: it gets its place first.
+      yield* unsettled.settled(jobId)
       // The submit's id goes with the session: a frame of this session may have the old owner's by chance.
-      const by = { sessionId: session.sessionId, submitId }
-      const taking = Effect.gen(function* () {
-        const queued = running.queue.get(record.jobId)
-        if (queued !== undefined) {
-          const taken = { ...queued.record, ...by }
-          running.queue.adopt(queued, session, taken)
-          return yield* log.adopt(session.view, job, taken)
-        }
-        const live = running.get(record.jobId)?.live
-        if (live === undefined) {
-          const stored = (yield* Faults.storage(store.job(record.jobId))) ?? record
-          return yield* log.adopt(session.view, job, { ...stored, ...by })
-        }
-        live.record = { ...live.record, ...by }
-        yield* log.adopt(session.view, job, live.record)
-        yield* takeFamily(session, live, isHere)
-      })
-      // It must not be loaded, or unloaded, meanwhile.
-      return running.get(record.jobId) === undefined ? waits.locked(record.jobId, taking) : taking
+      const live = yield* takeOne(session, jobId, job, { sessionId: session.sessionId, submitId })
+      if (live !== undefined) yield* takeChildren(session, live, isHere)
     })
 
   /** Lets a session observe what a job of another node, which it owns by now, has delegated to. */

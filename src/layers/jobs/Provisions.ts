@@ -9,7 +9,7 @@ import type { LeaseService } from "../../services/lease/Lease.js"
 import * as Leased from "../../services/lease/Leased.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import * as Lease from "../lease/Lease.js"
-import type { Candidate, Open } from "./Candidate.js"
+import type { Candidate, Open, Submitter } from "./Candidate.js"
 import * as Delegation from "./Delegation.js"
 import * as Durable from "./durable/Durable.js"
 import * as Enduring from "./durable/Enduring.js"
@@ -110,6 +110,7 @@ const serviceOf = (
   open: Open,
   parent: RunningJob,
   emitter: Emitter.Emitter,
+  submitter: Submitter,
   lease: LeaseService,
   durable: Durable.Durable | undefined
 ): JobService => {
@@ -120,7 +121,7 @@ const serviceOf = (
     sleep,
     hold,
     input,
-    delegate: Delegation.make({ parts, open, parent, emitter, lease, durable }),
+    delegate: Delegation.make({ parts, open, parent, submitter, emitter, lease, durable }),
     credentials: Effect.sync(() => parts.credentials.held(live.record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
   })
@@ -136,7 +137,7 @@ export const make = (
   job: JobLog
 ): Provisions => {
   const { log, now, options, store } = parts
-  const { agent, record, run, session } = candidate
+  const { agent, record, run, submitter } = candidate
   const begun = now()
   const journal = Durable.journalOf(parts, candidate)
   if (journal !== undefined) job.endure()
@@ -145,7 +146,7 @@ export const make = (
       ? undefined
       : Durable.make(parts, job, journal, candidate, live)
   live.presence = durable?.presence
-  const chunked = session.features.includes("result_chunk")
+  const chunked = submitter.features.includes("result_chunk")
 
   const emitter = once(() =>
     Emitter.make({
@@ -167,7 +168,9 @@ export const make = (
     })
   )
   const lease = once(() => Given.askedOf(leaseOf(parts, live, job, emitter(), durable)))
-  const service = once(() => serviceOf(parts, open, { live, log: job }, emitter(), lease(), durable))
+  const service = once(() =>
+    serviceOf(parts, open, { live, log: job }, emitter(), submitter, lease(), durable)
+  )
   const isInline = (output: unknown) =>
     ResultWriter.isInline(ResultWriter.jsonOf(output), {
       chunked,

@@ -129,6 +129,7 @@ const check = (
     // Made at once, like its record.
     return {
       session,
+      submitter: session,
       record,
       run,
       agent,

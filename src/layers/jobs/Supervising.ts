@@ -40,13 +40,13 @@ type Minting = Effect.Effect<ReadonlyArray<Credential>, ArcpError>
 /** Returns what mints what the job needs, into its hold; `undefined` where it gets nothing. */
 export const minting = (
   { credentials }: JobParts,
-  { parentSpan, session }: Candidate,
+  { parentSpan, submitter }: Candidate,
   record: JobRecord,
   hold: Hold,
   /** What is left of its budget, where it has begun before. */
   left?: () => ReadonlyMap<string, BigDecimal.BigDecimal>
 ): Minting | undefined => {
-  if (!credentials.enabled || !session.features.includes("provisioned_credentials")) return undefined
+  if (!credentials.enabled || !submitter.features.includes("provisioned_credentials")) return undefined
   hold.finally(credentials.release(record.jobId))
   // At each try: by then less of its budget may be left.
   return Effect.suspend(() =>

@@ -37,7 +37,6 @@ const firstPause = Duration.millis(20)
 export const pauses = Schedule.union(Schedule.exponential(firstPause), Schedule.spaced("5 seconds"))
 
 /**
-/**
  * Tries again until it is stored, or another process has taken what it is of, or until a runtime that shuts down has abandoned
  * what its store does not take. What is damaged is so at every try, and fails at once: whoever waits behind it goes on.
  */

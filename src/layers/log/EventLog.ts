@@ -97,7 +97,7 @@ export const make = Effect.gen(function* () {
     streamedResult: (job) => stored(reader.streamedResult(jobStateOf(job))),
     forget: (jobs) => stored(retention.forget(jobs)),
     unobserve: (view, jobId) => jobs.unobserve(viewStateOf(view), jobId),
-    adopt: (view, job, record) => stored(jobs.adopt(viewStateOf(view), jobStateOf(job), record)),
+    adopt: (view, job, recordNow) => stored(jobs.adopt(viewStateOf(view), jobStateOf(job), recordNow)),
     amend: (job, record, onCommit) => jobs.amend(jobStateOf(job), record, onCommit)
   })
 })

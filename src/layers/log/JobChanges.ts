@@ -140,9 +140,10 @@ export const make = (parts: LogParts) => {
       return new JobLoad(job)
     })
 
-  const adopt = (view: ViewState, job: JobState, record: JobRecord) =>
+  const adopt = (view: ViewState, job: JobState, recordNow: () => JobRecord) =>
     Effect.flatMap(store.numbering(view.sessionId, job.jobId, 0), (known) =>
       committer.change((tx) => {
+        const record = recordNow()
         // It has ended since the record was read: what is stored of its end stands.
         if (job.closed && record.endedAt === undefined) return
         const owner = job.owner

@@ -166,6 +166,8 @@ export class JobState implements JobLog {
   /** Forgets what only matters while the job runs. */
   rest(): void {
     this.loaded = false
+    // Whoever closes a question of it is told at once that the store is away.
+    this.endures = false
     this.secrets = undefined
     this.secretValues = noValues
     if (this.window?.isIdle === true) this.window = undefined

@@ -346,8 +346,15 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     ) => Effect.Effect<void, InternalError>
     /** Ends what `observe` began: the job's further events are not numbered for the view. */
     readonly unobserve: (view: View, jobId: string) => Effect.Effect<void, InternalError>
-    /** Makes `job`'s owner another view, which observes it from now on. */
-    readonly adopt: (view: View, job: JobLog, record: JobRecord) => Effect.Effect<void, InternalError>
+    /**
+     * Makes `job`'s owner another view, which observes it from now on. The record is asked for as the change is put into its commit:
+     * what was committed before is in it.
+     */
+    readonly adopt: (
+      view: View,
+      job: JobLog,
+      recordNow: () => JobRecord
+    ) => Effect.Effect<void, InternalError>
     /**
      * Stores the changed record of a job that runs; of one whose terminal message is stored nothing changes any more.
      * `onCommit` is called synchronously at the commit in either case, before any later event can be read.

@@ -177,6 +177,51 @@ describe("steps", () => {
     })
   )
 
+  it.scoped(
+    "are not alone in the journal: what is said once, and who is delegated to, has its limit too",
+    () =>
+      Effect.gen(function* () {
+        const limitOf = <A>(emit: Effect.Effect<A, { readonly details?: unknown }, Job>) =>
+          Effect.map(Effect.flip(emit), ({ details }) => details)
+        const ran = yield* runIn(
+          (job) =>
+            Effect.gen(function* () {
+              const many = Array.from({ length: 500 }, (_, i) => i)
+              const keyed = yield* limitOf(
+                Effect.forEach(many, (i) => job.log("info", `${i}`, undefined, { key: `key ${i}` }))
+              )
+              // What was logged before is known, and takes no room.
+              yield* job.log("info", "0", undefined, { key: "key 0" })
+              const placed = yield* limitOf(job.log("info", "placed"))
+              const delegated = yield* limitOf(job.delegate("durable", {}, { key: "child" }))
+              return [keyed, placed, delegated]
+            }),
+          { maxJournalBytes: 6_000 },
+          { lease_request: { "agent.delegate": ["*"] } }
+        )
+        const full = { limit: "journal_bytes" }
+        assert.deepStrictEqual(ran.end.payload["result"], [full, full, full])
+        assert.isFalse(ran.told.some((line) => line.startsWith("placed") || line.startsWith("delegate")))
+      })
+  )
+
+  it.scoped("are undone also of a job that has filled its journal", () =>
+    Effect.gen(function* () {
+      const undone: Array<string> = []
+      const ran = yield* runIn(
+        (job) =>
+          Effect.gen(function* () {
+            const compensate = (made: string) => Effect.sync(() => void undone.push(made))
+            yield* job.step("make", Effect.succeed("made"), { compensate })
+            for (let i = 0; ; i++) yield* job.log("info", `${i}`, undefined, { key: `key ${i}` })
+          }),
+        { maxJournalBytes: 6_000 }
+      )
+      assert.deepStrictEqual(undone, ["made"])
+      assert.isUndefined(ran.end.payload.details?.["not_undone"])
+    })
+  )
+
   it.scoped("need a key of their own", () =>
     Effect.gen(function* () {
       const twice = yield* runIn((job) =>

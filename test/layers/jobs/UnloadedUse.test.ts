@@ -4,10 +4,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
+import { Waits } from "../../../src/layers/jobs/durable/Waits.js"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import { Credentials } from "../../../src/services/credentials/Credentials.js"
 import { never } from "../../../src/services/store/dueAt.js"
-import { open } from "../../support/Wire.js"
+import { type Frame, open } from "../../support/Wire.js"
 import { makeStore, pong, restarted, resume, type Session, submit } from "./support.js"
 import {
   asleep,
@@ -59,6 +60,44 @@ describe("jobs that are unloaded", () => {
       for (let i = 0; i < 3; i++) assert.strictEqual((yield* session.next(isEnd)).payload.result, "rested")
     })
   )
+
+  it.scoped("make room, when they end, for one that stayed in memory because they were too many", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const process = yield* start(store, [sleeper([])], { maxWaitingJobsPerPrincipal: 1 })
+      yield* Effect.addFinalizer(() => process.stop)
+      const session = yield* process.run(open())
+      const jobs: Array<string> = []
+      for (let i = 0; i < 2; i++) {
+        jobs.push((yield* submit(session, "sleeper")).job_id as string)
+        yield* session.next(isSleep)
+        yield* TestClock.adjust("31 seconds")
+        yield* unloaded(store.store, jobs[0])
+      }
+      const [first, second] = jobs as [string, string]
+      yield* session.request("job.cancel", {}, { job_id: first })
+      assert.strictEqual(yield* ended(session, first), "CANCELLED")
+      yield* TestClock.adjust("31 seconds")
+      yield* unloaded(store.store, second)
+    })
+  )
+
+  it("that cannot be unloaded are tried again later, also when room is wanted, and do not keep others from it", () => {
+    let now = 0
+    const waits = new Waits(() => now, 0)
+    waits.idles("a", true)
+    now = 10
+    waits.idles("b", true)
+    // Nobody has room for what is due.
+    assert.isFalse(waits.enter())
+    assert.deepStrictEqual(waits.nextToUnload(30_000), { jobId: "a", inMs: 0 })
+    waits.putOff("a")
+    assert.deepStrictEqual(waits.nextToUnload(30_000), { jobId: "b", inMs: 0 })
+    waits.idles("b", false)
+    assert.deepStrictEqual(waits.nextToUnload(30_000), { jobId: "a", inMs: 30_000 })
+    assert.deepStrictEqual(waits.nextToUnload(0), { jobId: "a", inMs: 1_000 })
+    assert.deepStrictEqual(waits.allIdle, ["a"])
+  })
 
   it.scoped("take their turn when many are due, those that only wait again at once making room", () =>
     Effect.gen(function* () {
@@ -245,6 +284,78 @@ describe("jobs that are unloaded", () => {
       yield* TestClock.adjust("1 second")
       assert.strictEqual(yield* ended(again, job_id), "yes")
       yield* second.stop
+    })
+  )
+
+  const asks = durable("asks", (job) => job.input("approve", { prompt: "Deploy?" }))
+
+  /** A frame that comes without the clock being moved. */
+  const heard = (session: Session, wanted: (frame: Frame) => boolean) =>
+    until(Effect.map(pong(session), () => session.seen.find(wanted)))
+
+  /** Answers, and gives what that is refused with. */
+  const refusalOf = (session: Session, job_id: string, input_id: unknown) =>
+    Effect.gen(function* () {
+      const id = yield* session.request(Vendor.jobInput, { input_id, value: "yes" }, { job_id })
+      const refused = yield* heard(session, ({ payload }) => payload.details?.request_id === id)
+      return refused.payload.code
+    })
+
+  it.scoped("refuse an answer at once that the store does not take, and take it later", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const process = yield* start(store, [asks])
+      yield* Effect.addFinalizer(() => process.stop)
+      const session = yield* process.run(open())
+      const jobId = (yield* submit(session, "asks")).job_id as string
+      const asked = yield* session.next(({ payload }) => payload.kind === Vendor.inputRequest)
+      const { input_id } = asked.payload.body
+      yield* TestClock.adjust("31 seconds")
+      yield* unloaded(store.store, jobId)
+      store.failing = true
+      assert.strictEqual(yield* refusalOf(session, jobId, input_id), "INTERNAL_ERROR")
+      store.failing = false
+      yield* session.request(Vendor.jobInput, { input_id, value: "no" }, { job_id: jobId })
+      yield* session.expect(Vendor.jobInputAccepted)
+      assert.strictEqual(yield* ended(session, jobId), "no")
+    })
+  )
+
+  it.scoped("below a job that runs, wait for the same after an answer that was not stored", () =>
+    Effect.gen(function* () {
+      const parent = durable("parent", (job) =>
+        Effect.flatMap(job.delegate("asks", {}, { key: "child" }), (child) => child.await)
+      )
+      const store = yield* makeStore
+      const process = yield* start(store, [parent, asks])
+      const session = yield* process.run(open())
+      const lease_request = { "agent.delegate": ["*"] }
+      const above = (yield* submit(session, "parent", {}, { lease_request })).job_id as string
+      const asked = yield* session.next(({ payload }) => payload.kind === Vendor.inputRequest)
+      const { input_id } = asked.payload.body
+      const child = asked.job_id as string
+      yield* TestClock.adjust("31 seconds")
+      yield* unloaded(store.store, child)
+      yield* process.kill
+      const after = restarted(store)
+      const second = yield* start(after, [parent, asks])
+      yield* Effect.addFinalizer(() => second.stop)
+      const again = yield* second.run(open(resume(session, 0)))
+      yield* heard(again, ({ payload }) => payload.body?.phase === "recovered")
+      after.failing = true
+      assert.strictEqual(yield* refusalOf(again, child, input_id), "INTERNAL_ERROR")
+      after.failing = false
+      yield* again.request("session.list_jobs", {})
+      const { jobs } = (yield* again.expect("session.jobs")).payload
+      const listed = jobs.find(({ job_id }: { readonly job_id: string }) => job_id === child)
+      assert.deepStrictEqual(listed.waiting_for, [input_id])
+      yield* again.request("job.cancel", {}, { job_id: above })
+      assert.strictEqual(yield* ended(again, child), "CANCELLED")
+      const closed = again.seen.filter(({ payload }) => payload.kind === Vendor.inputClosed)
+      assert.deepStrictEqual(
+        closed.map(({ payload }) => payload.body),
+        [{ input_id, reason: "cancelled" }]
+      )
     })
   )
 })

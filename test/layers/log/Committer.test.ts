@@ -96,7 +96,7 @@ describe("the committer", () => {
           Effect.exit(log.openJob(record(owner), owner)),
           Effect.exit(log.observe(other, job, { history: true, onCommit: () => {} })),
           Effect.exit(log.unobserve(owner, job.jobId)),
-          Effect.exit(log.adopt(other, job, { ...record(other), jobId: job.jobId })),
+          Effect.exit(log.adopt(other, job, () => ({ ...record(other), jobId: job.jobId }))),
           Effect.exit(log.openView(session()))
         ])
         assert.isTrue(failures.every((exit) => exit._tag === "Failure"))

@@ -170,7 +170,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           yield* emit(job, 1, 5)
           yield* settle
           yield* log.observe(heir, job, { history: true, fromEventSeq: 2, onCommit: () => {} })
-          yield* log.adopt(heir, job, { ...record(heir), jobId: job.jobId })
+          yield* log.adopt(heir, job, () => ({ ...record(heir), jobId: job.jobId }))
           assert.strictEqual(job.lastEventSeq, 23)
           yield* emit(job, 6, 8)
           yield* settle
@@ -290,10 +290,10 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
             endedAt: 2,
             lastEventSeq
           }))
-          yield* log.adopt(other, job, { ...stale, sessionId: other.sessionId })
+          yield* log.adopt(other, job, () => ({ ...stale, sessionId: other.sessionId }))
           assert.strictEqual((yield* store.job(job.jobId))?.status, "success")
           const ended = (yield* store.job(job.jobId)) as JobRecord
-          yield* log.adopt(other, job, { ...ended, sessionId: other.sessionId })
+          yield* log.adopt(other, job, () => ({ ...ended, sessionId: other.sessionId }))
           const adopted = yield* store.job(job.jobId)
           assert.deepStrictEqual([adopted?.sessionId, adopted?.status], [other.sessionId, "success"])
         })

@@ -22,7 +22,6 @@ import type { Lookup } from "../Lookup.js"
 import type { AnswerWant } from "../wishes/Want.js"
 import { Inputs, type StoredRequest } from "./Inputs.js"
 import { Journal } from "./Journal.js"
-import * as Unloading from "./Unloading.js"
 
 /** Why an answer is refused. */
 type RefusalReason = "unknown_input" | "expired" | "already_answered" | "value" | "about"
@@ -134,10 +133,10 @@ const check = (
 /** Waits until something is stored: not for as long as a job does, which the store may keep waiting for hours. */
 const patiently = <A>(
   { options }: JobParts,
-  { awaited }: Inputs,
+  { rests }: Inputs,
   storing: Effect.Effect<A, InternalError>
 ): Effect.Effect<A, InternalError> =>
-  awaited
+  rests
     ? storing
     : Effect.timeoutFail(storing, { duration: options.storagePatience, onTimeout: () => notStoredYet })
 
@@ -201,38 +200,39 @@ const decideEnded = (parts: JobParts, answer: Reply): Effect.Effect<void, ArcpEr
 const decideUnloaded = (parts: JobParts, answer: Reply): Effect.Effect<boolean, ArcpError> => {
   const { hooks, log, now, options, running, store, turn, waits } = parts
   const { jobId } = answer
+  // Whoever answers may go: until it is decided nobody loads the job all the same.
   return waits.locked(
     jobId,
-    Effect.gen(function* () {
-      const live = running.get(jobId)?.live
-      if (live !== undefined && live.rests === undefined) return false
-      const record = live?.record ?? (yield* Faults.storage(store.job(jobId)))
-      if (record === undefined || dueAt(record) === undefined) {
-        if (record?.endedAt === undefined && running.stopping) return yield* Faults.left
-        return yield* Effect.as(decideEnded(parts, answer), true)
-      }
-      const holder = live ?? { record }
-      holder.record = Unloading.dueNow(record)
-      const journal = yield* Faults.storage(Journal.load(jobId, store, turn, options))
-      yield* log.holding(record, (job) =>
-        decide(
-          parts,
-          new Inputs({
-            log,
-            job,
-            journal,
-            now,
-            hooks,
-            holder,
-            maxEventBytes: maxEventBytes(options),
-            awaited: true
-          }),
-          answer
+    Effect.uninterruptible(
+      Effect.gen(function* () {
+        const live = running.get(jobId)?.live
+        if (live !== undefined && live.rests === undefined) return false
+        const record = live?.record ?? (yield* Faults.storage(store.job(jobId)))
+        if (record === undefined || dueAt(record) === undefined) {
+          if (record?.endedAt === undefined && running.stopping) return yield* Faults.left
+          return yield* Effect.as(decideEnded(parts, answer), true)
+        }
+        const journal = yield* Faults.storage(Journal.load(jobId, store, turn, options))
+        yield* log.holding(record, (job) =>
+          decide(
+            parts,
+            new Inputs({
+              log,
+              job,
+              journal,
+              now,
+              hooks,
+              holder: live ?? { record },
+              maxEventBytes: maxEventBytes(options),
+              rests: true
+            }),
+            answer
+          )
         )
-      )
-      waits.due(now())
-      return true
-    })
+        waits.due(now())
+        return true
+      })
+    )
   )
 }
 

@@ -151,6 +151,8 @@ export const delegate = (
         if (known.size === undefined) {
           const isNew = known.about.delegateId === undefined
           if (isNew) yield* durable.afterFound
+          const full = journal.overLimit(key, 0)
+          if (full !== undefined) return yield* full
           return yield* begin(journaling(parts, durable, known, first, isNew))
         }
         const text = yield* durable.handedOut(known)

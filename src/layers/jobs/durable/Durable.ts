@@ -64,7 +64,7 @@ export const inputsOf = (
     hooks,
     holder: live,
     maxEventBytes: maxEventBytes(options),
-    awaited: false
+    rests: false
   })
   // What an answer that was not stored has left in memory is not so.
   const { open } = live.inputs

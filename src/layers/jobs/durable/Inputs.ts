@@ -19,6 +19,7 @@ import * as Faults from "../Faults.js"
 import type { HookCalls } from "../hooks/HookCalls.js"
 import type { About, Journal, Known } from "./Journal.js"
 import { isOpenInput } from "./Known.js"
+import * as Survival from "./Survival.js"
 
 /** A question as the journal keeps it under its id. */
 export interface StoredRequest {
@@ -77,6 +78,13 @@ const without = (record: JobRecord, inputId: string): JobRecord => {
   return left.length === 0 ? rest : { ...rest, waitingFor: left }
 }
 
+/** Returns a record that waits for a question after all; of a job of which nothing runs, for as long as it did before. */
+const reopened = (record: JobRecord, inputId: string, row: JobRecord | undefined): JobRecord => ({
+  ...record,
+  waitingFor: [...(record.waitingFor ?? []), inputId],
+  survival: row === undefined ? record.survival : row.survival
+})
+
 /** Returns what is kept of a question that is closed: what the same answer again is known by. */
 const closedRequest = ({ about, key }: Known, { reason }: Closing): StoredRequest => ({
   key,
@@ -113,10 +121,10 @@ export interface InputHome {
   /** What an event may take, in bytes. */
   readonly maxEventBytes: number
   /**
-   * Whoever closes a question is told at once when the store does not take it. Otherwise that is tried again, as an emit
-   * is: of a job that runs.
+   * Nothing of the job runs: with what closes a question it is due. Whoever closes one is told at once when the store does not take
+   * it; of a job that runs that is tried again, as an emit is.
    */
-  readonly awaited: boolean
+  readonly rests: boolean
 }
 
 /** The questions of one job. */
@@ -129,9 +137,9 @@ export class Inputs {
   get journal(): Journal {
     return this.home.journal
   }
-  /** Whether whoever closes a question is told at once when the store does not take it. */
-  get awaited(): boolean {
-    return this.home.awaited
+  /** Whether nothing of the job runs. */
+  get rests(): boolean {
+    return this.home.rests
   }
 
   /** Ids of the questions that are open, and of which nobody has taken what closes them. */
@@ -204,7 +212,7 @@ export class Inputs {
     closing: Closing,
     onCommit: () => void = () => {}
   ): Effect.Effect<void, InternalError> {
-    const { holder, job, journal, log, maxEventBytes, now } = this.home
+    const { holder, job, journal, log, maxEventBytes, now, rests } = this.home
     const asked = this.of(inputId)
     asked.taken = true
     let committed = false
@@ -213,7 +221,9 @@ export class Inputs {
       journal.entry(known, about, outcome),
       journal.note("request", inputId, JSON.stringify(closedRequest(known, closing)))
     ]
-    holder.record = without(holder.record, inputId)
+    const before = holder.record
+    // What else is stored of it from here on says so too.
+    holder.record = without(rests ? Survival.dueNow(before) : before, inputId)
     const appended = this.append({
       type: "job.event",
       kind: Vendor.inputClosed,
@@ -231,13 +241,16 @@ export class Inputs {
     return appended.pipe(
       Effect.zipRight(Effect.tapError(log.flush(job), Faults.blamed)),
       Effect.zipRight(Effect.suspend(() => (committed ? Effect.void : closedLog))),
-      Effect.tapError((error) => Deferred.fail(asked.outcome, error))
+      Effect.tapError((error) => {
+        holder.record = reopened(holder.record, inputId, rests ? before : undefined)
+        return Deferred.fail(asked.outcome, error)
+      })
     )
   }
 
   private append(event: NewEvent): Effect.Effect<void, InternalError> {
-    const { awaited, job, log } = this.home
-    return Effect.tapError(log.append(job, { ...event, awaited }), Faults.blamed)
+    const { job, log, rests } = this.home
+    return Effect.tapError(log.append(job, { ...event, awaited: rests }), Faults.blamed)
   }
 
   /** The job ends: what is open is asked no more, and nothing is asked from now on. */

@@ -263,9 +263,10 @@ export class Journal {
         "step_outcome_bytes",
         `the outcome of step ${key} may have ${maxStepOutcomeBytes} bytes`
       )
-    if (this.bytes + bytes > maxJournalBytes)
-      return Faults.limited("journal_bytes", `what a job's steps came to may have ${maxJournalBytes} bytes`)
-    return undefined
+    // What undoes the steps of a job that has filled its journal has room all the same: it is as much as the steps.
+    return !this.settling && this.bytes + bytes > maxJournalBytes
+      ? Faults.limited("journal_bytes", `the journal of a job may have ${maxJournalBytes} bytes`)
+      : undefined
   }
 
   /** Whether there are outcomes of an earlier run that the handler has not asked for. */
@@ -301,13 +302,21 @@ export class Journal {
     this.emitted = 0
   }
 
-  /** Returns the entry of an event of the handler's own fiber; `undefined` when it was logged before. */
-  place(): JournalEntry | undefined {
-    const count = ++this.emitted
+  /**
+   * Returns the entry of an event of the handler's own fiber; `undefined` when it was logged before, and an error when there is no
+   * room for a new one.
+   */
+  place(): JournalEntry | InternalError | undefined {
+    const count = this.emitted + 1
     const { passed } = this
     const known = this.placed.get(passed)
+    if (known === undefined) {
+      const full = this.overLimit(String(passed), 0)
+      if (full !== undefined) return full
+      this.bytes += journalOverhead
+    }
+    this.emitted = count
     if (known !== undefined && count <= known) return undefined
-    if (known === undefined) this.bytes += journalOverhead
     this.placed.set(passed, count)
     return {
       kind: "emits",
@@ -317,9 +326,11 @@ export class Journal {
     }
   }
 
-  /** Returns the entry of a keyed event; `undefined` when it was logged before. */
-  once(key: string): JournalEntry | undefined {
+  /** Returns the entry of a keyed event; `undefined` when it was logged before, and an error when there is no room for it. */
+  once(key: string): JournalEntry | InternalError | undefined {
     if (this.keyed.has(key)) return undefined
+    const full = this.overLimit(key, 0)
+    if (full !== undefined) return full
     this.keyed.add(key)
     this.bytes += journalOverhead + key.length
     return { kind: "emit", key, ordinal: this.nextOrdinal++, about: "{}" }

@@ -9,20 +9,22 @@ import type { EventLog } from "../../../services/log/EventLog.js"
 import type { JobRecord, Store, Survival } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import type { LiveJob } from "../LiveJob.js"
+import * as Survivals from "./Survival.js"
 
 /** Returns the owner of a job as far as it is stored: nothing can be sent to it. */
 export const absentOwner = (
   { log, store }: { readonly log: EventLog["Type"]; readonly store: Store["Type"] },
-  { principal, sessionId }: JobRecord,
-  { features, identity }: Pick<Survival, "features" | "identity">
+  record: Pick<JobRecord, "principal" | "sessionId">,
+  stored: Pick<Survival, "features" | "identity">
 ): Effect.Effect<JobSession, InternalError> =>
   Effect.gen(function* () {
+    const { sessionId } = record
+    const submitter = Survivals.submitter(record, stored)
     const session = yield* Faults.storage(store.session(sessionId))
     return {
+      ...submitter,
       sessionId,
-      identity: { ...identity, principal },
-      features,
-      view: session === undefined ? log.goneView(sessionId, features) : log.absentView(session),
+      view: session === undefined ? log.goneView(sessionId, stored.features) : log.absentView(session),
       send: () => {},
       sendFrame: () => {}
     }

@@ -62,7 +62,7 @@ export const make = (parts: JobParts): Reopen => {
       if (loaded?.resting?.ending !== undefined && candidate.settled === undefined) return Effect.void
       const hold = new Hold()
       const resting = loaded?.resting
-      const live = resting ?? new LiveJob(record, session, parent?.live)
+      const live = resting ?? new LiveJob(record, session, parent?.live, candidate.submitter)
       parts.running.admit(record, hold)
       loaded?.keep(hold)
       if (parent !== undefined) {

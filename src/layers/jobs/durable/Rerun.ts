@@ -200,6 +200,7 @@ export const rerun = (
     yield* reopen({
       candidate: {
         session: owners.session(record.sessionId) ?? absent,
+        submitter: Survivals.submitter(record, record.survival),
         record,
         run,
         begin: isParked

@@ -20,6 +20,7 @@ import * as Terminal from "../Terminal.js"
 import * as Inputs from "./Inputs.js"
 import { absentOwner } from "./Owners.js"
 import * as Settling from "./Settling.js"
+import * as Survivals from "./Survival.js"
 
 /** A job that survives. */
 export type Survivor = JobRecord & { readonly survival: Survival }
@@ -115,7 +116,8 @@ export const place = (
     const parent = record.parentJobId === undefined ? undefined : parts.running.get(record.parentJobId)
     const session =
       parts.owners.session(record.sessionId) ?? (yield* absentOwner(parts, record, record.survival))
-    const live = new LiveJob(record, session, parent?.live)
+    const submitter = Survivals.submitter(record, record.survival)
+    const live = new LiveJob(record, session, parent?.live, submitter)
     live.status = "running"
     if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Effect.succeed(job))
     const resting = { live, log: job }

@@ -1,6 +1,6 @@
 /** Where something of a durable job runs: in which step, or in its handler's own fiber, or elsewhere. */
 import type * as Fiber from "effect/Fiber"
-import { InvalidRequest, PermissionDenied } from "../../../protocol/Errors.js"
+import { type InternalError, InvalidRequest, PermissionDenied } from "../../../protocol/Errors.js"
 import { type EmitOptions, HandlerThread, Step, type StepService } from "../../../services/jobs/Job.js"
 import type { JournalEntry } from "../../../services/store/Store.js"
 import { type Journal, keyProblem } from "./Journal.js"
@@ -26,7 +26,7 @@ export class RunningStep implements StepService {
 /** What becomes of an emit: it is not logged again, it is refused, or it is logged, with an entry of the journal. */
 export type Verdict =
   | { readonly _tag: "Known" }
-  | { readonly _tag: "Refused"; readonly error: InvalidRequest }
+  | { readonly _tag: "Refused"; readonly error: InvalidRequest | InternalError }
   | {
       readonly _tag: "Logged"
       readonly step: RunningStep | undefined
@@ -52,6 +52,15 @@ const paidOutside: Verdict = {
     message: "a cost of a durable job belongs in a step: outside one it would be paid again after a crash",
     details: outside
   })
+}
+
+/** Returns what becomes of an emit that has an entry of its own, if it was not logged before and there is room for one. */
+const logged = (
+  journal: JournalEntry | InternalError | undefined,
+  step: RunningStep | undefined
+): Verdict => {
+  if (journal === undefined) return known
+  return "_tag" in journal ? { _tag: "Refused", error: journal } : { _tag: "Logged", step, journal }
 }
 
 /** Tells where an effect of a durable job runs, and what that makes of it. */
@@ -86,13 +95,11 @@ export class Whereabouts {
       const problem = keyProblem(key)
       if (problem !== undefined)
         return { _tag: "Refused", error: new InvalidRequest({ message: `options.key: ${problem}` }) }
-      const journal = this.journal.once(key)
-      return journal === undefined ? known : { _tag: "Logged", step, journal }
+      return logged(this.journal.once(key), step)
     }
     if (step !== undefined) return step.over ? misplaced : { _tag: "Logged", step, journal: undefined }
     if (!this.isOwn(fiber)) return misplaced
-    const journal = this.journal.place()
-    return journal === undefined ? known : { _tag: "Logged", step: undefined, journal }
+    return logged(this.journal.place(), undefined)
   }
 
   /** Returns why a paid operation may not be done here, if it may not. */

@@ -3,16 +3,16 @@ import * as Duration from "effect/Duration"
 import { InternalError } from "../../../protocol/Errors.js"
 import type { Restart } from "../../../services/agents/Contract.js"
 import type { Identity } from "../../../services/auth/Auth.js"
-import type { JobSession } from "../../../services/jobs/Jobs.js"
 import type { Options } from "../../../services/runtime/RuntimeOptions.js"
 import type { JobRecord, Survival } from "../../../services/store/Store.js"
+import type { Submitter } from "../Candidate.js"
 import type { JobParts } from "../JobParts.js"
 import type { LiveJob } from "../LiveJob.js"
 
 /** Returns what is stored with a job of an agent whose jobs survive; nothing of any other. */
 export const begun = (
   restart: Restart | undefined,
-  { features, identity }: Pick<JobSession, "features"> & { readonly identity: Partial<Identity> },
+  { features, identity }: Pick<Submitter, "features"> & { readonly identity: Partial<Identity> },
   now: number,
   maxRuntimeSec?: number
 ): Survival | undefined => {
@@ -28,6 +28,12 @@ export const begun = (
     progress: 0
   }
 }
+
+/** Returns who submitted a job, as it is stored with it. */
+export const submitter = (
+  { principal }: Pick<JobRecord, "principal">,
+  { features, identity }: Pick<Survival, "features" | "identity">
+): Submitter => ({ features, identity: { ...identity, principal } })
 
 /** Returns the survival of a job whose handler is begun again, now that it has come as far as `progress`. */
 export const again = (
@@ -50,6 +56,14 @@ export const loaded = (
   deaths: progress > before.progress ? 0 : before.deaths,
   progress
 })
+
+/** Returns the record of a job that waits unloaded, and is to be loaded now. */
+export const dueNow = (record: JobRecord): JobRecord => {
+  const { survival } = record
+  return survival?.waiting === undefined
+    ? record
+    : { ...record, survival: { ...survival, waiting: { ...survival.waiting, dueAt: 0 } } }
+}
 
 const longestPause = Duration.minutes(1)
 

@@ -24,13 +24,14 @@ export const begin = ({ log, options, running, waits }: JobParts, jobId: string)
   const job = running.get(jobId)
   if (job === undefined) return
   const { live } = job
-  if (waits.isLocked(jobId)) return waits.idles(jobId, true)
+  if (waits.isLocked(jobId)) return waits.putOff(jobId)
   const isWanted =
     live.presence?.isIdle !== true ||
     live.children.size > 0 ||
     live.ending !== undefined ||
     live.exit !== undefined
-  if (isWanted || waits.countOf(live.record.principal) >= options.maxWaitingJobsPerPrincipal) return
+  if (isWanted) return
+  if (waits.countOf(live.record.principal) >= options.maxWaitingJobsPerPrincipal) return waits.putOff(jobId)
   live.waitsFor = live.presence?.current
   waits.take(jobId)
   live.settled = () => {
@@ -54,14 +55,6 @@ const waiting = (
   const isAnswered = inputs.some((inputId) => !open.includes(inputId))
   const dueAt = isAnswered ? 0 : Math.min(never, until, Limits.endsAt(record))
   return { ...record, survival: { ...survival, waiting: { sleepingUntil, dueAt } } }
-}
-
-/** Returns the record of a job that waits unloaded, and is to be loaded now. */
-export const dueNow = (record: JobRecord): JobRecord => {
-  const { survival } = record
-  return survival?.waiting === undefined
-    ? record
-    : { ...record, survival: { ...survival, waiting: { ...survival.waiting, dueAt: 0 } } }
 }
 
 /**
@@ -121,11 +114,10 @@ export const start = (parts: JobParts): Effect.Effect<void, never, Scope> => {
   const unloadAfter = Duration.toMillis(options.unloadAfter)
   const next = Effect.suspend(() => {
     for (let begun = 0; begun < atOnce; begun++) {
-      const longest = waits.longestIdle
-      if (longest === undefined) return waits.idling.wait
-      const left = waits.isCrowded ? 0 : unloadAfter - longest.ms
-      if (left > 0) return Effect.raceFirst(Limits.sleepFor(left), waits.idling.wait)
-      begin(parts, longest.jobId)
+      const next = waits.nextToUnload(unloadAfter)
+      if (next === undefined) return waits.idling.wait
+      if (next.inMs > 0) return Effect.raceFirst(Limits.sleepFor(next.inMs), waits.idling.wait)
+      begin(parts, next.jobId)
     }
     return turn.next
   })

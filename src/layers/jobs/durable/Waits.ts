@@ -14,11 +14,16 @@ import type { TerminalMessage } from "../LiveJob.js"
 import type { RunningJob } from "../RunningJobs.js"
 import { DamagedRows } from "./DamagedRows.js"
 
+/** Milliseconds between two tries to unload the same job, at the least. */
+const betweenTries = 1_000
+
 /** Keeps what is known of jobs that only wait. */
 export class Waits {
   private readonly locks = new Map<string, Deferred.Deferred<void>>()
   /** Jobs that are loaded and do nothing but wait, and since when, longest first. */
   private readonly idle = new Map<string, number>()
+  /** Those of them that could not be unloaded, and when that was tried, longest ago first. */
+  private readonly putOffs = new Map<string, number>()
   private readonly counts = new CountByKey()
   /**
    * Opens a job of which nothing runs, and that is ending, for what undoes what it has done; returns whether it
@@ -78,17 +83,37 @@ export class Waits {
   /** A job that is loaded begins to only wait, or does something else again. */
   idles(jobId: string, isIdle: boolean): void {
     this.idle.delete(jobId)
+    this.putOffs.delete(jobId)
     if (!isIdle) return
     this.idle.set(jobId, this.elapsed())
     this.idling.give()
   }
-  /** Returns the job that has only waited for longest, and for how many milliseconds. */
-  get longestIdle(): { readonly jobId: string; readonly ms: number } | undefined {
-    for (const [jobId, since] of this.idle) return { jobId, ms: this.elapsed() - since }
-    return undefined
+  /** A job that only waits cannot be unloaded now: that is tried again later, also when room is wanted. */
+  putOff(jobId: string): void {
+    this.idle.delete(jobId)
+    this.putOffs.delete(jobId)
+    this.putOffs.set(jobId, this.elapsed())
+  }
+  /**
+   * Returns the job that is to be unloaded next, and in how many milliseconds: when it has only waited for `after` ms, at once when
+   * room is wanted.
+   */
+  nextToUnload(after: number): { readonly jobId: string; readonly inMs: number } | undefined {
+    const now = this.elapsed()
+    let next: { readonly jobId: string; readonly inMs: number } | undefined
+    for (const [jobId, since] of this.idle) {
+      next = { jobId, inMs: this.crowded ? 0 : since + after - now }
+      break
+    }
+    for (const [jobId, since] of this.putOffs) {
+      const inMs = since + Math.max(after, betweenTries) - now
+      if (next === undefined || inMs < next.inMs) next = { jobId, inMs }
+      break
+    }
+    return next
   }
   get allIdle(): ReadonlyArray<string> {
-    return [...this.idle.keys()]
+    return [...this.idle.keys(), ...this.putOffs.keys()]
   }
 
   /** Counts jobs that wait unloaded, as they are stored. */

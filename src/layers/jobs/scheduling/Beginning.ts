@@ -57,8 +57,8 @@ const park = ({ log, running }: JobParts, job: QueuedJob, reason: string): Effec
     yield* Effect.logWarning(`job parked: ${record.agent} is not here`)
   }).pipe(Effect.ignoreLogged, Effect.annotateLogs({ job: job.jobId }))
 
-/** Begins a job that has its places; gives them back when it has been cancelled meanwhile, or the runtime stops. */
-export const begin = (parts: JobParts, reopen: Reopen, job: QueuedJob): Effect.Effect<void, InternalError> =>
+/** Begins a job from what is stored of it, and of what is in its record now. */
+const fromStored = (parts: JobParts, reopen: Reopen, job: QueuedJob): Effect.Effect<void, InternalError> =>
   Effect.gen(function* () {
     const { log, now, options, registry, running, store, turn } = parts
     const { jobId } = job
@@ -83,6 +83,7 @@ export const begin = (parts: JobParts, reopen: Reopen, job: QueuedJob): Effect.E
       return reopen({
         candidate: {
           session: job.session ?? session,
+          submitter: Survival.submitter(record, job.record.queued),
           record,
           run,
           agent,
@@ -108,3 +109,10 @@ export const begin = (parts: JobParts, reopen: Reopen, job: QueuedJob): Effect.E
       })
     })
   })
+
+/**
+ * Begins a job that has its places; gives them back when it has been cancelled meanwhile, or the runtime stops. It does so under the
+ * job's lock: whoever takes it over would store once more that it waits, and it would be begun again by the next process.
+ */
+export const begin = (parts: JobParts, reopen: Reopen, job: QueuedJob): Effect.Effect<void, InternalError> =>
+  parts.waits.locked(job.jobId, fromStored(parts, reopen, job))
