@@ -6,7 +6,7 @@ import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import { HeartbeatLost } from "../../protocol/Errors.js"
+import { type ArcpError, HeartbeatLost } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
@@ -79,9 +79,11 @@ export const beat = (services: WatchServices, served: Served): void => {
 /** Has what becomes of the session when its token ends done then. */
 export const expire = (services: WatchServices, served: Served, expiresAt: number): void => {
   const { attachment, session } = served
+  const { expiry, turn } = services
+  const closing = (error: ArcpError) => giveUp(turn, served, error, closeCode.tokenEnded)
   keep(services, served, () => {
-    const left = services.expiry.left(expiresAt)
-    if (left <= 0) runBeside(services, served, services.expiry.ended(session, attachment))
+    const left = expiry.left(expiresAt)
+    if (left <= 0) runBeside(services, served, expiry.ended(session, attachment, closing))
     return left > 0 ? left : Infinity
   })
 }
