@@ -319,6 +319,28 @@ describe("a token that ends: jobs that the session owns and that still run", () 
       assert.strictEqual((yield* session.closed).code, 4003)
     })
   )
+
+  it.scoped("are those on another node that it has taken over, too", () =>
+    Effect.gen(function* () {
+      const { start } = yield* cluster
+      const given = { auth, options: { resumeWindow: "20 seconds" } } as const
+      const a = yield* start("a", [ticking], given)
+      const b = yield* start("b", [ticking], given)
+      const keyed = { idempotency_key: "k" }
+      const gone = yield* a.run(open(as("long")))
+      const jobId = yield* submit(gone, 9, keyed)
+      yield* gone.connection.close(1000, "")
+      yield* pass(45)
+      const session = yield* b.run(open(as("short")))
+      assert.strictEqual(yield* submit(session, 9, keyed), jobId)
+      yield* pass(30)
+      yield* read(session)
+      yield* pass(20)
+      assert.strictEqual((yield* session.expect("job.result")).job_id, jobId)
+      yield* session.expect("session.error")
+      assert.strictEqual((yield* session.closed).code, 4003)
+    })
+  )
 })
 
 describe("a token that ends: a submit that comes again", () => {
