@@ -11,7 +11,7 @@ import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptio
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { type Batch, StoreError } from "../../../src/services/store/Store.js"
 import { boot, Disk } from "../../support/Rig.js"
-import { type open } from "../../support/Wire.js"
+import type { open } from "../../support/Wire.js"
 
 /** Says something every 10 s, and ends after so many. */
 export const ticking = Agent.handle(Agent.make("ticking", { version: "1.0.0" }), (times) =>
