@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import { type ArcpError, JobNotFound } from "../../protocol/Errors.js"
+import { tokenEnded } from "../../services/auth/ended.js"
 import type { JobSession, SubmitHead } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
@@ -56,20 +57,21 @@ export const newRecord = (
   node: cluster?.node
 })
 
-/** Refuses a submit. */
+/** Refuses a submit; `submitId` is what the refusal is stored as the answer to. */
 export const reject = (
   parts: JobParts,
   session: JobSession,
   request: SubmitHead,
   agent: string,
   error: ArcpError,
-  hold: Hold
+  hold: Hold,
+  submitId = request.id
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
     const { log, now, options } = parts
     yield* log.roomToOpen((giveBack) => hold.keepKey(giveBack))
     const at = now()
-    const record = newRecord(parts, session, request, agent)
+    const record = newRecord(parts, session, { ...request, id: submitId }, agent)
     const event = Terminal.failed(error, "error", at, options.maxOutboundFrameBytes, {
       details: { request_id: request.id }
     })
@@ -114,6 +116,21 @@ export const repeat = (
       Effect.catchTag("ResumeWindowExpired", () => Effect.void)
     )
   })
+
+/**
+ * Gives a refusal again to a session whose token has ended. An accept is a grant, with credentials in it, so that is refused instead;
+ * under an id of its own, for with a fresh token the same frame is answered with the accept again.
+ */
+export const repeatRefusal = (
+  parts: AnswerParts,
+  session: JobSession,
+  request: SubmitHead,
+  before: JobRecord,
+  hold: Hold
+): Effect.Effect<void, ArcpError> =>
+  before.rejected && before.answeredWith === undefined
+    ? repeat(parts, session, request, before, hold)
+    : reject(parts, session, request, before.agent, tokenEnded(), hold, parts.ids.unsafeNext())
 
 /**
  * Answers a new frame with the accept of a job that there is already: the session observes it from here on, and owns it

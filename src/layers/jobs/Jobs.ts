@@ -37,6 +37,7 @@ import { Unsettled } from "./durable/Unsettled.js"
 import { Waits } from "./durable/Waits.js"
 import * as Elsewhere from "./Elsewhere.js"
 import * as Faults from "./Faults.js"
+import * as Foreign from "./Foreign.js"
 import * as HookCalls from "./hooks/HookCalls.js"
 import type { JobParts } from "./JobParts.js"
 import * as Lookup from "./Lookup.js"
@@ -187,6 +188,7 @@ export const make = Effect.gen(function* () {
   yield* Sweeping.start(parts)
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)
+  const foreign = Foreign.make(parts, lookup)
   const { cancel, cancelAll, ...cancels } = Cancel.make(parts, ownership, lookup)
   const { answer, ...answers } = Answering.make(parts, lookup)
   const deleting = Deleting.make(parts, lookup)
@@ -227,17 +229,14 @@ export const make = Effect.gen(function* () {
       deleting(identity, deletion).pipe(Faults.contained("jobs were to be deleted")),
     list: (session, request) => lookup.list(session, request).pipe(Faults.contained("jobs were listed")),
     subscribe: (session, request) =>
-      lookup.subscribe(session, request).pipe(Faults.contained("a subscription was decided")),
+      foreign
+        .ended(session)
+        .pipe(
+          Effect.zipRight(lookup.subscribe(session, request)),
+          Faults.contained("a subscription was decided")
+        ),
     unsubscribe: (session, jobId) => parts.log.unobserve(session.view, jobId),
-    unsubscribeForeign: (session) =>
-      Effect.gen(function* () {
-        const rows = yield* Faults.storage(parts.store.waitingObserved(session.sessionId))
-        for (const jobId of new Set([...session.view.observedJobs, ...rows])) {
-          const record = yield* lookup.job(jobId)
-          if (record !== undefined && record.principal !== session.identity.principal)
-            yield* parts.log.unobserve(session.view, jobId)
-        }
-      }),
+    unsubscribeForeign: foreign.end,
     attached: (session) => {
       parts.owners.attach(session)
       parts.running.queue.attach(session)
@@ -248,8 +247,12 @@ export const make = Effect.gen(function* () {
       for (const job of parts.running.queue.all)
         if (job.record.sessionId === session.sessionId) job.session = session
     },
-    dropped: (sessionId) => parts.owners.drop(sessionId),
-    runningOf: (sessionId) => parts.running.ofSession(sessionId),
+    dropped: (sessionId) => {
+      parts.owners.drop(sessionId)
+      foreign.dropped(sessionId)
+    },
+    hasRunning: ({ sessionId, view }) =>
+      parts.running.ofSession(sessionId) > 0 || parts.log.ownsElsewhere(view),
     accepted: (session, jobId) =>
       Effect.map(lookup.job(jobId), (record) =>
         record === undefined ? undefined : ownership.accept(session, record)

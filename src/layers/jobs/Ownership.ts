@@ -1,6 +1,7 @@
 /** Which session a job belongs to: the one that submitted it, or one that took it over when that was gone (§5.2). */
 import * as Effect from "effect/Effect"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
+import { hasEnded } from "../../services/auth/ended.js"
 import { coversJob } from "../../services/auth/Policy.js"
 import { isOurs } from "../../services/cluster/Cluster.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
@@ -16,7 +17,7 @@ import type { AdoptWant } from "./wishes/Want.js"
 
 /** Tells which session owns a job, and what it may see of it. */
 export interface Ownership {
-  /** The credentials of a job that this session may see. */
+  /** The credentials of a job that this session may see: none once its token has ended. */
   readonly shown: (session: JobSession, record: JobRecord) => ReadonlyArray<Credential>
   /** The accept of a job as its owner gets it: with the id of its submit, or as that of a delegated job. */
   readonly accept: (session: JobSession, record: JobRecord) => Outgoing
@@ -62,11 +63,13 @@ export const unowned =
 
 /** Returns what tells who owns a job. */
 export const make = (parts: JobParts): Ownership => {
-  const { asking, cluster, credentials, log, owners, running, store, turn, unsettled, waits } = parts
+  const { asking, cluster, credentials, log, now, owners, running, store, turn, unsettled, waits } = parts
   const shown: Ownership["shown"] = (session, record) => {
     const held = credentials.held(record.jobId)
     // Asked last: comparing leases is the most work.
-    return held.length > 0 && seesCredentials(session, record) ? held : []
+    return held.length > 0 && !hasEnded(session.identity, now()) && seesCredentials(session, record)
+      ? held
+      : []
   }
 
   const inheritable: Ownership["inheritable"] = (session, record) =>
@@ -104,6 +107,7 @@ export const make = (parts: JobParts): Ownership => {
       if (queued !== undefined) {
         yield* adopt(() => queued.record)
         running.queue.adopt(queued, session, { ...queued.record, ...by })
+        running.adopt(jobId, session)
         return undefined
       }
       const live = running.get(jobId)?.live
@@ -123,6 +127,7 @@ export const make = (parts: JobParts): Ownership => {
           })
       )
       live.owner = session
+      running.adopt(jobId, session)
       return live
     })
     return waits.locked(jobId, Effect.uninterruptible(taking))
@@ -190,14 +195,14 @@ export const make = (parts: JobParts): Ownership => {
       const { principal, ...identity } = session.identity
       const want = { sessionId, submitId, after: record.sessionId, features, identity }
       const outcome = yield* asking.ask(record, { kind: "adopt", ...want }, principal)
-      const now = yield* Faults.storage(store.job(record.jobId))
+      const current = yield* Faults.storage(store.job(record.jobId))
       if (outcome === "done") {
         // What is here of the job knows its owner from now on.
-        if (now !== undefined) yield* log.holding(now, (job) => again(session, job))
+        if (current !== undefined) yield* log.holding(current, (job) => again(session, job))
         return yield* joinFamily(session, record.jobId)
       }
-      if (now?.sessionId === record.sessionId)
-        yield* log.holding(now, (job) => takeHere(session, now, job, submitId, true))
+      if (current?.sessionId === record.sessionId)
+        yield* log.holding(current, (job) => takeHere(session, current, job, submitId, true))
     })
 
   const accept: Ownership["accept"] = (session, record) =>

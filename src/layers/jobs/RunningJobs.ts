@@ -1,6 +1,7 @@
 /** The process table: the jobs that run in this process, and the counts of them that the caps bound (§4.8). */
 import * as Effect from "effect/Effect"
 import { InternalError } from "../../protocol/Errors.js"
+import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { PassingMap } from "../../services/runtime/Passing.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
@@ -29,6 +30,8 @@ export interface CurrentJob extends JobRecord {
 export class RunningJobs {
   private readonly jobs = new PassingMap<string, RunningJob>()
   private readonly perSession = new CountByKey()
+  /** For which session each is counted, delegated ones apart. */
+  private readonly countedFor = new PassingMap<string, { sessionId: string }>()
   private readonly perPrincipal = new CountByKey()
   /** The runtime shuts down: nothing new is taken. */
   stopping = false
@@ -63,7 +66,7 @@ export class RunningJobs {
   remove(jobId: string): void {
     this.jobs.delete(jobId)
   }
-  /** How many jobs of a session count, delegated ones not among them. */
+  /** How many jobs of a session count, delegated ones not among them: those that it owns. */
   ofSession(sessionId: string): number {
     return this.perSession.get(sessionId)
   }
@@ -131,16 +134,27 @@ export class RunningJobs {
   }
   /** Counts a job that was admitted before, whatever the caps are now. */
   admit(record: JobRecord, hold: Hold): void {
-    const { parentJobId, principal, sessionId } = record
+    const { jobId, parentJobId, principal, sessionId } = record
+    const counted = parentJobId === undefined ? { sessionId } : undefined
     const add = (by: 1 | -1) => {
-      if (parentJobId === undefined) this.perSession.add(sessionId, by)
+      if (counted !== undefined) this.perSession.add(counted.sessionId, by)
       this.perPrincipal.add(principal, by)
     }
     add(1)
+    if (counted !== undefined) this.countedFor.set(jobId, counted)
     const leave = this.queue.places.take(record)
     hold.keepPlace(() => {
       add(-1)
+      if (this.countedFor.get(jobId) === counted) this.countedFor.delete(jobId)
       leave()
     })
+  }
+  /** A job has another owner, whatever that one's cap: it counts for that session. */
+  adopt(jobId: string, owner: JobSession): void {
+    const counted = this.countedFor.get(jobId)
+    if (counted === undefined) return
+    this.perSession.add(counted.sessionId, -1)
+    counted.sessionId = owner.sessionId
+    this.perSession.add(counted.sessionId, 1)
   }
 }

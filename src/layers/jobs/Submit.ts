@@ -10,6 +10,7 @@ import {
   JobNotFound
 } from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
+import { hasEnded } from "../../services/auth/ended.js"
 import type { JobSession, SubmitHead, SubmitRequest } from "../../services/jobs/Jobs.js"
 import * as Decided from "../../services/runtime/decided.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
@@ -197,10 +198,13 @@ const answer = (
 ): Effect.Effect<void, ArcpError> =>
   Reservations.withHold((hold) =>
     Decided.gen(function* () {
-      const { reservations, store } = parts
+      const { now, reservations, store } = parts
       yield* reservations.take(`submit ${session.sessionId} ${request.id}`, hold)
       const before = yield* Faults.storage(store.jobBySubmit(session.sessionId, request.id))
-      if (before !== undefined) return yield* Answers.repeat(parts, session, request, before, hold)
+      if (before !== undefined) {
+        const repeating = hasEnded(session.identity, now()) ? Answers.repeatRefusal : Answers.repeat
+        return yield* repeating(parts, session, request, before, hold)
+      }
       yield* Effect.catchAllCause(
         Decided.attempt(() => deciding(hold)),
         (cause) =>

@@ -97,6 +97,10 @@ export const make = Effect.gen(function* () {
     streamedResult: (job) => stored(reader.streamedResult(jobStateOf(job))),
     forget: (jobs) => stored(retention.forget(jobs)),
     unobserve: (view, jobId) => jobs.unobserve(viewStateOf(view), jobId),
+    ownsElsewhere: (view) => {
+      const { sessionId, watched } = viewStateOf(view)
+      return Array.from(watched).some((jobId) => live.jobs.get(jobId)?.owner === sessionId)
+    },
     adopt: (view, job, recordNow) => stored(jobs.adopt(viewStateOf(view), jobStateOf(job), recordNow)),
     amend: (job, record, onCommit) => jobs.amend(jobStateOf(job), record, onCommit)
   })

@@ -77,7 +77,7 @@ const visible = (store: StoreService, view: ViewState, job: JobState, from: numb
       const { events } = read
       const last = events[events.length - 1]
       if (last === undefined) break
-      ranges.push(...seen(view, events))
+      ranges.push(...seen(view, job, events))
       seq = onward(seq, last.seq + 1)
     }
     return ranges
@@ -128,7 +128,7 @@ const historyOf = (
   const events = rest > last ? [] : job.fromTail(rest, last - rest + 1)
   if (events === undefined) return undefined
   const end: ReadonlyArray<Range> = closed ? [[last, last]] : []
-  return coalesce([...ranges, ...seen(view, events), ...end])
+  return coalesce([...ranges, ...seen(view, job, events), ...end])
 }
 
 /** Lets a view observe a job, with what it wants of its history, in one commit. */
@@ -220,10 +220,10 @@ const follow =
 export const make = (past: Past) => ({ observe: observe(past), follow: follow(past) })
 
 /** Returns the events that a view gets, as ascending ranges. */
-const seen = (view: ViewState, events: ReadonlyArray<StoredEvent>): ReadonlyArray<Range> => {
+const seen = (view: ViewState, job: JobState, events: ReadonlyArray<StoredEvent>): ReadonlyArray<Range> => {
   const ranges: Array<Range> = []
   for (const event of events) {
-    if (!view.sees(event)) continue
+    if (!view.sees(job, event)) continue
     const newest = ranges[ranges.length - 1]
     if (newest !== undefined && newest[1] + 1 === event.seq)
       ranges[ranges.length - 1] = [newest[0], event.seq]

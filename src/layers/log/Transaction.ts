@@ -305,14 +305,14 @@ export class Transaction {
     selective: boolean
   ): void {
     let bytes = 0
-    if (!selective) {
+    if (!selective && view.onlyOf === undefined) {
       for (const event of events) bytes += event.payload.length + eventOverhead
       return this.run(view, job, first, events.length, bytes)
     }
     for (const [i, event] of events.entries())
-      if (view.sees(event)) this.run(view, job, first + i, 1, event.payload.length + eventOverhead)
+      if (view.sees(job, event)) this.run(view, job, first + i, 1, event.payload.length + eventOverhead)
     const last = events.at(-1)
-    if (last !== undefined && !view.sees(last)) this.passOver(view, job)
+    if (last !== undefined && !view.sees(job, last)) this.passOver(view, job)
   }
 
   /** Numbers one stored event for a view that had not numbered it. Returns its number. */

@@ -60,6 +60,8 @@ export class ViewState extends Congestion implements View {
   chunks = false
   /** It observes the jobs that its session opens. */
   observesOwn = true
+  /** Only jobs of this principal are seen; of all when `undefined`. */
+  onlyOf: string | undefined
   /** Present while a connection reads. */
   wake: (() => void) | undefined
   measuresLag = false
@@ -239,10 +241,13 @@ export class ViewState extends Congestion implements View {
     const sent = this.sent[0]
     return sent === undefined || sent.at > now - windowMs ? known : Math.max(known, sent.seq + 1)
   }
-  /** Calls back when the connection has caught up, or is gone. */
+  seeOnly(principal: string | undefined): void {
+    this.onlyOf = principal
+  }
   /** Returns whether this event is numbered for, and delivered to, this session. */
-  sees(event: Pick<NewEvent, "kind" | "audience">): boolean {
+  sees({ principal }: Pick<JobState, "principal">, event: Pick<NewEvent, "kind" | "audience">): boolean {
     return (
+      (this.onlyOf === undefined || this.onlyOf === principal) &&
       (event.audience === undefined || event.audience === this.sessionId) &&
       (event.kind !== "progress" || this.progress) &&
       (event.kind !== "result_chunk" || this.chunks)

@@ -57,7 +57,7 @@ class Numbering {
       return
     }
     this.cursors.set(jobId, event.seq)
-    if (this.view.sees(event)) {
+    if (this.view.sees(job, event)) {
       this.numbered.set(jobId, this.tx.number(this.view, job, event.seq, bytes))
       this.passed.delete(jobId)
     } else this.passed.add(jobId)

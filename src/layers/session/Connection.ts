@@ -12,7 +12,7 @@ import type { AttachedSession } from "./Resume.js"
 import { type ReceiptServices, read } from "./receiving.js"
 import { Served, type Start } from "./Served.js"
 import type { Attachment } from "./Session.js"
-import { beat, expire, type WatchServices } from "./watching.js"
+import { beat, expire, part, type WatchServices } from "./watching.js"
 
 /** What a connection works on. */
 export type ConnectionServices = Delivering.DeliveryServices & ReceiptServices & WatchServices
@@ -27,6 +27,7 @@ export const make = (services: ConnectionServices) => ({
   run: (served: Served): Effect.Effect<void> =>
     Effect.suspend(() => {
       Delivering.begin(services, served)
+      part(services, served)
       const { expiresAt } = served.session.identity
       if (expiresAt !== undefined) expire(services, served, expiresAt)
       const reading = Effect.zipRight(read(services, served), served.allWritten)

@@ -2,12 +2,13 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Codec from "../../protocol/Codec.js"
-import { type ArcpError, InvalidRequest, toPayload, Unauthenticated } from "../../protocol/Errors.js"
+import { type ArcpError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { ClientMessage } from "../../protocol/TypedMessage.js"
 import { exceeds } from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
+import { hasEnded, tokenEnded } from "../../services/auth/ended.js"
 import type { Jobs, SubmitHead, SubmitRequest } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
@@ -37,9 +38,6 @@ const requests: ReadonlySet<string> = new Set([
   "job.unsubscribe",
   Vendor.jobInput
 ])
-
-const tokenEnded = () =>
-  new Unauthenticated({ message: "the token has ended; resume the session with a fresh one" })
 
 /** Which feature a message needs, where it needs one. */
 const needs: { readonly [type: string]: Feature } = {
@@ -288,7 +286,7 @@ const dispatch = (
   const feature = needs[message.type]
   if (feature !== undefined && !session.has(feature))
     return fail(`${message.type} needs the feature ${feature}, which was not negotiated`)
-  if (requests.has(message.type) && (session.identity.expiresAt ?? Infinity) <= services.now()) {
+  if (requests.has(message.type) && hasEnded(session.identity, services.now())) {
     if (message.type === "job.submit") {
       const { jobs } = services
       const request = { id: message.id, traceId: message.trace_id, parentSpan: message.parentSpan }

@@ -1,8 +1,9 @@
 /** What becomes of a session whose token ends while it is attached (§4.1 of the protocol page, "A token ends"). */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { toPayload, Unauthenticated } from "../../protocol/Errors.js"
+import { type ArcpError, toPayload } from "../../protocol/Errors.js"
 import { renewal } from "../../protocol/Features.js"
+import { hasEnded, tokenEnded } from "../../services/auth/ended.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { closeCode } from "../../services/transport/Transport.js"
@@ -32,38 +33,35 @@ export const make = ({ elapsed, jobs, now, options }: ExpiryServices) => ({
   /** Milliseconds until the token has ended, or until this is to be asked again; 0 or less when it has. */
   left: (expiresAt: number): number => Math.min(expiresAt - now(), longestSleep),
 
-  ended: (session: Session, { outbox }: Attachment): Effect.Effect<void> =>
+  /** Does what becomes of a session then. `giveUp` closes its transport, whoever is stuck on that. */
+  ended: (
+    session: Session,
+    { outbox }: Attachment,
+    giveUp: (error: ArcpError) => Effect.Effect<void>
+  ): Effect.Effect<void> =>
     Effect.gen(function* () {
       // Renewed by a resume that has superseded this transport, which only has not been closed yet.
-      if ((session.identity.expiresAt ?? Number.POSITIVE_INFINITY) > now()) return
-      yield* jobs
-        .unsubscribeForeign(session)
-        .pipe(
-          Effect.catchAll((error) =>
-            Effect.annotateLogs(
-              Effect.logWarning("subscriptions of a session whose token has ended go on", error.message),
-              { session: session.sessionId, principal: session.identity.principal }
-            )
-          )
-        )
-      const close = (drained: boolean) => {
-        const error = new Unauthenticated({
-          message: "the token has ended; resume the session with a fresh one"
-        })
+      if (!hasEnded(session.identity, now())) return
+      yield* jobs.unsubscribeForeign(session)
+      const close = (drained: boolean) =>
         outbox.close({
           code: closeCode.tokenEnded,
           reason: "the token has ended",
           drained,
-          frame: session.frame({ type: "session.error", payload: toPayload(error) })
+          frame: session.frame({ type: "session.error", payload: toPayload(tokenEnded()) })
         })
-      }
       if (session.has(renewal) || options.tokenExpiry === "close") return close(false)
       const last = elapsed() + longestFinish
       yield* Effect.whileLoop({
-        while: () => jobs.runningOf(session.sessionId) > 0 && elapsed() < last,
+        while: () => jobs.hasRunning(session) && elapsed() < last,
         body: () => Effect.sleep(look),
         step: () => {}
       })
-      close(elapsed() < last)
+      if (elapsed() < last) {
+        // Who reads what there is, however slowly, has the rest of the hour for it.
+        close(true)
+        yield* Effect.sleep(last - elapsed())
+      }
+      yield* giveUp(tokenEnded())
     })
 })

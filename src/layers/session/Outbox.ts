@@ -42,8 +42,10 @@ export class Outbox {
   private attended = false
   private released = false
   private roomWaiters: Array<() => void> = []
-  /** Set to have the writer close the connection, after the answers, and after all events when `drained`. */
+  /** Has the writer close the connection, after the answers, and after all events when `drained`. */
   farewell: Farewell | undefined
+  /** Set by whoever sees to it that the connection closes also when the writer does not come to that: called once. */
+  onFarewell: (() => void) | undefined
 
   /** `maxBytes`: what may wait before {@link room} does. */
   constructor(private readonly maxBytes: number) {}
@@ -152,8 +154,12 @@ export class Outbox {
         : Effect.void
     )
   }
+  /** The first farewell counts, but for one that was to wait until every event is sent, and need not any more. */
   close(farewell: Farewell): void {
-    this.farewell ??= farewell
+    const before = this.farewell
+    if (before !== undefined && (!before.drained || farewell.drained)) return
+    this.farewell = farewell
+    if (before === undefined) this.onFarewell?.()
     this.wake()
   }
 }

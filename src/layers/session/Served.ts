@@ -8,6 +8,7 @@ import type { TurnService } from "../../services/runtime/Turn.js"
 import { type Connection, closeCode, type Inbound } from "../../services/transport/Transport.js"
 import { Pulse } from "../transport/heartbeat.js"
 import type { Kept } from "./Keeper.js"
+import type { Farewell } from "./Outbox.js"
 import type { AttachedSession } from "./Resume.js"
 import type { Attachment, Session } from "./Session.js"
 import type { SubmitQueue } from "./SubmitQueue.js"
@@ -20,6 +21,9 @@ export interface Start {
   /** Frames that came with the hello. */
   readonly frames: Chunk.Chunk<Inbound>
 }
+
+/** Milliseconds for which a peer may take nothing of what is there for it: a minute, or two heartbeat intervals if that is longer. */
+export const patience = (interval: number): number => Math.max(60_000, 2 * interval)
 
 /** Returns the close code with which an error ends a connection. */
 export const closeCodeOf = (error: ArcpError): number => {
@@ -48,6 +52,8 @@ export class Served {
   unconfirmed: boolean
   /** The transport is to be read no more. */
   over = false
+  /** No more can come over it, and nobody can come back on another: the peer only reads, perhaps much later. */
+  inputEnded = false
   /** Frames that came with the hello, until they are handled. */
   first: Chunk.Chunk<Inbound> | undefined
   submits: SubmitQueue | undefined
@@ -91,6 +97,10 @@ export class Served {
     this.written ??= exit
     this.onWritten?.(exit)
   }
+  /** How far what is to be sent has got: another value whenever the peer has taken something. */
+  get progress(): string {
+    return `${this.attachment.outbox.sentBytes} ${this.cursor}`
+  }
   /** Waits until nothing is written any more. */
   get allWritten(): Effect.Effect<void> {
     return Effect.async<void>((resume) => {
@@ -100,17 +110,24 @@ export class Served {
   }
 }
 
-/** Says why, and closes. The writer may be stuck on this very peer, so it is not asked. */
-export const giveUp = (
+/** Says the last, and closes. The writer may be stuck on this very peer, so it is not asked. */
+export const cutOff = (
   turn: TurnService,
-  { connection, session }: Served,
-  error: ArcpError,
-  code: number
+  { connection }: Served,
+  { code, frame, reason }: Omit<Farewell, "drained">
 ): Effect.Effect<void> =>
   Effect.zipRight(
-    Effect.raceFirst(
-      connection.send([session.frame({ type: "session.error", payload: toPayload(error) })]),
-      turn.next
-    ),
-    connection.close(code, error.code)
+    frame === undefined ? Effect.void : Effect.raceFirst(connection.send([frame]), turn.next),
+    connection.close(code, reason)
   )
+
+/** Says why, and closes, without the writer. */
+export const giveUp = (
+  turn: TurnService,
+  served: Served,
+  error: ArcpError,
+  code: number
+): Effect.Effect<void> => {
+  const frame = served.session.frame({ type: "session.error", payload: toPayload(error) })
+  return cutOff(turn, served, { code, reason: error.code, frame })
+}

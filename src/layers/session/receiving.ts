@@ -12,15 +12,12 @@ import type { TurnService } from "../../services/runtime/Turn.js"
 import { type Closed, closeCode, type Inbound } from "../../services/transport/Transport.js"
 import type * as Dispatch from "./Dispatch.js"
 import type { AttachedSession } from "./Resume.js"
-import { frameTooBig, giveUp, type Served } from "./Served.js"
+import { frameTooBig, giveUp, patience, type Served } from "./Served.js"
 import { SubmitQueue } from "./SubmitQueue.js"
-
-/** How long a peer whose answers fill the outbox may take none of them; two heartbeat intervals if that is longer. */
-const patience = Duration.minutes(1)
 
 /** What receiving works on. */
 export interface ReceiptServices {
-  readonly options: Pick<Options, "malformedWindow" | "maxMalformedFrames" | "resumeWindow">
+  readonly options: Pick<Options, "malformedWindow" | "maxMalformedFrames">
   /** The heartbeat interval, in milliseconds. */
   readonly interval: number
   /** Milliseconds that only go forward. */
@@ -43,10 +40,7 @@ const answersTaken = (services: ReceiptServices, served: Served): Effect.Effect<
   const untilTaken = Effect.gen(function* () {
     while (outbox.full && !served.over) {
       const before = outbox.sentBytes
-      yield* Effect.raceFirst(
-        outbox.room,
-        Effect.sleep(Duration.max(patience, Duration.millis(2 * services.interval)))
-      )
+      yield* Effect.raceFirst(outbox.room, Effect.sleep(patience(services.interval)))
       if (outbox.full && outbox.sentBytes === before) {
         const message = "answers were not read for a long time"
         return yield* giveUp(services.turn, served, new HeartbeatLost({ message }), closeCode.heartbeatLost)
@@ -129,24 +123,6 @@ const handle = (
     pulse.heard(true)
   })
 
-/**
- * Closes a connection whose peer takes nothing of the last that is to be said for as long as it could resume: nobody else would end
- * it. Who only reads slowly takes something in that time.
- */
-const closeUnheard = ({ options }: ReceiptServices, served: Served): Effect.Effect<void> =>
-  Effect.gen(function* () {
-    let before: string | undefined
-    let unheardMs = 0
-    while (unheardMs < Duration.toMillis(options.resumeWindow) || before === undefined) {
-      yield* Effect.sleep(patience)
-      const { farewell, sentBytes } = served.attachment.outbox
-      const sent = farewell && `${sentBytes} ${served.cursor}`
-      unheardMs = sent === before ? unheardMs + Duration.toMillis(patience) : 0
-      before = sent
-    }
-    yield* served.connection.close(closeCode.goingAway, "nobody reads what is written")
-  })
-
 /** There is no more to come, and the peer reads, also why; its silence is no loss from here on. */
 const inputEnded = (
   services: ReceiptServices,
@@ -155,13 +131,10 @@ const inputEnded = (
 ): Effect.Effect<void> =>
   Effect.suspend(() => {
     served.pulse.heard(false)
+    served.inputEnded = true
     if (code === closeCode.tooBig)
       served.session.send({ type: "session.error", payload: toPayload(frameTooBig(reason)) })
-    return decided(services, served).pipe(
-      Effect.zipRight(services.noMoreRequests),
-      Effect.zipRight(Effect.fork(closeUnheard(services, served))),
-      Effect.map((watching) => served.runs(watching))
-    )
+    return Effect.zipRight(decided(services, served), services.noMoreRequests)
   })
 
 /** The connection is gone: what came over it is decided, and what is ready to be sent may still go out. */

@@ -1,22 +1,31 @@
-/** What a transport is looked at for while it waits: its heartbeat and the end of its token. It has no fiber for either. */
+/**
+ * What a transport is looked at for while it waits: its heartbeat, the end of its token, and whether its peer takes the last that
+ * is said. It has no fiber for any of them.
+ */
 import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import { HeartbeatLost } from "../../protocol/Errors.js"
+import { type ArcpError, HeartbeatLost } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { TurnService } from "../../services/runtime/Turn.js"
 import { closeCode } from "../../services/transport/Transport.js"
 import { isSilent } from "../transport/heartbeat.js"
 import type * as Expiry from "./Expiry.js"
 import { type Keeper, Kept } from "./Keeper.js"
-import { giveUp, type Served } from "./Served.js"
+import { cutOff, giveUp, patience, type Served } from "./Served.js"
+
+/** Milliseconds between two looks at whether a peer takes the last that is said. */
+const progressLook = 60_000
 
 /** What looking at transports works on. */
 export interface WatchServices {
   readonly ids: IdGenerator["Type"]
   readonly clock: Clock.Clock
   readonly turn: TurnService
+  readonly options: Pick<Options, "resumeWindow">
   /** The heartbeat interval, in milliseconds. */
   readonly interval: number
   /** What becomes of a session whose token ends. */
@@ -70,9 +79,36 @@ export const beat = (services: WatchServices, served: Served): void => {
 /** Has what becomes of the session when its token ends done then. */
 export const expire = (services: WatchServices, served: Served, expiresAt: number): void => {
   const { attachment, session } = served
+  const { expiry, turn } = services
+  const closing = (error: ArcpError) => giveUp(turn, served, error, closeCode.tokenEnded)
   keep(services, served, () => {
-    const left = services.expiry.left(expiresAt)
-    if (left <= 0) runBeside(services, served, services.expiry.ended(session, attachment))
+    const left = expiry.left(expiresAt)
+    if (left <= 0) runBeside(services, served, expiry.ended(session, attachment, closing))
     return left > 0 ? left : Infinity
   })
+}
+
+/**
+ * Sees to it that a connection that is to close does. The writer says farewell when it comes to that, and may be stuck on this very
+ * peer; by then nobody reads what the peer says, so its silence tells nothing. Who only reads slowly takes something now and then.
+ * One that cannot come back for the rest has as long for it as others have for that.
+ */
+export const part = (services: WatchServices, served: Served): void => {
+  const { interval, options, turn } = services
+  const { outbox } = served.attachment
+  outbox.onFarewell = () => {
+    let before: string | undefined
+    let stoodMs = 0
+    keep(services, served, () => {
+      const { farewell } = outbox
+      const { inputEnded, progress } = served
+      stoodMs = progress === before ? stoodMs + progressLook : 0
+      before = progress
+      const longest = inputEnded ? Duration.toMillis(options.resumeWindow) : patience(interval)
+      if (farewell === undefined || stoodMs < longest) return progressLook
+      runBeside(services, served, cutOff(turn, served, farewell))
+      return Infinity
+    })
+  }
+  if (outbox.farewell !== undefined) outbox.onFarewell()
 }

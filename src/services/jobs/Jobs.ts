@@ -132,14 +132,17 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
     readonly subscribe: (session: JobSession, request: SubscribeRequest) => Effect.Effect<void, ArcpError>
     /** Ends a subscription: what is already in the session's view stays there. */
     readonly unsubscribe: (session: JobSession, jobId: string) => Effect.Effect<void, InternalError>
-    /** Ends the subscriptions to jobs of other principals: the session's identity has ended. */
-    readonly unsubscribeForeign: (session: JobSession) => Effect.Effect<void, InternalError>
+    /**
+     * Ends the subscriptions to jobs of other principals: the session's identity has ended. Nothing of them reaches the session from
+     * now on; that is stored later, however long the store takes nothing.
+     */
+    readonly unsubscribeForeign: (session: JobSession) => Effect.Effect<void>
     /** A stored session is here again: jobs that were run again without it know it from now on. */
     readonly attached: (session: JobSession) => void
     /** A session has ended. */
     readonly dropped: (sessionId: string) => void
-    /** Returns how many jobs that the session has submitted are running. */
-    readonly runningOf: (sessionId: string) => number
+    /** Tells whether a job that the session owns is running, here or on another node. */
+    readonly hasRunning: (session: JobSession) => boolean
     /** Cancels every job that the session owns and that has not ended, without acknowledgement. */
     readonly cancelAll: (sessionId: string, reason: string) => Effect.Effect<void>
     /**

@@ -107,6 +107,8 @@ export interface View {
   readonly subscribedCount: number
   /** Ids of the jobs that it observes. */
   readonly observedJobs: Iterable<string>
+  /** Has only events of jobs of this principal numbered for it from now on; of all jobs when `undefined`. Not stored. */
+  readonly seeOnly: (principal: string | undefined) => void
   /** Calls back when another process has taken the session: nothing is numbered for it here any more. One callback per view. */
   readonly whenTaken: (callback: () => void) => void
 }
@@ -346,6 +348,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     ) => Effect.Effect<void, InternalError>
     /** Ends what `observe` began: the job's further events are not numbered for the view. */
     readonly unobserve: (view: View, jobId: string) => Effect.Effect<void, InternalError>
+    /** Tells whether a job that runs on another node, as far as is known here, is one of the view's own. */
+    readonly ownsElsewhere: (view: View) => boolean
     /**
      * Makes `job`'s owner another view, which observes it from now on. The record is asked for as the change is put into its commit:
      * what was committed before is in it.

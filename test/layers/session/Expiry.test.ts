@@ -1,71 +1,22 @@
 /** What becomes of an attached session whose token ends, protocol 4.1. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
-import * as AuthLayer from "../../../src/layers/auth/Auth.js"
-import * as PolicyLayer from "../../../src/layers/auth/Policy.js"
+import * as Ownership from "../../../src/layers/jobs/Ownership.js"
+import * as Expiry from "../../../src/layers/session/Expiry.js"
+import { Outbox } from "../../../src/layers/session/Outbox.js"
+import { encode } from "../../../src/protocol/Codec.js"
+import type { ArcpError } from "../../../src/protocol/Errors.js"
 import { all } from "../../../src/protocol/Features.js"
-import * as Agent from "../../../src/services/agents/Agent.js"
-import { Policy } from "../../../src/services/auth/Policy.js"
-import { Job } from "../../../src/services/jobs/Job.js"
-import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
-import { eventLoop } from "../../../src/services/runtime/Turn.js"
-import { boot, Disk } from "../../support/Rig.js"
+import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { connect, hello, open } from "../../support/Wire.js"
-
-/** Says something every 10 s, and ends after so many. */
-const ticking = Agent.handle(Agent.make("ticking", { version: "1.0.0" }), (times) =>
-  Effect.gen(function* () {
-    const job = yield* Job
-    for (let i = 1; i <= Number(times); i++) {
-      yield* Effect.sleep("10 seconds")
-      yield* job.log("info", `tick ${i}`)
-    }
-    return "done"
-  })
-)
-
-/** `short` ends after a minute; the clock of a test begins at 0. */
-const auth = AuthLayer.layerStatic({
-  short: { principal: "alice", expiresAt: 60_000 },
-  long: "alice",
-  bob: "bob"
-})
-const watchAll = Layer.effect(
-  Policy,
-  Effect.map(Policy, (service) => Policy.of({ ...service, maySubscribe: () => Effect.succeed(true) }))
-).pipe(Layer.provide(PolicyLayer.layer()))
-
-const renewal = [...all, "x-vendor.effect-arcp.renewal"]
-const as = (token: string) => ({ auth: { scheme: "bearer", token } })
-const settle = Effect.repeatN(eventLoop.next, 30)
-/** Passes time in steps of five seconds. */
-const pass = (seconds: number) =>
-  Effect.forEach(
-    Array.from({ length: Math.ceil(seconds / 5) }),
-    () => Effect.zipRight(TestClock.adjust("5 seconds"), Effect.repeatN(eventLoop.next, 5)),
-    { discard: true }
-  )
-
-const running = <A, E, R>(body: Effect.Effect<A, E, R>, options: RuntimeOptions.Input = {}) =>
-  Effect.gen(function* () {
-    const disk = yield* Disk.make
-    const { run } = yield* boot([ticking], { disk, options, auth, policy: watchAll })
-    return yield* run(body)
-  })
-
-const submit = (session: Effect.Effect.Success<ReturnType<typeof open>>, times: number) =>
-  Effect.zipRight(
-    session.request("job.submit", { agent: "ticking", input: times }),
-    Effect.map(session.expect("job.accepted"), ({ payload }) => payload.job_id as string)
-  )
+import { as, from, pass, renewal, running, settle, submit } from "./expiring.js"
 
 describe("a token that ends", () => {
   it.scoped(
     "with renewal: the transport closes, the session is resumed with a fresh token, jobs run on",
     () =>
-      running(
+      running(() =>
         Effect.gen(function* () {
           const session = yield* open(as("short"), renewal)
           assert.include(session.welcome.capabilities.features, "x-vendor.effect-arcp.renewal")
@@ -93,7 +44,7 @@ describe("a token that ends", () => {
   )
 
   it.scoped("without: requests are refused, events of its own jobs go on, and then it closes", () =>
-    running(
+    running(() =>
       Effect.gen(function* () {
         const other = yield* open(as("bob"))
         const foreign = yield* submit(other, 50)
@@ -131,7 +82,7 @@ describe("a token that ends", () => {
   )
 
   it.scoped("without: it closes after an hour, whatever still runs", () =>
-    running(
+    running(() =>
       Effect.gen(function* () {
         const session = yield* open(as("short"))
         yield* submit(session, 1_000)
@@ -149,17 +100,129 @@ describe("a token that ends", () => {
 
   it.scoped("with tokenExpiry close: the transport closes at once", () =>
     running(
-      Effect.gen(function* () {
-        const session = yield* open(as("short"))
-        yield* submit(session, 10)
-        yield* pass(55)
-        yield* session.request("session.ping", { nonce: "x" })
-        yield* session.expect("session.pong")
-        yield* pass(10)
-        assert.strictEqual((yield* session.expect("session.error")).payload.code, "UNAUTHENTICATED")
-        assert.strictEqual((yield* session.closed).code, 4003)
-      }),
+      () =>
+        Effect.gen(function* () {
+          const session = yield* open(as("short"))
+          yield* submit(session, 10)
+          yield* pass(55)
+          yield* session.request("session.ping", { nonce: "x" })
+          yield* session.expect("session.pong")
+          yield* pass(10)
+          assert.strictEqual((yield* session.expect("session.error")).payload.code, "UNAUTHENTICATED")
+          assert.strictEqual((yield* session.closed).code, 4003)
+        }),
       { tokenExpiry: "close" }
     )
+  )
+})
+
+describe("a token that ends: a submit that comes again", () => {
+  it.scoped("is refused as any other, and answered as before when the token is fresh", () =>
+    running(() =>
+      Effect.gen(function* () {
+        const session = yield* open(as("short"))
+        const { sessionId: session_id } = session
+        const own = encode({
+          id: "own",
+          type: "job.submit",
+          session_id,
+          payload: { agent: "ticking", input: 30 }
+        })
+        const bad = encode({
+          id: "bad",
+          type: "job.submit",
+          session_id,
+          payload: { agent: "none", input: 1 }
+        })
+        yield* session.sendText(own)
+        const accepted = yield* session.expect("job.accepted")
+        yield* session.sendText(bad)
+        const rejection = yield* session.expect("job.error")
+        yield* pass(65)
+        const malformed = encode({ id: "own", type: "job.submit", session_id, payload: { agent: 1 } })
+        for (const frame of [own, malformed]) {
+          yield* session.sendText(frame)
+          const { job_id, payload } = yield* session.next(
+            ({ type }) => type === "job.error" || type === "job.accepted"
+          )
+          assert.deepStrictEqual([payload.code, payload.details?.request_id], ["UNAUTHENTICATED", "own"])
+          assert.notStrictEqual(job_id, accepted.payload.job_id)
+        }
+        yield* session.sendText(bad)
+        assert.deepStrictEqual(yield* session.expect("job.error"), rejection)
+        const again = yield* open({ ...as("long"), ...from(session) })
+        yield* again.sendText(own)
+        assert.strictEqual((yield* again.expect("job.accepted")).payload.job_id, accepted.payload.job_id)
+      })
+    )
+  )
+})
+
+describe("a token that ends: the credentials of a job", () => {
+  it("are in no answer from then on", () => {
+    const at = { now: 0 }
+    const { shown } = Ownership.make({
+      credentials: { held: () => ["a credential"] },
+      now: () => at.now
+    } as never)
+    const session = {
+      identity: { principal: "alice", expiresAt: 60_000 },
+      features: ["provisioned_credentials"]
+    }
+    const seen = () =>
+      shown(session as never, { principal: "alice", agent: "a@1", lease: {} } as never).length
+    assert.strictEqual(seen(), 1)
+    at.now = 60_000
+    assert.strictEqual(seen(), 0)
+  })
+})
+
+describe("a token that ends: a peer that does not read", () => {
+  for (const [name, features, options] of [
+    ["with renewal", renewal, {}],
+    ["with tokenExpiry close", all, { tokenExpiry: "close" }]
+  ] as const)
+    it.scoped(`${name}: is cut off after a minute, though it pings`, () =>
+      running(
+        (disk) =>
+          Effect.gen(function* () {
+            const session = yield* open(as("short"), features)
+            yield* session.request("job.submit", { agent: "flood", input: 100 })
+            const pinging = Effect.zipRight(session.request("session.ping", { nonce: "x" }), pass(10))
+            yield* Effect.repeatN(pinging, 10)
+            const isAttached = Effect.map(disk.store.session(session.sessionId), (record) => record?.attached)
+            assert.isTrue(yield* isAttached)
+            yield* Effect.repeatN(pinging, 1)
+            assert.isFalse(yield* isAttached)
+            assert.strictEqual((yield* session.closed).code, 4003)
+          }),
+        { heartbeatInterval: "30 seconds", ...options }
+      )
+    )
+
+  it.scoped("but by little and little: has an hour for all of it, and no more", () =>
+    Effect.gen(function* () {
+      const clock = yield* Effect.clock
+      const now = () => clock.unsafeCurrentTimeMillis()
+      const jobs = { unsubscribeForeign: () => Effect.void, hasRunning: () => false }
+      const session = { identity: { principal: "alice", expiresAt: 0 }, has: () => false, frame: () => "" }
+      const outbox = new Outbox(1_000)
+      const { ended } = Expiry.make({
+        jobs: jobs as never,
+        options: RuntimeOptions.make(),
+        now,
+        elapsed: now
+      })
+      let code: string | undefined
+      const giveUp = (error: ArcpError) =>
+        Effect.sync(() => {
+          code = error.code
+        })
+      yield* Effect.fork(ended(session as never, { outbox } as never, giveUp))
+      yield* TestClock.adjust("59 minutes")
+      assert.deepStrictEqual([outbox.farewell?.code, outbox.farewell?.drained, code], [4003, true, undefined])
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(code, "UNAUTHENTICATED")
+    })
   )
 })

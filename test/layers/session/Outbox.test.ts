@@ -30,4 +30,21 @@ describe("an outbox", () => {
       ]
     )
   })
+
+  it("keeps its first farewell, until one comes that does not wait for every event", () => {
+    const outbox = new Outbox(1)
+    let told = 0
+    outbox.onFarewell = () => told++
+    for (const [code, drained] of [
+      [1, true],
+      [2, true],
+      [3, false],
+      [4, false],
+      [5, true]
+    ] as const) {
+      outbox.close({ code, reason: "", drained })
+      assert.strictEqual(outbox.farewell?.code, code < 3 ? 1 : 3)
+    }
+    assert.strictEqual(told, 1)
+  })
 })

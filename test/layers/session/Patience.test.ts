@@ -18,6 +18,7 @@ const flood = Agent.handle(Agent.make("flood", { version: "1.0.0" }), () =>
     return "done"
   })
 )
+type Session = Effect.Effect.Success<ReturnType<typeof open>>
 const settle = Effect.repeatN(eventLoop.next, 200)
 const options = { heartbeatInterval: "30 seconds" } as const
 const withoutHeartbeat = all.filter((feature) => feature !== "heartbeat")
@@ -114,5 +115,84 @@ describe("a peer whose answers wait", () => {
           })
         )
       })
+  )
+})
+
+describe("a peer that does not read the last", () => {
+  const many = Array.from({ length: 21 })
+  const ends: ReadonlyArray<
+    readonly [name: string, code: number, end: (session: Session) => Effect.Effect<unknown>]
+  > = [
+    ["session.close", 1000, (session) => session.request("session.close", {})],
+    ["session.bye", 1000, (session) => session.request("session.bye", {})],
+    [
+      "a version that there is not",
+      1002,
+      (session) => session.request("session.ping", { nonce: "" }, { arcp: "9" })
+    ],
+    [
+      "frames that are malformed",
+      1008,
+      ({ sendText }) => Effect.forEach(many, () => sendText("{"), { discard: true })
+    ]
+  ]
+
+  for (const [name, code, end] of ends)
+    it.scoped(`is cut off a minute after ${name}, and the session is there for a resume`, () =>
+      Effect.gen(function* () {
+        const disk = yield* Disk.make
+        const { run } = yield* boot([flood], { disk, options })
+        yield* run(
+          Effect.gen(function* () {
+            const session = yield* open()
+            yield* session.request("job.submit", { agent: "flood", input: 1 })
+            yield* settle
+            yield* end(session)
+            const isAttached = Effect.map(disk.store.session(session.sessionId), (record) => record?.attached)
+            yield* Effect.zipRight(settle, TestClock.adjust("59 seconds"))
+            yield* settle
+            assert.isTrue(yield* isAttached)
+            yield* Effect.zipRight(TestClock.adjust("2 seconds"), settle)
+            assert.isFalse(yield* isAttached)
+            assert.strictEqual((yield* session.closed).code, code)
+            const { resume_token } = session.welcome
+            const again = yield* open({
+              resume: { session_id: session.sessionId, resume_token, last_event_seq: 0 }
+            })
+            yield* again.expect("job.result")
+          })
+        )
+      })
+    )
+
+  it.scoped("but that takes some of it now and then is told all of it", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot([flood], { disk, options })
+      yield* run(
+        Effect.gen(function* () {
+          const session = yield* open()
+          const sending = yield* asking(session, 20)
+          yield* settle
+          const pongs: Array<number> = []
+          const takeSome = Effect.map(session.connection.take, (frames) => {
+            for (const frame of frames) {
+              const { payload, type } = JSON.parse(frame as string) as Frame
+              if (type === "session.pong") pongs.push(Number.parseInt(payload.ping_nonce, 10))
+            }
+          })
+          const closing = yield* Effect.fork(
+            Effect.zipRight(Fiber.join(sending), session.request("session.close", {}))
+          )
+          for (let i = 0; i < 4; i++) {
+            yield* Effect.zipRight(takeSome, settle)
+            yield* Effect.zipRight(TestClock.adjust("50 seconds"), settle)
+          }
+          const closed = yield* Effect.flip(Effect.forever(Effect.zipLeft(takeSome, settle)))
+          yield* Fiber.join(closing)
+          assert.deepStrictEqual([closed.code, pongs], [1000, Array.from({ length: 20 }, (_, i) => i)])
+        })
+      )
+    })
   )
 })

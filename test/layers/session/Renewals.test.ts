@@ -158,7 +158,7 @@ describe("renewals", () => {
       const now = () => clock.unsafeCurrentTimeMillis()
       for (const renewed of [true, false]) {
         let ended = 0
-        const jobs = { unsubscribeForeign: () => Effect.sync(() => ended++), runningOf: () => 0 }
+        const jobs = { unsubscribeForeign: () => Effect.sync(() => ended++), hasRunning: () => false }
         const session = {
           identity: { principal: "alice", expiresAt: now() + 30_000 },
           has: () => true,
@@ -175,7 +175,7 @@ describe("renewals", () => {
         yield* TestClock.adjust("31 seconds")
         assert.isAtMost(expiry.left(session.identity.expiresAt), 0)
         if (renewed) session.identity = { principal: "alice", expiresAt: now() + 60_000 }
-        yield* expiry.ended(session as never, { outbox } as never)
+        yield* expiry.ended(session as never, { outbox } as never, () => Effect.void)
         assert.deepStrictEqual([ended, outbox.farewell?.code], renewed ? [0, undefined] : [1, 4003])
       }
     })
