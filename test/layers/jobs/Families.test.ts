@@ -1,6 +1,7 @@
 /** A job and what it has delegated to, over the end of their process: what is below ends first, and each ends once. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as TestClock from "effect/TestClock"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { Lease } from "../../../src/services/lease/Lease.js"
@@ -8,7 +9,7 @@ import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { Op } from "../../../src/services/store/Store.js"
 import { type Frame, open } from "../../support/Wire.js"
 import { makeStore, pong, restarted, resume, submit, type TestStore } from "./support.js"
-import { durable, isEnd, start, until } from "./unloading.js"
+import { durable, isEnd, start, unloaded, until } from "./unloading.js"
 
 const mayDelegate = { lease_request: { "agent.delegate": ["*"], "cost.budget": ["USD:10"] } }
 
@@ -181,6 +182,46 @@ describe("a family of which a part is another session's", () => {
       const end = yield* after.next((frame) => isEnd(frame) && frame.job_id === parent)
       assert.strictEqual(end.payload.result, "grown")
       yield* second.stop
+    })
+  )
+})
+
+describe("a child that has ended", () => {
+  it.scoped("is kept for as long as its parent may find it again, and no longer", () =>
+    Effect.gen(function* () {
+      const agents = [
+        durable("parent", (job) =>
+          Effect.gen(function* () {
+            const below = yield* job.delegate("child", {}, { key: "child" })
+            const result = yield* below.await
+            yield* job.sleep("long", "30 minutes")
+            return result
+          })
+        ),
+        durable("child", () => Effect.succeed("grown"))
+      ]
+      const store = yield* makeStore
+      const process = yield* start(store, agents, { jobRetention: "5 minutes" })
+      const session = yield* process.run(open())
+      const { job_id: parent = "" } = yield* submit(session, "parent", {}, mayDelegate)
+      const { job_id: child = "" } = yield* session.next((frame) => isEnd(frame) && frame.job_id !== parent)
+      yield* session.next(({ payload }) => payload.body?.key === "long")
+      // No session needs anything of it.
+      const last = Math.max(...session.seen.map(({ event_seq = 0 }) => event_seq))
+      yield* session.request("session.ack", { last_processed_seq: last })
+      yield* pong(session)
+      yield* TestClock.adjust("1 minute")
+      yield* unloaded(store.store, parent)
+      for (let minutes = 1; minutes < 29; minutes++) yield* TestClock.adjust("1 minute")
+      assert.isDefined(yield* store.store.job(child))
+      yield* TestClock.adjust("1 minute")
+      const end = yield* session.next((frame) => isEnd(frame) && frame.job_id === parent)
+      assert.strictEqual(end.payload.result, "grown")
+      yield* session.request("session.ack", { last_processed_seq: end.event_seq })
+      yield* pong(session)
+      for (let minutes = 0; minutes < 12; minutes++) yield* TestClock.adjust("1 minute")
+      yield* until(Effect.map(store.store.job(child), (record) => record === undefined))
+      yield* process.stop
     })
   )
 })
