@@ -9,6 +9,7 @@
 import * as Arr from "effect/Array"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 import { identity } from "effect/Function"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
@@ -221,33 +222,47 @@ const endInTurns = (parts: JobParts, left: Left, ordered: ReadonlyArray<JobRecor
     }
   })
 
-/** Ends those that are lost; what is above one that undoes first ends after it. */
+/** Ends those that are lost; one that is above another which undoes first ends after those below it, or is left with them. */
 const endLost = (parts: JobParts, left: Left, lost: ReadonlyArray<JobRecord>, settling: Settlings) => {
-  const waiting = Settling.above(settling, left.byId)
+  const above = Settling.above(settling, left.byId)
   const [ends, later] = Arr.partition(
     lost.filter(({ jobId }) => !settling.has(jobId)),
-    ({ jobId }) => waiting.has(jobId)
+    ({ jobId }) => above.has(jobId)
   )
+  const over = new Map(later.map(({ jobId }) => [jobId, Deferred.unsafeMake<boolean>(FiberId.none)]))
+  const isOver = (jobId: string): Effect.Effect<boolean> => {
+    const waited = settling.get(jobId)?.over ?? over.get(jobId)
+    return waited === undefined ? Effect.as(parts.unsettled.settled(jobId), true) : Deferred.await(waited)
+  }
+  const endAbove = (record: JobRecord) =>
+    Effect.gen(function* () {
+      const { jobId } = record
+      const below = yield* Effect.forEach(left.childrenOf.get(jobId) ?? [], isOver)
+      const ends = below.every(identity)
+      if (ends) yield* endInTurns(parts, left, [record])
+      const waited = over.get(jobId)
+      if (waited !== undefined) yield* Deferred.succeed(waited, ends)
+    })
   return Effect.zipRight(
     endInTurns(parts, left, ends),
-    later.length === 0
-      ? Effect.void
-      : Effect.zipRight(Settling.over(settling), endInTurns(parts, left, later))
+    Effect.forEach(later, endAbove, { concurrency: "unbounded", discard: true })
   )
 }
 
-/** Returns the jobs that are run again, those of the newest sessions first, and parents before their children. */
-const newestFirst = (
-  left: ReadonlyArray<JobRecord>,
-  survivors: ReadonlySet<string>
-): ReadonlyArray<Resting.Survivor> =>
-  [...leavesFirst(left)]
-    .reverse()
+/** Returns the jobs that are run again, families of the newest sessions first, and parents before their children. */
+const newestFirst = ({ records }: Left, survivors: ReadonlySet<string>): ReadonlyArray<Resting.Survivor> => {
+  // Ids of sessions ascend in time. What is below a job may be of another session: an adoption need not get to all of a family.
+  const sessions = new Map<string, string>()
+  const parentsFirst = [...leavesFirst(records)].reverse()
+  for (const { jobId, parentJobId, sessionId } of parentsFirst)
+    sessions.set(jobId, (parentJobId === undefined ? undefined : sessions.get(parentJobId)) ?? sessionId)
+  const sessionOf = ({ jobId }: JobRecord): string => sessions.get(jobId) ?? ""
+  return parentsFirst
     .flatMap(({ survival, ...record }) =>
       survival !== undefined && survivors.has(record.jobId) ? [{ ...record, survival }] : []
     )
-    // Ids of sessions ascend in time, and the order of families is kept.
-    .sort((a, b) => (a.sessionId < b.sessionId ? 1 : a.sessionId > b.sessionId ? -1 : 0))
+    .sort((a, b) => (sessionOf(a) < sessionOf(b) ? 1 : sessionOf(a) > sessionOf(b) ? -1 : 0))
+}
 
 /** Runs a job again, whose log is loaded, or lets it wait on; one that cannot be run again is logged, and stays for the next start. */
 const runAgain = (
@@ -271,7 +286,7 @@ const runAgain = (
     counted(parts, "rerun"),
     Effect.catchAllCause((cause) =>
       Effect.zipRight(
-        settling === undefined ? Effect.void : Deferred.succeed(settling.over, undefined),
+        settling === undefined ? Effect.void : Deferred.succeed(settling.over, true),
         Effect.logError(`${jobId} could not be run again`, cause)
       )
     ),
@@ -282,7 +297,7 @@ const runAgain = (
 /** Runs those again that survive, or undo what they have done; the logs of a batch are loaded together. */
 const runAllAgain = (parts: JobParts, reopen: Reopen, left: Left, settling: Settlings) =>
   Effect.gen(function* () {
-    const ordered = newestFirst(left.records, new Set([...left.survivors, ...settling.keys()]))
+    const ordered = newestFirst(left, new Set([...left.survivors, ...settling.keys()]))
     for (let from = 0; from < ordered.length; from += rerunsAtOnce) {
       const records = ordered.slice(from, from + rerunsAtOnce)
       // A damaged one is named when its turn comes.

@@ -36,7 +36,7 @@ import { Turn } from "../../services/runtime/Turn.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Enduring from "./durable/Enduring.js"
-import { type HandledJob, undone } from "./durable/Undone.js"
+import { type HandledJob, undone, unlessCancelled } from "./durable/Undone.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import * as Limits from "./Limits.js"
@@ -193,17 +193,31 @@ const unlessBroken = ({ job, live, parts }: RunContext, concluded: TerminalMessa
   return terminal
 }
 
-/** Runs the handler of a job to its one terminal message, whatever ends it; gives what it came to. */
+/** Runs a job to its one terminal message, whatever ends it, and after all that it has delegated to; gives what it came to. */
 export function* run(context: RunContext): Errand<Exit.Exit<unknown, ArcpError>> {
-  const { job, limits, live, parts, span, surroundings } = context
+  const { job, live, parts, settled, span, surroundings } = context
   tellBudget(span, job)
   const startedAt = parts.now()
   surroundings.say("job started")
-  if (context.settled !== undefined) {
-    if (live.inputs !== undefined) yield* live.inputs.end
-    return yield* finish(context, context.settled, startedAt)
+  const concluding =
+    settled === undefined ? yield* handled(context) : () => Effect.succeed(unlessCancelled(context, settled))
+  if (live.waitsFor !== undefined) {
+    yield* context.unloaded
+    return Exit.fail(waits)
   }
-  const { begin, handler } = context
+  yield* live.settleChildren()
+  if (live.ending?._tag === "Leave") {
+    yield* left(context)
+    return Exit.fail(leftToTheNext)
+  }
+  if (live.inputs !== undefined) yield* live.inputs.end
+  live.concluded = true
+  return yield* finish(context, yield* concluding(), startedAt)
+}
+
+/** Runs the handler of a job until it has ended, or is waited for no longer; gives what decides how the job ends. */
+function* handled(context: RunContext): Errand<() => Effect.Effect<TerminalMessage>> {
+  const { begin, handler, job, limits, live, parts, surroundings } = context
   /** What comes after the lease is over is the lease's end, also where its timer comes later still: a child's was earlier. */
   const returned = (exit: Exit.Exit<unknown, ArcpError>) => {
     if (Limits.isExpired(live.record, parts.now())) live.end({ _tag: "LeaseExpired" })
@@ -222,18 +236,7 @@ export function* run(context: RunContext): Errand<Exit.Exit<unknown, ArcpError>>
   for (const timer of timers) timer.unsafeInterruptAsFork(FiberId.none)
   if (live.ending !== undefined) fiber.unsafeInterruptAsFork(FiberId.none)
   if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
-  if (live.waitsFor !== undefined) {
-    yield* context.unloaded
-    return Exit.fail(waits)
-  }
-  yield* live.settleChildren()
-  if (live.ending?._tag === "Leave") {
-    yield* left(context)
-    return Exit.fail(leftToTheNext)
-  }
-  if (live.inputs !== undefined) yield* live.inputs.end
-  live.concluded = true
-  return yield* finish(context, yield* conclude(context, fiber), startedAt)
+  return () => conclude(context, fiber)
 }
 
 /** Undoes what is to be undone, and writes the terminal message; gives what the job came to. */

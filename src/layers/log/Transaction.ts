@@ -165,28 +165,29 @@ export class Transaction {
     for (const event of events) {
       all.push(event)
       if (event.cost === undefined) continue
-      for (
-        let account: Account<JobState> | undefined = own;
-        account !== undefined;
-        account = account.parent
-      ) {
-        const report = this.spending.spend(account, event.cost)
-        if (report === undefined) continue
-        if (account === own) all.push(this.report(report))
-        else if (takesReports(account.job)) this.append(account.job, [this.report(report)])
-      }
+      const report = this.spend(own, event.cost)
+      if (report !== undefined) all.push(this.report(report))
+      this.spendAbove(own, event.cost)
     }
     return all
   }
 
   /** Counts a cost that comes after the end of its job: for the jobs above it that still run. */
-  chargeAbove(job: JobState, cost: NonNullable<NewEvent["cost"]>): void {
-    for (let account = job.account?.parent; account !== undefined; account = account.parent) {
-      // The record of one that ends is written as it ends, and by nobody after that.
-      if (account.job.ended || account.counter(cost.currency) === undefined) continue
-      const report = this.spending.spend(account, cost)
+  chargeAbove({ account }: JobState, cost: NonNullable<NewEvent["cost"]>): void {
+    if (account !== undefined) this.spendAbove(account, cost)
+  }
+
+  /** Counts a cost for all that are above an account, and reports there what that makes due. */
+  private spendAbove({ parent }: Account<JobState>, cost: NonNullable<NewEvent["cost"]>): void {
+    for (let account = parent; account !== undefined; account = account.parent) {
+      const report = this.spend(account, cost)
       if (report !== undefined && takesReports(account.job)) this.append(account.job, [this.report(report)])
     }
+  }
+
+  /** Counts a cost. With the end of a job its record is written for the last time: put again it would say that the job runs. */
+  private spend(account: Account<JobState>, cost: NonNullable<NewEvent["cost"]>): Report | undefined {
+    return account.job.closed ? undefined : this.spending.spend(account, cost)
   }
 
   /** Returns a job's record with its counters as this transaction leaves them. */

@@ -96,6 +96,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     observersOf: reads(retaining.observersOf),
     viewers: reads(retaining.viewers),
     needed: reads(retaining.needed),
+    neededAbove: reads(retaining.neededAbove),
     aliveAt: Effect.sync(() => tables.aliveAt),
     freeing: Effect.succeed(0),
     retained: Effect.sync(() => retaining.retained(tables)),

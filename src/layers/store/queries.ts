@@ -41,6 +41,7 @@ export const sqlite = {
   viewers: retention.viewers,
   neededOf: retention.neededOf,
   needed: retention.needed,
+  neededAbove: retention.neededAbove,
   observersOf: retention.observersOf,
   observed: retention.observed,
   lagging: retention.lagging,

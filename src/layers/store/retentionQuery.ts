@@ -1,6 +1,6 @@
 /** The reads of a SQL store that retention decides by: what is kept, for whom, and how much it is. */
 import { parseJson } from "../../protocol/Json.js"
-import type { Bounds, Mark, Viewer } from "../../services/store/Store.js"
+import { type Bounds, delegationKind, type Mark, type Viewer } from "../../services/store/Store.js"
 import { cursor, newest } from "./cursors.js"
 import { joined, share } from "./marks.js"
 import { type IdRow, nodeOfRow, type ObservedRow, type Query } from "./query.js"
@@ -105,7 +105,17 @@ const withObservers = `CROSS JOIN {observers} o ON o.job_id = j.job_id
    CROSS JOIN {sessions} s ON s.session_id = o.session_id AND s.lost = 0
    WHERE ${cursor} < ${newest}`
 
-/** Selects those of these jobs that a stored session needs something of. */
+/**
+ * Selects those of these jobs that the job above still needs. Of what is damaged it is not known what is above: it is no
+ * reason to keep everything else.
+ */
+const keptAbove = `SELECT j.job_id AS id FROM json_each(?) k CROSS JOIN {jobs} j ON j.job_id = k.value
+   CROSS JOIN {jobs} p ON p.job_id = iif(json_valid(j.record), j.record ->> '$.parentJobId', NULL) AND p.ended_at IS NULL
+   WHERE EXISTS (SELECT 1 FROM {journal} WHERE job = p.id AND kind = '${delegationKind}')`
+
+export const neededAbove = (jobId: string): Query<IdRow> => [keptAbove, keyed([jobId])]
+
+/** Selects those of these jobs that a stored session, or the job above, needs something of. */
 export const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
   `WITH RECURSIVE ${pairs}
    SELECT DISTINCT p.job_id AS id
@@ -113,8 +123,10 @@ export const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
    LEFT JOIN {run_trims} t ON t.session_id = p.session_id
    WHERE ${pairEnd} > max(s.need, coalesce(t.before, 1))
    UNION
-   SELECT j.job_id FROM json_each(?) k CROSS JOIN {jobs} j ON j.job_id = k.value ${withObservers}`,
-  [...keyed(jobIds), ...keyed(jobIds)]
+   SELECT j.job_id FROM json_each(?) k CROSS JOIN {jobs} j ON j.job_id = k.value ${withObservers}
+   UNION
+   ${keptAbove}`,
+  [...keyed(jobIds), ...keyed(jobIds), ...keyed(jobIds)]
 ]
 
 /**

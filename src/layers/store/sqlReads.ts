@@ -177,6 +177,7 @@ export const readsOver = <E>(
       observersOf: (jobIds) => Effect.map(select(asked.observersOf(jobIds)), retention.toGroups),
       viewers: (jobIds) => select(asked.viewers(jobIds)),
       needed: (jobId) => Effect.map(selectOne(asked.needed(jobId)), (row) => row?.seq ?? undefined),
+      neededAbove: (jobId) => Effect.map(selectOne(asked.neededAbove(jobId)), (row) => row !== undefined),
       job: (jobId) => one(asked.job(jobId), intact.job),
       jobBySubmit: (sessionId, submitId) => one(asked.jobBySubmit(sessionId, submitId), intact.job),
       jobByKey: (principal, key) => one(asked.jobByKey(principal, key), intact.job),

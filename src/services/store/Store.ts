@@ -196,6 +196,9 @@ export interface JournalEntry {
   readonly value?: string | undefined
 }
 
+/** Kind of the entries that lead to the jobs that a job has delegated to. */
+export const delegationKind = "delegate"
+
 /** A journal entry as an index has it. */
 export interface JournalIndexEntry extends Omit<JournalEntry, "value"> {
   /** Bytes of the value in UTF-8; `undefined` without one. */
@@ -425,6 +428,11 @@ export interface StoreService {
    * its view, and what it observes and has not come to.
    */
   readonly needed: (jobId: string) => Effect.Effect<number | undefined, StoreError>
+  /**
+   * Returns whether the job that delegated to this one still needs it: it has not ended, and has delegations in its journal, by
+   * which it finds the jobs that it has delegated to when it is run again.
+   */
+  readonly neededAbove: (jobId: string) => Effect.Effect<boolean, StoreError>
 
   readonly job: (jobId: string) => Effect.Effect<JobRecord | undefined, StoreError>
   /** Returns jobs (not rejected submits), oldest first by `(createdAt, jobId)`. */
@@ -437,8 +445,8 @@ export interface StoreService {
   /** Returns the newest job of this principal with this idempotency key, unless that is freed. */
   readonly jobByKey: (principal: string, key: string) => Effect.Effect<JobRecord | undefined, StoreError>
   /**
-   * Returns the ids of ended jobs and rejected submits with `endedAt` < `endedBefore` (epoch ms) of which no stored
-   * session needs anything, oldest end first, at most `limit`. A call looks at a bounded number of jobs, from where the
+   * Returns the ids of ended jobs and rejected submits with `endedAt` < `endedBefore` (epoch ms) of which neither a stored
+   * session nor the job above needs anything, oldest end first, at most `limit`. A call looks at a bounded number of jobs, from where the
    * call before stopped; so jobs that are still needed cost little, and one call need not find all.
    */
   readonly retired: (query: {
@@ -447,7 +455,7 @@ export interface StoreService {
   }) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /**
    * Returns the ids of the ended jobs and rejected submits of one principal, oldest end first, at most `limit`. With
-   * `needed: false` only those of which no stored session needs anything, found as in `retired`.
+   * `needed: false` only those of which nobody needs anything, found as in `retired`.
    */
   readonly surplus: (query: {
     readonly principal: string

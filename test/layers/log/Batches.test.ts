@@ -214,7 +214,11 @@ describe("a job's budget", () => {
         yield* log.append(child, cost(1, "0.5"))
         assert.deepStrictEqual(yield* typesOf(own.jobId), ["job.result"])
         assert.deepStrictEqual(yield* typesOf(child.jobId), ["job.event", "job.event"])
-        assert.strictEqual((yield* boundsOf(yield* Store, own.jobId)).last, 1)
+        const store = yield* Store
+        assert.strictEqual((yield* boundsOf(store, own.jobId)).last, 1)
+        const stored = yield* store.job(own.jobId)
+        assert.deepStrictEqual([stored?.status, stored?.budget], ["success", { USD: "1" }])
+        assert.isDefined(stored?.endedAt)
       })
     )
   )

@@ -9,7 +9,15 @@ import { describe } from "vitest"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { all } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type NewEvent } from "../../../src/services/log/EventLog.js"
-import { eventOverhead, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import {
+  delegationKind,
+  eventOverhead,
+  type JobRecord,
+  Op,
+  Store,
+  StoreError,
+  type StoreService
+} from "../../../src/services/store/Store.js"
 import { boundsOf } from "../store/fixtures.js"
 import { alsoInPostgres } from "../store/pg/layers.js"
 import {
@@ -46,14 +54,14 @@ const openAbsent = Effect.gen(function* () {
   yield* log.detach(view)
   return view
 })
-const openEndable = (principal = "alice") =>
+const openEndable = (principal = "alice", more: Partial<JobRecord> = {}) =>
   Effect.gen(function* () {
     const log = yield* EventLog
     const owner = yield* openAbsent
-    const own = record(owner, { principal })
+    const own = record(owner, { principal, ...more })
     const job = yield* log.openJob(own, owner)
-    const end = (at: number) =>
-      log.end(job, { type: "job.result", kind: "", payload: "{}" }, (lastEventSeq) => ({
+    const end = (at: number, payload = "{}") =>
+      log.end(job, { type: "job.result", kind: "", payload }, (lastEventSeq) => ({
         ...own,
         status: "success",
         endedAt: at,
@@ -495,6 +503,40 @@ describe("a log in memory with a limit for all", () => {
         assert.isAtMost(store.held(), limit * 1.125)
       }),
       { maxMemoryLogBytes: limit, tailBytes: 1, backPressureLag: 1_000_000 }
+    )
+  )
+
+  it.effect("what a job has delegated to and finds again goes last, before nobody can emit any more", () =>
+    run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const store = yield* Store
+        const parent = yield* openEndable()
+        const entry = { kind: delegationKind, key: "a", ordinal: 1, about: "{}" }
+        yield* log.commit([Op.PutJournal({ jobId: parent.jobId, entries: [entry] })])
+        const child = (at: number) =>
+          Effect.gen(function* () {
+            const one = yield* openEndable("alice", { parentJobId: parent.jobId })
+            yield* one.end(late(at), JSON.stringify("x".repeat(600 * KiB)))
+            yield* log.ack(one.owner, one.owner.last)
+            return one
+          })
+        const children = [yield* child(0)]
+        const away = yield* openAbsent
+        yield* emitBig(yield* openJob(away), 1, 1500)
+        yield* settled
+        assert.isAbove(away.first, 1)
+        assert.deepStrictEqual(yield* kept(children), [0])
+        yield* log.dropView(away)
+        for (let at = 1; at < 8; at++) children.push(yield* child(at))
+        yield* settled
+        assert.isAtMost(store.held(), limit * 1.125)
+        const left = yield* kept(children)
+        assert.notInclude(left, 0)
+        assert.deepStrictEqual(left, upTo(7, 8 - left.length))
+        assert.isNotEmpty(left)
+      }),
+      { maxMemoryLogBytes: limit, tailBytes: 1 }
     )
   )
 

@@ -33,6 +33,7 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
         assert.deepStrictEqual(Array.from(yield* store.observersOf(["job_a"])), [])
         assert.deepStrictEqual(yield* store.viewers(["job_a"]), [])
         assert.isUndefined(yield* store.needed("job_a"))
+        assert.isFalse(yield* store.neededAbove("job_a"))
         assert.deepStrictEqual(yield* store.retired({ endedBefore: 9, limit: 9 }), [])
         assert.deepStrictEqual(yield* store.surplus({ principal: "alice", limit: 9, needed: true }), [])
         assert.deepStrictEqual(yield* store.surplus({ principal: "alice", limit: 9, needed: false }), [])
@@ -454,6 +455,48 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           "job_b",
           "job_d",
           "job_e"
+        ])
+      }))
+
+    test("keeps what a job has delegated to by its journal for as long as that has not ended", (store) =>
+      Effect.gen(function* () {
+        const entry = (kind: string, key: string) => ({ kind, key, ordinal: 1, about: "{}", value: "{}" })
+        const below = (parentJobId: string) => ({ parentJobId })
+        yield* store.commit({
+          ops: [
+            put(aJob("job_durable")),
+            Op.PutJournal({
+              jobId: "job_durable",
+              entries: [entry("delegate", "a"), entry("delegate", "b"), entry("step", "c")]
+            }),
+            put(aJob("job_steps")),
+            Op.PutJournal({ jobId: "job_steps", entries: [entry("step", "a")] }),
+            put(aJob("job_plain")),
+            ended("job_a", 10, below("job_durable")),
+            ended("job_b", 20, below("job_durable")),
+            // Of what it has delegated to itself only that one knows, and it has ended.
+            ended("job_c", 30, below("job_b")),
+            Op.PutJournal({ jobId: "job_b", entries: [entry("delegate", "a")] }),
+            ended("job_d", 40, below("job_steps")),
+            ended("job_e", 50, below("job_plain")),
+            ended("job_f", 60, below("job_gone"))
+          ],
+          owners: []
+        })
+        const retired = Effect.map(store.retired({ endedBefore: 100, limit: 10 }), (ids) => [...ids].sort())
+        assert.deepStrictEqual(yield* retired, ["job_c", "job_d", "job_e", "job_f"])
+        const surplus = (needed: boolean) =>
+          Effect.map(store.surplus({ principal: "alice", limit: 10, needed }), (ids) => [...ids].sort())
+        assert.deepStrictEqual(yield* surplus(false), ["job_c", "job_d", "job_e", "job_f"])
+        assert.strictEqual((yield* surplus(true)).length, 6)
+        const above = Effect.filter(["job_a", "job_b", "job_c", "job_d", "job_e", "job_f"], store.neededAbove)
+        assert.deepStrictEqual(yield* above, ["job_a", "job_b"])
+        // No session needs anything of it.
+        assert.isUndefined(yield* store.needed("job_a"))
+        yield* store.commit({ ops: [ended("job_durable", 90)], owners: [] })
+        assert.deepStrictEqual(yield* above, [])
+        assert.deepStrictEqual(yield* retired, [
+          ...["job_a", "job_b", "job_c", "job_d", "job_durable", "job_e", "job_f"]
         ])
       }))
 

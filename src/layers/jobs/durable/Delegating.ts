@@ -11,7 +11,12 @@ import {
 import type { JobResult } from "../../../protocol/Message.js"
 import type { Delegated, DelegateOptions } from "../../../services/jobs/Job.js"
 import { inTurns } from "../../../services/runtime/inTurns.js"
-import type { JobRecord, JournalEntry, StoreError } from "../../../services/store/Store.js"
+import {
+  delegationKind,
+  type JobRecord,
+  type JournalEntry,
+  type StoreError
+} from "../../../services/store/Store.js"
 import * as Child from "../Child.js"
 import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
@@ -141,7 +146,7 @@ export const delegate = (
     const digest = yield* parts.secrets.digest(
       yield* inTurns(() => CanonicalJson.stringifying([agent, input ?? null]))
     )
-    return yield* durable.keyed("delegate", key, (known, within) =>
+    return yield* durable.keyed(delegationKind, key, (known, within) =>
       Effect.gen(function* () {
         if (known.about.digest !== undefined && known.about.digest !== digest)
           return yield* nondeterministic(`${key} delegates to another agent, or with another input`, [key])

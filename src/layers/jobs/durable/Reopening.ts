@@ -33,10 +33,15 @@ export interface Reopened {
   readonly job: JobLog
   /** Its handler runs now, and so it needs its credentials. */
   readonly runs: boolean
+  /**
+   * Waits until what was open below it has its place there again, or has ended: only then is it known what is to end before it
+   * does, whatever ends it.
+   */
+  readonly below?: Effect.Effect<void> | undefined
   /** Of one that has waited unloaded. */
   readonly loaded?: Loaded | undefined
-  /** Given when it has ended. */
-  readonly over?: Deferred.Deferred<void> | undefined
+  /** See `Settling`. */
+  readonly over?: Deferred.Deferred<boolean> | undefined
   /** Of one that has waited, and begins for the first time. */
   readonly first?:
     | {
@@ -54,7 +59,7 @@ export type Reopen = (reopened: Reopened) => Effect.Effect<void>
 /** Returns what runs such jobs. */
 export const make = (parts: JobParts): Reopen => {
   const open = Opening.make(parts)
-  return ({ candidate, first, job, loaded, over: isOver, runs }) =>
+  return ({ below, candidate, first, job, loaded, over: isOver, runs }) =>
     Effect.suspend(() => {
       if (first?.enter() === false) return Effect.void
       const { journal, parent, record, session } = candidate
@@ -80,7 +85,8 @@ export const make = (parts: JobParts): Reopen => {
         hold.keep(() => over(parts, candidate, live))
         hold.keep(parts.owners.own(live))
       } else hold.keep(resting.over)
-      if (isOver !== undefined) hold.keep(() => Deferred.unsafeDone(isOver, Exit.void))
+      if (isOver !== undefined)
+        hold.keep(() => Deferred.unsafeDone(isOver, Exit.succeed(live.status !== "running")))
       live.rests = undefined
       live.status = "running"
       if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
@@ -92,6 +98,7 @@ export const make = (parts: JobParts): Reopen => {
       return Effect.map(surrounded, ({ span, surroundings }) => {
         live.span = span
         const again = function* (): Errand<Exit.Exit<unknown, ArcpError>> {
+          if (below !== undefined) yield* below
           const stored = yield* Effect.exit(first?.stored ?? Effect.void)
           const isStored = Exit.isSuccess(stored)
           const minting =

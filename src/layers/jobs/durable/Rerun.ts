@@ -17,6 +17,7 @@ import type { Registered } from "../../../services/agents/Agent.js"
 import type { JobLog, NewEvent } from "../../../services/log/EventLog.js"
 import * as Tracing from "../../../services/runtime/Tracing.js"
 import { never } from "../../../services/store/dueAt.js"
+import type { JobRecord } from "../../../services/store/Store.js"
 import type { Candidate } from "../Candidate.js"
 import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
@@ -113,13 +114,12 @@ const parkUnloaded = (
     )
   })
 
-/** Waits for what becomes of its children and for its pause, counts the attempt, and says so. */
+/** Waits for its pause, counts the attempt, and says so. */
 const begin = (
   parts: JobParts,
   job: JobLog,
   record: Survivor,
-  { lastOutcome, onlyWaits }: Pick<Journal, "lastOutcome" | "onlyWaits">,
-  children: ReadonlyArray<string>
+  { lastOutcome, onlyWaits }: Pick<Journal, "lastOutcome" | "onlyWaits">
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
     const { log, now, options } = parts
@@ -132,8 +132,6 @@ const begin = (
     // Whatever ends the process over and over, it is none that only waits: it has the pauses, and no end.
     const loop = goesOn || onlyWaits ? undefined : Survivals.crashLoop(survival, options)
     if (loop !== undefined) return yield* loop
-    // Before the handler can end: nothing outlives its parent.
-    yield* Effect.forEach(children, (jobId) => parts.unsettled.settled(jobId), { discard: true })
     if (!goesOn) yield* Effect.sleep(Survivals.pauseBefore(survival, options))
     yield* put(parts, job, { ...record, survival })
     if (!goesOn) yield* log.append(job, recovered(now(), survival.attempt))
@@ -150,6 +148,26 @@ const handlerOf = (
     if (input === undefined)
       return yield* new InternalError({ message: "the input of the job is not stored" })
     return yield* agent.prepare(JSON.parse(input))
+  })
+
+/**
+ * Returns the log of the next job above one that runs: it pays for what is spent below it, also where what was between them
+ * was lost with its process.
+ */
+const nextAbove = (
+  { running, store }: JobParts,
+  { parentJobId }: JobRecord
+): Effect.Effect<JobLog | undefined, InternalError> =>
+  Effect.gen(function* () {
+    // What has ended may be damaged so that it is above itself.
+    const seen = new Set<string>()
+    for (let jobId = parentJobId; jobId !== undefined && !seen.has(jobId); ) {
+      const found = running.get(jobId)
+      if (found !== undefined) return found.log
+      seen.add(jobId)
+      jobId = (yield* Faults.storage(store.job(jobId)))?.parentJobId
+    }
+    return undefined
   })
 
 /** Returns the agent of a stored job, as it was when the job began. */
@@ -181,7 +199,7 @@ export const rerun = (
   { loaded, settling }: RerunOptions = {}
 ): Effect.Effect<void, InternalError> =>
   Effect.gen(function* () {
-    const { log, options, owners, registry, running, store, turn } = parts
+    const { log, options, owners, registry, running, store, turn, unsettled } = parts
     const found = yield* Effect.either(resolve(registry, record.agent))
     if (Either.isLeft(found) && children.length === 0 && settling === undefined)
       return yield* parkUnloaded(parts, record, found.left, loaded?.resting)
@@ -190,7 +208,7 @@ export const rerun = (
     const journal = yield* Faults.storage(Journal.load(record.jobId, store, turn, options))
     // As the last process has left it.
     const { lastOutcome, onlyWaits } = journal
-    const job = yield* log.reopenJob(record, { parent: parent?.log })
+    const job = yield* log.reopenJob(record, { parent: parent?.log ?? (yield* nextAbove(parts, record)) })
     const run = Either.match(found, {
       onLeft: (why): Candidate["run"] => why,
       onRight: (agent) => Effect.flatten(handlerOf(parts, record, agent))
@@ -205,7 +223,7 @@ export const rerun = (
         run,
         begin: isParked
           ? park(parts, job, record, found.left)
-          : begin(parts, job, record, { lastOutcome, onlyWaits }, children),
+          : begin(parts, job, record, { lastOutcome, onlyWaits }),
         agent: Either.getOrElse(found, () => ({ awaitEmits: false, restart: record.survival.restart })),
         journal,
         settled: settling?.terminal,
@@ -215,6 +233,7 @@ export const rerun = (
       },
       job,
       runs: Either.isRight(found),
+      below: Effect.forEach(children, (jobId) => unsettled.settled(jobId), { discard: true }),
       loaded,
       over: settling?.over
     })

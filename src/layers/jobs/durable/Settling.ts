@@ -17,7 +17,8 @@ import { Journal } from "./Journal.js"
 /** How a job ends, when it is. */
 export interface Settling {
   readonly terminal: TerminalMessage
-  readonly over: Deferred.Deferred<void>
+  /** Whether it has ended, when nothing of it runs any more: otherwise the next process goes on with it. */
+  readonly over: Deferred.Deferred<boolean>
 }
 
 /** What of a stored job is to be undone. */
@@ -89,7 +90,3 @@ export const above = (
       found.add(up)
   return found
 }
-
-/** Waits until all of them have ended. */
-export const over = (settling: ReadonlyMap<string, Settling>): Effect.Effect<void> =>
-  Effect.forEach(settling.values(), ({ over }) => Deferred.await(over), { discard: true })

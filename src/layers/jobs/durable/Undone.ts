@@ -62,6 +62,15 @@ const ended = (live: LiveJob, fiber: Fiber.RuntimeFiber<unknown, unknown>): Effe
     yield* inLastGrace
   })
 
+/** Returns how a job ends of which that was decided before: as decided, or cancelled since. */
+export const unlessCancelled = (
+  { live, parts: { now, options } }: Pick<HandledJob, "live" | "parts">,
+  concluded: TerminalMessage
+): TerminalMessage =>
+  live.ending?._tag === "Cancel" && concluded.status !== "cancelled"
+    ? Terminal.ended(live.ending, live.record, now(), options.maxOutboundFrameBytes)
+    : concluded
+
 /**
  * Undoes what the steps of a job have done that ends without success, and returns how it ends then: as before, or cancelled;
  * `undefined` when the next process goes on with it. `again` runs the handler for its compensations.
@@ -73,7 +82,7 @@ export const undone = (
   again: () => Fiber.RuntimeFiber<unknown, unknown>
 ): Effect.Effect<TerminalMessage | undefined> => {
   const { begin, compensateWithin, job, live, parts, settled, surroundings } = ending
-  const { now, options, running, store } = parts
+  const { options, running, store } = parts
   if (concluded.type === "job.result" || !undoing.isDue() || job.broken !== undefined)
     return Effect.succeed(concluded)
   const run = Effect.zipRight(
@@ -93,8 +102,6 @@ export const undone = (
     if (live.leaving) return undefined
     live.undoing = false
     live.concluded = true
-    return live.ending?._tag === "Cancel" && concluded.status !== "cancelled"
-      ? Terminal.ended(live.ending, live.record, now(), options.maxOutboundFrameBytes)
-      : concluded
+    return unlessCancelled(ending, concluded)
   })
 }

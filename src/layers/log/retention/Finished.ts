@@ -2,7 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
-import type { StoreError } from "../../../services/store/Store.js"
+import type { StoreError, StoreService } from "../../../services/store/Store.js"
 import type { JobState } from "../JobState.js"
 import { dropping } from "./dropping.js"
 import { EndedCounts } from "./EndedCounts.js"
@@ -16,13 +16,16 @@ export interface FinishedJob {
   readonly principal: string
 }
 
+/** What keeps a job from being dropped: that anybody needs it, that a session does, or nothing. */
+export type Keeping = "needed" | "needed by a session" | "nothing"
+
 /** Forgets jobs that have ended. */
 export interface FinishedJobs {
   /**
    * Drops jobs, with everything of them; views that still hold something of one begin after it. Returns how many: those
-   * that somebody is about to observe stay, and those that a session needs unless `evenIfNeeded`.
+   * that somebody is about to observe stay, and those that `keeping` says.
    */
-  readonly drop: (jobs: ReadonlyArray<FinishedJob>, evenIfNeeded?: boolean) => StoreWork<number>
+  readonly drop: (jobs: ReadonlyArray<FinishedJob>, keeping: Keeping) => StoreWork<number>
   /**
    * Drops jobs because somebody wants it, with the calls of hooks that are owed for them, whoever needs them. Waits for those
    * that are about to be observed. Those that are not stored any more are passed over.
@@ -96,17 +99,32 @@ const dropTaken = (
     })
   })
 
+/** Returns whether a job stays, as somebody needs it. */
+export const isKept = (
+  store: StoreService,
+  jobId: string,
+  keeping: Keeping
+): Effect.Effect<boolean, StoreError> =>
+  keeping === "nothing"
+    ? Effect.succeed(false)
+    : Effect.flatMap(store.needed(jobId), (seq) =>
+        seq !== undefined || keeping === "needed by a session"
+          ? Effect.succeed(seq !== undefined)
+          : store.neededAbove(jobId)
+      )
+
 const drop =
   (all: Dropping) =>
-  (ended: ReadonlyArray<FinishedJob>, evenIfNeeded = false): StoreWork<number> => {
+  (ended: ReadonlyArray<FinishedJob>, keeping: Keeping): StoreWork<number> => {
     const { live, store, turn } = all.parts
-    const isUnneeded = ({ jobId }: FinishedJob) => Effect.map(store.needed(jobId), (seq) => seq === undefined)
     return Effect.acquireUseRelease(
       Effect.sync(() => live.takeUnjoined(ended)),
       (taken) =>
         Effect.gen(function* () {
           // Asked again now that nobody can begin to observe them: somebody may have since they were found.
-          const free = evenIfNeeded ? taken : yield* Effect.filter(taken, isUnneeded)
+          const free = yield* Effect.filter(taken, ({ jobId }) =>
+            Effect.negate(isKept(store, jobId, keeping))
+          )
           if (free.length > 0) yield* dropTaken(all, free)
           return free.length
         }),
@@ -156,7 +174,7 @@ const dropRetired = (all: Dropping): StoreWork<number> => {
     for (;;) {
       const old = yield* store.retired({ endedBefore, limit: batch })
       if (old.length === 0) return gone
-      const dropped = yield* drop(all)(yield* withPrincipals(old))
+      const dropped = yield* drop(all)(yield* withPrincipals(old), "needed")
       // What somebody is about to observe is for the next time.
       if (dropped === 0) return gone
       gone += dropped
@@ -174,7 +192,7 @@ const dropSurplus = (all: Dropping, principal: string, surplus: number): StoreWo
         if (some.length === 0) break
         yield* drop(all)(
           some.map((jobId) => ({ jobId, principal })),
-          needed
+          needed ? "nothing" : "needed"
         )
         left -= some.length
       }

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { StoreService } from "../../../services/store/Store.js"
 import type { ViewState } from "../ViewState.js"
-import type { FinishedJob, FinishedJobs } from "./Finished.js"
+import { type FinishedJob, type FinishedJobs, isKept, type Keeping } from "./Finished.js"
 import type { JobCaps } from "./Jobs.js"
 import type { RetentionParts, StoreWork } from "./Parts.js"
 import type { ViewCaps } from "./Views.js"
@@ -22,22 +22,22 @@ const step = 16
 /** Finished jobs looked at in one go: when all of these are needed, something else goes first. */
 const maxLooked = 4096
 
-/** Forgets finished jobs that nobody needs, oldest first. Returns whether there was one. */
-const forgetFinished = (store: StoreService, finished: FinishedJobs) =>
+/** Forgets up to `most` finished jobs, but for those that `keeping` says, oldest first. Returns whether there was one. */
+const forgetFinished = (store: StoreService, finished: FinishedJobs, keeping: Keeping, most: number) =>
   Effect.gen(function* () {
     const unneeded: Array<FinishedJob> = []
     const { kept } = finished
     let left = Math.min(kept.size, maxLooked)
     for (const job of kept.values()) {
-      if (unneeded.length >= step || left-- === 0) break
-      if ((yield* store.needed(job.jobId)) === undefined) unneeded.push(job)
+      if (unneeded.length >= most || left-- === 0) break
+      if (!(yield* isKept(store, job.jobId, keeping))) unneeded.push(job)
       else {
         // Others are looked at before it the next time.
         kept.delete(job.jobId)
         kept.set(job.jobId, job)
       }
     }
-    return unneeded.length > 0 && (yield* finished.drop(unneeded)) > 0
+    return unneeded.length > 0 && (yield* finished.drop(unneeded, keeping)) > 0
   })
 
 /** Returns the largest view that is not being read. */
@@ -109,10 +109,12 @@ export const make = (
     yield* views.storeNeeds(live.views.keys())
     while (store.held() > maxHeld) {
       const freed =
-        (yield* forgetFinished(store, finished)) ||
+        (yield* forgetFinished(store, finished, "needed", step)) ||
         (yield* trimRunning) ||
         (yield* shrinkLargest) ||
-        (yield* shrinkSent)
+        (yield* shrinkSent) ||
+        // Rather than that nobody can emit any more a job finds less of what it has delegated to.
+        (yield* forgetFinished(store, finished, "needed by a session", 1))
       if (!freed) return
       yield* turn.next
     }

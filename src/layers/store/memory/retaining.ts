@@ -81,9 +81,16 @@ export const observed = ({ jobs, sessions }: Tables, sessionId: string): Readonl
     })
 }
 
-/** Says whether a stored session still needs something of a job. */
+/** Says whether the job that delegated to this one still needs it, as `StoreService.neededAbove` says. */
+export const neededAbove = ({ jobs }: Tables, jobId: string): boolean => {
+  const above = jobs.get(jobs.get(jobId)?.record?.parentJobId ?? "")
+  return above?.record !== undefined && above.record.endedAt === undefined && above.delegates
+}
+
+/** Says whether a stored session, or the job above, still needs something of a job. */
 export const isNeeded = (tables: Tables, jobId: string): boolean => {
   const { jobs, sessions } = tables
+  if (neededAbove(tables, jobId)) return true
   for (const [sessionId, { end }] of jobs.get(jobId)?.shares ?? []) {
     const session = sessions.get(sessionId)
     if (session?.record !== undefined && !session.lost && end > session.low) return true

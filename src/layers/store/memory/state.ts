@@ -1,6 +1,7 @@
 /** What the store in memory keeps of a session and of a job. */
 import {
   type Bounds,
+  delegationKind,
   eventOverhead,
   type JobRecord,
   type JournalEntry,
@@ -164,6 +165,8 @@ export class MemoryJob {
   /** By kind and key; only of a job that has put one. */
   private journal: Map<string, JournalEntry> | undefined
   private journalBytes = 0
+  /** Whether its journal leads to jobs that it has delegated to. */
+  delegates = false
   /** Where it went on after others had been appended to: the order of all appends. */
   private readonly stretches = FrontTrimmed.make<Stretch>()
   private readonly marks = FrontTrimmed.make<{ seq: number; count: number; bytes: number }>()
@@ -184,6 +187,7 @@ export class MemoryJob {
   putJournal(entries: ReadonlyArray<JournalEntry>): void {
     this.journal ??= new Map()
     for (const entry of entries) {
+      this.delegates ||= entry.kind === delegationKind
       const name = journalName(entry.kind, entry.key)
       const before = this.journal.get(name)
       if (before !== undefined) this.journalBytes -= journalBytesOf(before)

@@ -1,6 +1,14 @@
 /** The reads of a store in Postgres: each one statement. Nothing that was dropped or trimmed is ever seen by one. */
 import { never } from "../../../services/store/dueAt.js"
-import type { DueQuery, HookEvent, JobFilter, NewsQuery, Run, Viewer } from "../../../services/store/Store.js"
+import {
+  type DueQuery,
+  delegationKind,
+  type HookEvent,
+  type JobFilter,
+  type NewsQuery,
+  type Run,
+  type Viewer
+} from "../../../services/store/Store.js"
 import { maxBytes as markBytes, maxEvents as markEvents } from "../marks.js"
 import type { EndedRow, Queries } from "../queries.js"
 import type {
@@ -326,12 +334,22 @@ const viewers = (jobIds: ReadonlyArray<string>): Query<Viewer> => [
 /** First `event_seq` that a session needs and that is retained. */
 const low = "greatest(coalesce(s.need, 1), coalesce(t.before, 1))"
 
+/** Whether the job above `j` has not ended, and finds by its journal what it has delegated to. */
+const keptAbove = `EXISTS (SELECT 1 FROM {jobs} p JOIN {journal} d ON d.job = p.id AND d.kind = '${delegationKind}'
+   WHERE p.job_id = j.parent_job_id AND p.ended_at IS NULL)`
+
+const neededAbove = (jobId: string): Query<IdRow> => [
+  `SELECT j.job_id AS id FROM {jobs} j WHERE j.job_id = $1 AND ${keptAbove}`,
+  [jobId]
+]
+
 const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
   `SELECT k.id FROM unnest($1::text[]) AS k (id) WHERE EXISTS (
      SELECT 1 FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id AND NOT s.lost
      LEFT JOIN {run_trims} t ON t.session_id = r.session_id
      WHERE r.job_id = k.id AND r.event_seq + r.count > ${low})
-   OR EXISTS (SELECT 1 FROM {jobs} j ${withObservers} WHERE j.job_id = k.id)`,
+   OR EXISTS (SELECT 1 FROM {jobs} j ${withObservers} WHERE j.job_id = k.id)
+   OR EXISTS (SELECT 1 FROM {jobs} j WHERE j.job_id = k.id AND ${keptAbove})`,
   [jobIds]
 ]
 
@@ -492,6 +510,7 @@ export const queries: Queries = {
   viewers,
   neededOf,
   needed,
+  neededAbove,
   observersOf,
   observed,
   backlog,
