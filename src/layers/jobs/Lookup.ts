@@ -5,6 +5,7 @@ import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/
 import * as Features from "../../protocol/Features.js"
 import { parseJson } from "../../protocol/Json.js"
 import type * as Message from "../../protocol/Message.js"
+import { cut } from "../../protocol/Text.js"
 import { byteLength } from "../../protocol/Utf8.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import { coversJob, denied } from "../../services/auth/Policy.js"
@@ -100,7 +101,7 @@ const audit = (
   Effect.logInfo("subscribe").pipe(
     Effect.annotateLogs({
       subscriber: session.identity.principal,
-      job: jobId.slice(0, 64),
+      job: cut(jobId, 64),
       owner: record?.principal ?? "unknown",
       verdict: allowed ? "allowed" : "denied"
     })

@@ -1,6 +1,8 @@
 /** Clients that others have written: `null` for what is left out, and no knowledge of our extensions (protocol 2, 3 and 5.7). */
 import { assert, describe, it } from "@effect/vitest"
+import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
+import { frameOf } from "../../../src/layers/jobs/fitting.js"
 import { all } from "../../../src/protocol/Features.js"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
@@ -91,6 +93,29 @@ describe("null stands for what is left out", () => {
       }
     }).pipe(Effect.provide(runtime(agents)))
   )
+})
+
+describe("what is told of a frame", () => {
+  it.scoped("is well-formed Unicode, also where a long name was cut", () =>
+    Effect.gen(function* () {
+      const session = yield* open()
+      const name = `${"a".repeat(63)}😀`
+      const texts: Array<string> = []
+      const take = session.connection.take.pipe(
+        Effect.tap((frames) => Effect.sync(() => texts.push(...Chunk.toReadonlyArray(frames).map(String))))
+      )
+      const head = `"arcp":"1.1","id":"p","type":"session.ping","session_id":"${session.sessionId}"`
+      yield* session.sendText(`{${head},"payload":{"nonce":"n","${name}":"\\ud800"}}`)
+      yield* take
+      assert.include(texts.join(), `payload.${"a".repeat(63)}: has half a surrogate pair`)
+      assert.notInclude(texts.join(), "\\ud8")
+    }).pipe(Effect.provide(runtime(agents)))
+  )
+
+  it("has no half of a surrogate pair that a policy, or an identity, has said", () => {
+    const text = frameOf({ arcp: "1.1", id: "i", type: "session.jobs", payload: { by: "a\ud83d" } }, 1_000)
+    assert.deepStrictEqual(JSON.parse(text).payload, { by: "a\ufffd" })
+  })
 })
 
 /** Cancels and subscribes that are refused before it is looked for the job, each for another reason. */
