@@ -106,13 +106,10 @@ export const repeat = (
       })
       return yield* reject(parts, session, request, before.agent, error, hold)
     }
-    return yield* log.read(session.view, before.lastEventSeq - 1).pipe(
-      Effect.map(({ frames: [frame] }) => {
-        if (frame !== undefined) session.sendFrame(frame)
-      }),
-      // The refusal has been evicted from the view, so the client has had it.
-      Effect.catchTag("ResumeWindowExpired", () => Effect.void)
-    )
+    const { lastEventSeq } = before
+    const frame = yield* log.again(session.view, lastEventSeq)
+    // One that has been evicted from the view the client has had.
+    if (frame !== undefined) session.sendAgain(lastEventSeq, frame)
   })
 
 /**

@@ -140,7 +140,7 @@ const closeUnheard = ({ options }: ReceiptServices, served: Served): Effect.Effe
     while (unheardMs < Duration.toMillis(options.resumeWindow) || before === undefined) {
       yield* Effect.sleep(patience)
       const { farewell, sentBytes } = served.attachment.outbox
-      const sent = farewell && `${sentBytes} ${served.cursor}`
+      const sent = farewell && `${sentBytes} ${served.attachment.cursor}`
       unheardMs = sent === before ? unheardMs + Duration.toMillis(patience) : 0
       before = sent
     }

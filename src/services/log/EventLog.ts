@@ -206,10 +206,17 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     /** Records an acknowledgement. Lower ones than before are ignored; the caller has checked the bounds. */
     readonly ack: (view: View, eventSeq: number) => Effect.Effect<void>
     /**
-     * Returns the frames that follow `after`, within ~256 events and ~256 KiB; none when there is nothing newer.
-     * Fails with `ResumeWindowExpired` when `after` is no longer retained.
+     * Returns the frames that follow `after`, within ~256 events and ~256 KiB; none when there is nothing newer. `wake` is
+     * that of the connection that reads, which has been sent what goes up to `after`: that is noted, unless another has taken its
+     * place. Fails with `ResumeWindowExpired` when `after` is no longer retained.
      */
-    readonly read: (view: View, after: number) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
+    readonly read: (
+      view: View,
+      after: number,
+      wake: () => void
+    ) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
+    /** Returns the frame of one event again, `undefined` when it is no longer retained. Nothing is noted of it. */
+    readonly again: (view: View, eventSeq: number) => Effect.Effect<string | undefined, InternalError>
 
     /**
      * Waits until every consumer of `Committed` that must lose nothing has room for a job that is opened. `keep` is called

@@ -24,7 +24,7 @@ export const absentOwner = (
       features,
       view: session === undefined ? log.goneView(sessionId, features) : log.absentView(session),
       send: () => {},
-      sendFrame: () => {}
+      sendAgain: () => {}
     }
   })
 
