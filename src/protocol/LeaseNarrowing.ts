@@ -132,10 +132,6 @@ export function* comparing(
   return undefined
 }
 
-/** `comparing`, all at once. */
-export const subsetProblem = (child: Lease, parent: Lease, maxSteps?: number): string | undefined =>
-  finish(comparing(child, parent, maxSteps))
-
 /** Why a child may not have this budget beside what its parent has left, `undefined` when it may. */
 export const budgetProblem = (child: Budget.Budget, remaining: Budget.Budget): string | undefined => {
   // A parent without a budget is not limited, and any budget is narrower than none.

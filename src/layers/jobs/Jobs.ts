@@ -251,8 +251,10 @@ export const make = Effect.gen(function* () {
     dropped: (sessionId) => parts.owners.drop(sessionId),
     runningOf: (sessionId) => parts.running.ofSession(sessionId),
     accepted: (session, jobId) =>
-      Effect.map(lookup.job(jobId), (record) =>
-        record === undefined ? undefined : ownership.accept(session, record)
+      Effect.flatMap(lookup.job(jobId), (record) =>
+        record === undefined
+          ? Effect.succeed(undefined)
+          : Effect.map(ownership.accept(session, record), (told) => told())
       ),
     liveOwners: (principal) =>
       Effect.map(Faults.storage(parts.store.waitingOwners(principal)), (waiting) => {

@@ -133,7 +133,7 @@ const inputOf = (
   record: JobRecord
 ): Effect.Effect<Readonly<Record<string, unknown>>, InternalError> =>
   Effect.gen(function* () {
-    if (!features.includes(Features.submittedInput) || !coversJob(identity, record)) return {}
+    if (!features.includes(Features.submittedInput) || !(yield* coversJob(identity, record))) return {}
     const text = yield* Faults.storage(store.input(record.jobId))
     // The rest of the frame has its place, too.
     return text === undefined || byteLength(text) > options.maxOutboundFrameBytes / 2
@@ -154,6 +154,7 @@ const observe = (
     if (session.view.subscribedCount >= options.maxSubscriptionsPerSession)
       return yield* Checks.atLimit("subscriptions_per_session", options.maxSubscriptionsPerSession)
     const given = yield* inputOf(parts, session, record)
+    const credentials = yield* ownership.shown(session, record)
     const history = payload.history ?? false
     const onCommit = (subscribedFrom: number) => {
       const now = running.current(record)
@@ -167,7 +168,7 @@ const observe = (
             requestId: id,
             subscribedFrom,
             replayed: history,
-            credentials: ownership.shown(session, now)
+            credentials: credentials()
           }),
           ...given
         }

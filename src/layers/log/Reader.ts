@@ -70,7 +70,7 @@ class PageBuilder implements Page {
   }
 }
 
-/** Returns frames that memory holds, up to the first event it does not. */
+/** Returns frames that memory holds, up to the first event it does not, or of which something else has to be known. */
 const fromMemory = (view: ViewState, after: number, most: number): Page => {
   const page = new PageBuilder(view)
   let seq = after + 1
@@ -81,8 +81,8 @@ const fromMemory = (view: ViewState, after: number, most: number): Page => {
     for (; seq < end; seq++) {
       if (page.frames.length >= most || page.bytes >= maxBytes) return page
       const event = job.event(run.jobSeq + (seq - run.eventSeq))
-      if (event === undefined || mustInline(view, event)) return page
-      page.add(job, job.owner, event, seq, job.payloadOf(event))
+      if (event === undefined || mustInline(view, event) || job.secretOf(event.seq) !== undefined) return page
+      page.add(job, job.owner, event, seq, event.payload)
     }
   }
   return page
@@ -175,8 +175,9 @@ export const make = (
           throw new Error(`the store gave event ${eventSeq} of a view where ${next} follows`)
         const asStored = damage === undefined && !mustInline(view, stored)
         const event = asStored ? stored : yield* replaced(row)
-        const payload = asStored ? (liveJob(job.jobId)?.payloadOf(event) ?? event.payload) : event.payload
-        page.add(job, job.sessionId, event, eventSeq, payload)
+        const secret = asStored ? liveJob(job.jobId)?.secretOf(event.seq) : undefined
+        const isShown = secret !== undefined && (yield* secret.isShown)
+        page.add(job, job.sessionId, event, eventSeq, isShown ? secret.payload : event.payload)
       }
       // A few that somebody picked say little of how large the others are.
       if (most === undefined) {

@@ -28,7 +28,7 @@ export interface Secret {
   readonly payload: string
   readonly values: ReadonlyArray<string>
   /** Whether it may be delivered, asked each time: whose a session is can change between an event and its replay. */
-  readonly isShown: () => boolean
+  readonly isShown: Effect.Effect<boolean>
 }
 
 /** A call of a hook that is stored with an event, and owed from its commit on. */
