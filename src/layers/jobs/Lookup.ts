@@ -141,6 +141,12 @@ const inputOf = (
       : { [Features.submittedInput]: parseJson(text) }
   })
 
+/** Tells whether a session that subscribes to a job has one subscription more. */
+const isAnother = (
+  { sessionId, view }: JobSession,
+  { endedAt, jobId, sessionId: owner }: JobRecord
+): boolean => endedAt === undefined && owner !== sessionId && !Array.from(view.observedJobs).includes(jobId)
+
 /** Lets a session observe a job, and tells it so in the commit with which that begins. */
 const observe = (
   parts: JobParts,
@@ -151,8 +157,9 @@ const observe = (
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
     const { log, options, running } = parts
-    if (session.view.subscribedCount >= options.maxSubscriptionsPerSession)
-      return yield* Checks.atLimit("subscriptions_per_session", options.maxSubscriptionsPerSession)
+    const { maxSubscriptionsPerSession: max } = options
+    if (session.view.subscribedCount >= max && isAnother(session, record))
+      return yield* Checks.atLimit("subscriptions_per_session", max)
     const given = yield* inputOf(parts, session, record)
     const credentials = yield* ownership.shown(session, record)
     const history = payload.history ?? false

@@ -239,7 +239,6 @@ export class ViewState extends Congestion implements View {
     const sent = this.sent[0]
     return sent === undefined || sent.at > now - windowMs ? known : Math.max(known, sent.seq + 1)
   }
-  /** Calls back when the connection has caught up, or is gone. */
   /** Returns whether this event is numbered for, and delivered to, this session. */
   sees(event: Pick<NewEvent, "kind" | "audience">): boolean {
     return (
