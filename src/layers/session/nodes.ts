@@ -42,7 +42,7 @@ export const make = ({ cluster, policy, store }: NodesServices): Effect.Effect<S
         policy.deletable?.(identity) ?? Effect.succeed([]),
         (listable, deletable) => listable === "everyone" || deletable === "everyone"
       )
-    return (identity) =>
+    return (identity: Identity) =>
       Effect.gen(function* () {
         if (yield* mayLook(identity)) return yield* listed
         return yield* new PermissionDenied({
