@@ -11,7 +11,7 @@ import { fault } from "./JsonText.js"
 import { clientMessages } from "./Message.js"
 import { dropping } from "./nulls.js"
 import { describe } from "./Problem.js"
-import { isWellFormed } from "./Text.js"
+import { cut, isWellFormed } from "./Text.js"
 import * as Trace from "./Trace.js"
 import type { ClientMessage } from "./TypedMessage.js"
 import { vendorName } from "./Vendor.js"
@@ -23,7 +23,7 @@ const rejected = (_tag: Rejected["_tag"], message: string, envelope?: Record<str
   _tag,
   message,
   id: repeatable(envelope?.["id"]),
-  type: typeof envelope?.["type"] === "string" ? envelope["type"].slice(0, 64) : undefined,
+  type: typeof envelope?.["type"] === "string" ? cut(envelope["type"], 64) : undefined,
   sessionId: repeatable(envelope?.["session_id"]),
   jobId: repeatable(envelope?.["job_id"]) ?? repeatable(jobIn(envelope?.["payload"]))
 })

@@ -5,6 +5,7 @@
  */
 import type { YieldableError } from "effect/Cause"
 import * as Data from "effect/Data"
+import { cut, wellFormed } from "./Text.js"
 
 /** The 15 wire codes, each with whether a client may retry the same request. */
 export const retryable = {
@@ -175,12 +176,12 @@ export const isRetryable = (error: ArcpError): boolean => error.retryable
 
 /** `message` cut to what the wire allows. */
 export const truncateMessage = (message: string): string =>
-  message.length <= maxMessageLength ? message : `${message.slice(0, maxMessageLength - 1)}…`
+  message.length <= maxMessageLength ? message : `${cut(message, maxMessageLength - 1)}…`
 
 /** An error as its wire payload; `details` are merged over the error's own. */
 export const toPayload = (error: ArcpError, details?: Record<string, unknown>): ErrorPayload => ({
   code: error.code,
-  message: truncateMessage(error.message),
+  message: wellFormed(truncateMessage(error.message)),
   retryable: retryable[error.code],
   ...(error.details !== undefined || details !== undefined
     ? { details: { ...error.details, ...details } }

@@ -7,6 +7,7 @@ import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { Lease, LeaseConstraints } from "./Lease.js"
 import { describe } from "./Problem.js"
+import { cut } from "./Text.js"
 import { vendorName } from "./Vendor.js"
 
 const Attributes = Schema.Record({ key: Schema.String, value: Schema.Unknown })
@@ -140,7 +141,7 @@ export const isKind = (kind: string): kind is Kind => Object.hasOwn(kinds, kind)
  * (`x-vendor.<vendor>.<name>`) take any body but none.
  */
 export const problem = (kind: string, body: unknown): string | undefined => {
-  if (body === undefined) return `bad ${kind.slice(0, 64)} event: body: is missing`
+  if (body === undefined) return `bad ${cut(kind, 64)} event: body: is missing`
   if (!isKind(kind))
     return vendorName.test(kind)
       ? undefined

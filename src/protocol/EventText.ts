@@ -27,7 +27,7 @@ export const written = (value: unknown, root: string): Either.Either<Written, st
   }
   const problem = said ? undefined : fault(value, root)
   if (problem !== undefined || text === undefined) return Either.left(problem ?? `${root}: is missing`)
-  return Either.right({ text: text.includes("\\ud") ? repaired(text) : text, literal: said })
+  return Either.right({ text: repaired(text), literal: said })
 }
 
 /** The text alone. */

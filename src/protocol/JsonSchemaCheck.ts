@@ -5,6 +5,7 @@
 
 import { isRecord } from "./Json.js"
 import type { Effort } from "./Steps.js"
+import { cut } from "./Text.js"
 
 /** A JSON Schema, or the part of one. */
 type Part = Readonly<Record<string, unknown>>
@@ -89,7 +90,7 @@ const object = (walk: SchemaWalk, schema: Part, value: Part, at: string): string
     if (typeof name === "string" && !Object.hasOwn(value, name)) return `${at}.${name}: is missing`
   for (const name of names) {
     const isNamed = isRecord(properties) && Object.hasOwn(properties, name)
-    const problem = part(walk, isNamed ? properties[name] : others, value[name], `${at}.${name.slice(0, 64)}`)
+    const problem = part(walk, isNamed ? properties[name] : others, value[name], `${at}.${cut(name, 64)}`)
     if (problem !== undefined) return problem
   }
   return undefined

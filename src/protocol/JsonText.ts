@@ -2,7 +2,7 @@
  * What is JSON and what only looks like it: values that JSON cannot say, numbers that JavaScript cannot hold, and
  * strings that are not well-formed Unicode (§5). Everything here names a path and never repeats a value.
  */
-import { withArticle } from "./Text.js"
+import { cut, withArticle } from "./Text.js"
 
 const half = /\p{Cs}/u
 
@@ -100,7 +100,7 @@ export const fault = (value: unknown, path: string, strict = false): string | un
     for (const [name, part] of Object.entries(value)) {
       if (name === "toJSON" && typeof part === "function") continue
       if (strict && half.test(name)) return wrong("has a name with half a surrogate pair", path)
-      const below = isArray ? `[${name}]` : `${path && "."}${name.slice(0, 64)}`
+      const below = isArray ? `[${name}]` : `${path && "."}${cut(name, 64)}`
       const problem = check(part, path + below)
       if (problem !== undefined) return problem
     }
@@ -141,4 +141,7 @@ export const unsendable = (value: unknown): string | undefined => {
 
 /** JSON text with U+FFFD in place of each escaped half of a surrogate pair, which is how `JSON.stringify` writes them. */
 export const repaired = (text: string): string =>
-  text.replace(/\\\\|\\ud[89a-f][0-9a-f]{2}/g, (found) => (found === "\\\\" ? found : "\ufffd"))
+  // Most has none.
+  !text.includes("\\ud")
+    ? text
+    : text.replace(/\\\\|\\ud[89a-f][0-9a-f]{2}/g, (found) => (found === "\\\\" ? found : "\ufffd"))

@@ -3,6 +3,7 @@ import * as Either from "effect/Either"
 import type { Lease } from "./LeaseGrammar.js"
 import * as Pattern from "./Pattern.js"
 import * as Target from "./Target.js"
+import { cut } from "./Text.js"
 
 /** A lease ready to be asked. */
 export interface CompiledLease {
@@ -32,7 +33,7 @@ export const compile = (lease: Lease): CompiledLease => {
     const mine = patterns.of(capability)
     if (mine.length === 0)
       return Either.left(
-        `the lease has no ${capability.slice(0, 100)}; request it with patterns for what it is needed for`
+        `the lease has no ${cut(capability, 100)}; request it with patterns for what it is needed for`
       )
     const kind = Target.kindOf(capability)
     const canonical = Target.canonical(kind, target)
@@ -138,7 +139,7 @@ const howToWrite: Readonly<Record<Target.TargetKind, string>> = {
 }
 
 /** A pattern as a message may show it. */
-export const shown = (pattern: string): string => JSON.stringify(pattern.slice(0, 100))
+export const shown = (pattern: string): string => JSON.stringify(cut(pattern, 100))
 
 /** Follows a refusal that was not proven. */
 export const tooIntricate = " (the patterns take too long to compare: use fewer ** and *)"

@@ -11,6 +11,7 @@ import { type Lease, maxPatterns } from "./LeaseGrammar.js"
 import * as Pattern from "./Pattern.js"
 import { finish, type Steps, stepsPerPart } from "./Steps.js"
 import * as Target from "./Target.js"
+import { cut } from "./Text.js"
 
 /** Steps for one comparison of leases, some hundred milliseconds: far beyond what honest leases take. */
 export const defaultMaxSteps = 2_000_000
@@ -126,14 +127,10 @@ export function* comparing(
     const allowed = yield* work.compile(capability, patternsOf(parent, capability))
     for (const pattern of yield* work.compile(capability, patterns))
       if (!(yield* work.someIncludes(allowed, pattern)))
-        return `${capability.slice(0, 100)} ${shown(pattern.source)} is not covered by a pattern of the lease of ${parentName}; ask for one that is${work.exceeded !== undefined ? tooIntricate : ""}`
+        return `${cut(capability, 100)} ${shown(pattern.source)} is not covered by a pattern of the lease of ${parentName}; ask for one that is${work.exceeded !== undefined ? tooIntricate : ""}`
   }
   return undefined
 }
-
-/** `comparing`, all at once. */
-export const subsetProblem = (child: Lease, parent: Lease, maxSteps?: number): string | undefined =>
-  finish(comparing(child, parent, maxSteps))
 
 /** Why a child may not have this budget beside what its parent has left, `undefined` when it may. */
 export const budgetProblem = (child: Budget.Budget, remaining: Budget.Budget): string | undefined => {
@@ -172,7 +169,7 @@ export function* narrowing(
       else for (const narrower of yield* work.included(pattern, allowed)) kept.add(narrower.source)
       if (work.exceeded !== undefined)
         return Either.left(
-          `${capability.slice(0, 100)} takes too long to compare with what this identity may have, more than ${work.exceeded}: use fewer patterns, ** and *`
+          `${cut(capability, 100)} takes too long to compare with what this identity may have, more than ${work.exceeded}: use fewer patterns, ** and *`
         )
     }
     reduced.push([capability, [...kept].slice(0, maxPatterns)])

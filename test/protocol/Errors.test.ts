@@ -85,6 +85,14 @@ it("details with a __proto__ key stay data", () => {
   expect(JSON.stringify(payload.details)).toBe('{"__proto__":{"polluted":true},"a":1}')
 })
 
+it("a message on the wire is well-formed Unicode, also where it was cut", () => {
+  const { message } = Errors.toPayload(
+    new Errors.PermissionDenied({ message: `${"x".repeat(510)}😀${"x".repeat(9)}` })
+  )
+  expect(message).toBe(`${"x".repeat(510)}…`)
+  expect(Errors.toPayload(new Errors.PermissionDenied({ message: "a\ud83d" })).message).toBe("a\ufffd")
+})
+
 it("messages are cut to 512 characters", () => {
   const message = Errors.toPayload(new Errors.InternalError({ message: "x".repeat(600) })).message
   expect(message).toHaveLength(512)

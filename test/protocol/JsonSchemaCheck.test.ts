@@ -48,6 +48,14 @@ const whole: Readonly<Record<string, Schema.Schema<unknown>>> = {
 
 const json = fc.jsonValue({ maxDepth: 3 })
 
+describe("what is wrong with a member", () => {
+  it("is well-formed Unicode, however long its name is", () => {
+    const schema = { type: "object", additionalProperties: false }
+    const problem = JsonSchemaCheck.problem(schema, { [`${"a".repeat(63)}😀`]: 1 }, "value")
+    expect(problem).toMatch(/^value\.a{63}: /)
+  })
+})
+
 describe("a value, by the JSON Schema that Effect makes", () => {
   for (const [name, schema] of Object.entries(whole))
     it(`is what the schema takes, and nothing else: ${name}`, () => {

@@ -131,7 +131,7 @@ const run = (catalogue: Catalogue, name: string, input: unknown, restore: Restor
   const tool = catalogue.find(name)
   if (tool === undefined) {
     const error = new InvalidRequest({
-      message: `there is no tool ${JSON.stringify(name.slice(0, 256))} here: Tools.list says which there are`
+      message: `there is no tool ${JSON.stringify(cut(name, 256))} here: Tools.list says which there are`
     })
     return Effect.succeed({ exit: Exit.fail(error), cost: undefined })
   }
@@ -321,3 +321,5 @@ export const layer = <const Items extends ReadonlyArray<Item>>(
 export const leased: Leased.Leased = Leased.make(Tools, (tools, lessee) => tools.leasedTo(lessee))
 
 export * from "../../services/agents/Tools.js"
+
+import { cut } from "../../protocol/Text.js"

@@ -2,7 +2,9 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Argument from "../../protocol/Argument.js"
+import type { Identity } from "../../services/auth/Auth.js"
 import { coversJob, Policy } from "../../services/auth/Policy.js"
+import type { JobRecord } from "../../services/store/Store.js"
 
 /** Who may do more than what is their own, beside the sessions of a principal. */
 export interface Options {
@@ -23,6 +25,10 @@ const optionsRule = Argument.options<Options>({
   operators: Argument.maybe(Argument.listOf(Argument.string))
 })
 
+/** Tells whether a job is of the identity's principal, and one that it could have been given itself. */
+const coversOwn = (identity: Identity, job: JobRecord) =>
+  identity.principal === job.principal ? coversJob(identity, job) : Effect.succeed(false)
+
 /**
  * Jobs are visible to their own principal; agents are used as the identity's claims say; jobs are cancelled as the
  * options say, and always by the session that owns them; what they ask is answered by every session of their principal
@@ -39,15 +45,13 @@ export const layer = (options: Options = {}): Layer.Layer<Policy> => {
     maySubscribe: ({ principal }, job) =>
       Effect.succeed(principal === job.principal || observers.includes(principal)),
     mayCancel: (identity, job) =>
-      Effect.sync(
-        () =>
-          operators.includes(identity.principal) ||
-          (cancel === "principal" && identity.principal === job.principal && coversJob(identity, job))
-      ),
+      Effect.suspend(() => {
+        if (operators.includes(identity.principal)) return Effect.succeed(true)
+        return cancel === "principal" ? coversOwn(identity, job) : Effect.succeed(false)
+      }),
     deletable: (identity) =>
       Effect.sync(() => (operators.includes(identity.principal) ? ("everyone" as const) : [])),
-    mayAnswer: (identity, job) =>
-      Effect.sync(() => identity.principal === job.principal && coversJob(identity, job)),
+    mayAnswer: coversOwn,
     mayUseAgent: (identity, agent) =>
       Effect.succeed(identity.agents === undefined || identity.agents.includes(agent))
   })

@@ -185,7 +185,7 @@ const event = (session: ClientSession, message: Happening, bytes: number): Probl
   const expected = numbers.seen + 1
   const refused = message.type === "job.error" && refuses(session, message)
   // What refuses something is its answer. Without a number it is no event of any job; and with one it is repeated to a
-  // repeated submit, out of turn when a replay is still on its way to it.
+  // repeated submit: by some runtimes out of turn, when a replay is still on its way to it.
   const { event_seq: seq, job_id: jobId = handles.only } = message
   if (
     refused

@@ -1,6 +1,7 @@
 /** What goes wrong with credentials, in the words that a client and an operator are told. */
 import * as Effect from "effect/Effect"
 import { BudgetExhausted, InternalError, InvalidRequest } from "../../protocol/Errors.js"
+import { cut } from "../../protocol/Text.js"
 import type { ProvisionError } from "../../services/credentials/CredentialProvisioner.js"
 import * as Again from "../../services/runtime/Again.js"
 import { isAway, type StoreError, toInternalError } from "../../services/store/Store.js"
@@ -15,7 +16,7 @@ export const notHeld = () =>
 /** Returns the error for a credential that is not outstanding. */
 export const notOutstanding = (credentialId: string) =>
   new InternalError({
-    message: `${credentialId.slice(0, 64)} is not outstanding: it is revoked, or a running job holds it`,
+    message: `${cut(credentialId, 64)} is not outstanding: it is revoked, or a running job holds it`,
     details: { reason: "credentials" }
   })
 

@@ -7,7 +7,7 @@ import { InvalidRequest } from "../../protocol/Errors.js"
 import { isRecord, whereNoJson } from "../../protocol/Json.js"
 import { fault } from "../../protocol/JsonText.js"
 import { didYouMean } from "../../protocol/suggest.js"
-import { wellFormed } from "../../protocol/Text.js"
+import { cut, wellFormed } from "../../protocol/Text.js"
 import { tooLarge } from "./line.js"
 import { Refused } from "./problems.js"
 
@@ -89,7 +89,7 @@ const unread = (value: object, names: ReadonlyArray<string>): InvalidRequest | u
   return name === undefined
     ? undefined
     : new InvalidRequest({
-        message: `${wellFormed(name.slice(0, 64))}: is no member of this${didYouMean(name, names) || `; there are ${names.join(", ")}`}`
+        message: `${wellFormed(cut(name, 64))}: is no member of this${didYouMean(name, names) || `; there are ${names.join(", ")}`}`
       })
 }
 

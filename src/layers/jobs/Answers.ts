@@ -78,16 +78,17 @@ export const reject = (
     yield* log.openJob({ ...record, status: "error", rejected: true, endedAt: at }, session.view, { event })
   })
 
-/** Sends the accept of a job. */
-const accept = (
+/** Returns what sends the accept of a job, as it is by then. */
+const accepting = (
   { ownership, running }: AnswerParts,
   session: JobSession,
   request: SubmitHead,
   record: JobRecord
-): void => {
-  const credentials = ownership.shown(session, record)
-  session.send(OnWire.acceptance(record, request.id, credentials, running.get(record.jobId)?.live.span))
-}
+): Effect.Effect<() => void> =>
+  Effect.map(ownership.shown(session, record), (credentials) => () => {
+    const span = running.get(record.jobId)?.live.span
+    session.send(OnWire.acceptance(running.current(record), request.id, credentials(), span))
+  })
 
 /** Gives the same answer again, and nothing else, to a frame that came before: `before` is what was stored of it. */
 export const repeat = (
@@ -98,23 +99,20 @@ export const repeat = (
   hold: Hold
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
-    const { log, running, store } = parts
-    if (!before.rejected) return accept(parts, session, request, running.current(before))
+    const { log, store } = parts
+    if (!before.rejected) return (yield* accepting(parts, session, request, before))()
     if (before.answeredWith !== undefined) {
       const record = yield* Faults.storage(store.job(before.answeredWith))
-      if (record !== undefined) return accept(parts, session, request, running.current(record))
+      if (record !== undefined) return (yield* accepting(parts, session, request, record))()
       const error = new JobNotFound({
         message: "the job that this submit was answered with has been dropped"
       })
       return yield* reject(parts, session, request, before.agent, error, hold)
     }
-    return yield* log.read(session.view, before.lastEventSeq - 1).pipe(
-      Effect.map(({ frames: [frame] }) => {
-        if (frame !== undefined) session.sendFrame(frame)
-      }),
-      // The refusal has been evicted from the view, so the client has had it.
-      Effect.catchTag("ResumeWindowExpired", () => Effect.void)
-    )
+    const { lastEventSeq } = before
+    const frame = yield* log.again(session.view, lastEventSeq)
+    // One that has been evicted from the view the client has had.
+    if (frame !== undefined) session.sendAgain(lastEventSeq, frame)
   })
 
 /**
@@ -143,7 +141,7 @@ export const rejoin = (
   record: JobRecord
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
-    const { log, now, ownership, running } = parts
+    const { log, now, ownership } = parts
     const inherits = yield* ownership.inheritable(session, record)
     const answer: JobRecord = {
       ...newRecord(parts, session, request, record.agent),
@@ -152,10 +150,11 @@ export const rejoin = (
       endedAt: now(),
       answeredWith: record.jobId
     }
+    const accept = yield* accepting(parts, session, request, record)
     const join = {
       history: false,
       ops: [Op.PutJob({ job: answer })],
-      onCommit: () => accept(parts, session, request, running.current(record))
+      onCommit: accept
     }
     const taken = (job: JobLog) => unowned(record)(ownership.take(session, record, job, request.id))
     yield* log.holding(record, (job) =>

@@ -44,7 +44,7 @@ export interface Emitter {
     audience: string,
     body: Record<string, unknown>,
     secret: Readonly<Record<string, string>>,
-    isShown: () => boolean
+    isShown: Effect.Effect<boolean>
   ) => Effect.Effect<void, EmitError>
   /** Finalises a streamed result that the handler left open; `undefined` when nothing was streamed. */
   readonly finish: ResultWriter.ResultWriter["finish"]

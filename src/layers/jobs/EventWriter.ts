@@ -7,7 +7,7 @@ import * as Either from "effect/Either"
 import { type InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
 import { timestamp, written } from "../../protocol/EventText.js"
-import { withArticle } from "../../protocol/Text.js"
+import { cut, withArticle } from "../../protocol/Text.js"
 import * as Utf8 from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { EmitError, EmitOptions } from "../../services/jobs/Job.js"
@@ -81,7 +81,7 @@ export const checked = (
 ): Either.Either<string, InvalidRequest> => {
   const said = written(payload, "")
   if (Either.isLeft(said))
-    return Either.left(new InvalidRequest({ message: `bad ${kind.slice(0, 64)} event: ${said.left}` }))
+    return Either.left(new InvalidRequest({ message: `bad ${cut(kind, 64)} event: ${said.left}` }))
   const { literal, text } = said.right
   const { body } = literal ? payload : (JSON.parse(text) as { readonly body?: unknown })
   const problem = Event.problem(kind, body)

@@ -254,8 +254,10 @@ export const make = Effect.gen(function* () {
     hasRunning: ({ sessionId, view }) =>
       parts.running.ofSession(sessionId) > 0 || parts.log.ownsElsewhere(view),
     accepted: (session, jobId) =>
-      Effect.map(lookup.job(jobId), (record) =>
-        record === undefined ? undefined : ownership.accept(session, record)
+      Effect.flatMap(lookup.job(jobId), (record) =>
+        record === undefined
+          ? Effect.succeed(undefined)
+          : Effect.map(ownership.accept(session, record), (told) => told())
       ),
     liveOwners: (principal) =>
       Effect.map(Faults.storage(parts.store.waitingOwners(principal)), (waiting) => {

@@ -5,6 +5,7 @@ import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/
 import * as Features from "../../protocol/Features.js"
 import { parseJson } from "../../protocol/Json.js"
 import type * as Message from "../../protocol/Message.js"
+import { cut } from "../../protocol/Text.js"
 import { byteLength } from "../../protocol/Utf8.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import { coversJob, denied } from "../../services/auth/Policy.js"
@@ -100,7 +101,7 @@ const audit = (
   Effect.logInfo("subscribe").pipe(
     Effect.annotateLogs({
       subscriber: session.identity.principal,
-      job: jobId.slice(0, 64),
+      job: cut(jobId, 64),
       owner: record?.principal ?? "unknown",
       verdict: allowed ? "allowed" : "denied"
     })
@@ -132,13 +133,19 @@ const inputOf = (
   record: JobRecord
 ): Effect.Effect<Readonly<Record<string, unknown>>, InternalError> =>
   Effect.gen(function* () {
-    if (!features.includes(Features.submittedInput) || !coversJob(identity, record)) return {}
+    if (!features.includes(Features.submittedInput) || !(yield* coversJob(identity, record))) return {}
     const text = yield* Faults.storage(store.input(record.jobId))
     // The rest of the frame has its place, too.
     return text === undefined || byteLength(text) > options.maxOutboundFrameBytes / 2
       ? {}
       : { [Features.submittedInput]: parseJson(text) }
   })
+
+/** Tells whether a session that subscribes to a job has one subscription more. */
+const isAnother = (
+  { sessionId, view }: JobSession,
+  { endedAt, jobId, sessionId: owner }: JobRecord
+): boolean => endedAt === undefined && owner !== sessionId && !Array.from(view.observedJobs).includes(jobId)
 
 /** Lets a session observe a job, and tells it so in the commit with which that begins. */
 const observe = (
@@ -150,9 +157,11 @@ const observe = (
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
     const { log, options, running } = parts
-    if (session.view.subscribedCount >= options.maxSubscriptionsPerSession)
-      return yield* Checks.atLimit("subscriptions_per_session", options.maxSubscriptionsPerSession)
+    const { maxSubscriptionsPerSession: max } = options
+    if (session.view.subscribedCount >= max && isAnother(session, record))
+      return yield* Checks.atLimit("subscriptions_per_session", max)
     const given = yield* inputOf(parts, session, record)
+    const credentials = yield* ownership.shown(session, record)
     const history = payload.history ?? false
     const onCommit = (subscribedFrom: number) => {
       const now = running.current(record)
@@ -166,7 +175,7 @@ const observe = (
             requestId: id,
             subscribedFrom,
             replayed: history,
-            credentials: ownership.shown(session, now)
+            credentials: credentials()
           }),
           ...given
         }

@@ -1,6 +1,7 @@
 /** Which session a job belongs to: the one that submitted it, or one that took it over when that was gone (§5.2). */
 import * as Effect from "effect/Effect"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
+import type { Identity } from "../../services/auth/Auth.js"
 import { hasEnded } from "../../services/auth/ended.js"
 import { coversJob } from "../../services/auth/Policy.js"
 import { isOurs } from "../../services/cluster/Cluster.js"
@@ -17,10 +18,14 @@ import type { AdoptWant } from "./wishes/Want.js"
 
 /** Tells which session owns a job, and what it may see of it. */
 export interface Ownership {
-  /** The credentials of a job that this session may see: none once its token has ended. */
-  readonly shown: (session: JobSession, record: JobRecord) => ReadonlyArray<Credential>
-  /** The accept of a job as its owner gets it: with the id of its submit, or as that of a delegated job. */
-  readonly accept: (session: JobSession, record: JobRecord) => Outgoing
+  /**
+   * Decides whether this session may see the credentials of a job. Returns what gives those that it is shown when it is told of
+   * the job, at a commit: none when the session has been resumed meanwhile with another authority, which may be a narrower one,
+   * and none once its token has ended.
+   */
+  readonly shown: (session: JobSession, record: JobRecord) => Effect.Effect<() => ReadonlyArray<Credential>>
+  /** The accept of a job as its owner gets it: with the id of its submit, or as that of a delegated job. Made as `shown` is. */
+  readonly accept: (session: JobSession, record: JobRecord) => Effect.Effect<() => Outgoing>
   /**
    * Tells whether the session may be the owner of a job from now on: the one that was no longer exists, the principal is
    * the same, and its own agents and ceiling cover the job.
@@ -41,10 +46,27 @@ export interface Ownership {
 }
 
 /** Tells whether a session may see the credentials of a job: the submitter's, when its own token covers the job (§5.6). */
-export const seesCredentials = ({ features, identity }: JobSession, record: JobRecord): boolean =>
-  identity.principal === record.principal &&
-  features.includes("provisioned_credentials") &&
-  coversJob(identity, record)
+export const seesCredentials = ({ features, identity }: JobSession, record: JobRecord) =>
+  identity.principal === record.principal && features.includes("provisioned_credentials")
+    ? coversJob(identity, record)
+    : Effect.succeed(false)
+
+/** Tells whether what a job has been given is shown to a session, asked each time: it may have been resumed, or have lost the job. */
+export const isShownTo = (live: LiveJob, sessionId: string): Effect.Effect<boolean> =>
+  Effect.suspend(() =>
+    live.owner.sessionId === sessionId ? seesCredentials(live.owner, live.record) : Effect.succeed(false)
+  )
+
+/** What an identity may do, beside what its principal may. */
+const authorityOf = ({ agents, leaseCeiling }: Identity) => JSON.stringify([agents, leaseCeiling])
+
+/** Tells whether a session has the same authority as before, and features: another hello may have been said for it since. */
+const isAlike = (now: JobSession, before: Pick<JobSession, "features" | "identity">): boolean =>
+  (now.features === before.features && now.identity === before.identity) ||
+  (now.features.join() === before.features.join() &&
+    authorityOf(now.identity) === authorityOf(before.identity))
+
+const nothingShown = Effect.succeed((): ReadonlyArray<Credential> => [])
 
 /** Jobs that are read at once. */
 const page = 500
@@ -64,27 +86,31 @@ export const unowned =
 /** Returns what tells who owns a job. */
 export const make = (parts: JobParts): Ownership => {
   const { asking, cluster, credentials, log, now, owners, running, store, turn, unsettled, waits } = parts
-  const shown: Ownership["shown"] = (session, record) => {
-    const held = credentials.held(record.jobId)
-    // Asked last: comparing leases is the most work.
-    return held.length > 0 && !hasEnded(session.identity, now()) && seesCredentials(session, record)
-      ? held
-      : []
-  }
+  const shown: Ownership["shown"] = (session, record) =>
+    Effect.suspend(() => {
+      const { features, identity } = session
+      // Asked last: comparing leases is the most work.
+      if (credentials.held(record.jobId).length === 0 || hasEnded(identity, now())) return nothingShown
+      return Effect.map(
+        seesCredentials(session, record),
+        (sees) => () =>
+          sees && isAlike(session, { features, identity }) && !hasEnded(session.identity, now())
+            ? credentials.held(record.jobId)
+            : []
+      )
+    })
 
   const inheritable: Ownership["inheritable"] = (session, record) =>
     record.principal !== session.identity.principal || record.sessionId === session.sessionId
       ? Effect.succeed(false)
-      : Effect.map(
-          Faults.storage(store.session(record.sessionId)),
-          (owner) => owner === undefined && coversJob(session.identity, record)
+      : Effect.flatMap(Faults.storage(store.session(record.sessionId)), (owner) =>
+          owner === undefined ? coversJob(session.identity, record) : Effect.succeed(false)
         )
 
   const join = (session: JobSession, record: JobRecord, job: JobLog) =>
-    log.observe(session.view, job, {
-      history: false,
-      onCommit: () => session.send(accept(session, record))
-    })
+    Effect.flatMap(accept(session, record), (told) =>
+      log.observe(session.view, job, { history: false, onCommit: () => session.send(told()) })
+    )
 
   /** Brings what a session observes already up to date. */
   const again = (session: JobSession, job: JobLog) =>
@@ -206,11 +232,15 @@ export const make = (parts: JobParts): Ownership => {
     })
 
   const accept: Ownership["accept"] = (session, record) =>
-    OnWire.acceptance(
-      record,
-      record.parentJobId === undefined ? record.submitId : undefined,
+    Effect.map(
       shown(session, record),
-      running.get(record.jobId)?.live.span
+      (credentials) => () =>
+        OnWire.acceptance(
+          record,
+          record.parentJobId === undefined ? record.submitId : undefined,
+          credentials(),
+          running.get(record.jobId)?.live.span
+        )
     )
 
   return {

@@ -22,7 +22,7 @@ import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
 import * as Measuring from "./measuring.js"
-import { seesCredentials } from "./Ownership.js"
+import { isShownTo } from "./Ownership.js"
 import * as ResultWriter from "./ResultWriter.js"
 import type { RunningJob } from "./RunningJobs.js"
 
@@ -56,7 +56,7 @@ const rotation =
           if (after === undefined || after === before) return exit
           const { sessionId } = live.owner
           // A narrow token must not read what a wide one was given, whose session it has resumed or taken over.
-          const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
+          const isShown = isShownTo(live, sessionId)
           const value = { value: Redacted.value(after.value) }
           const body = { phase: "credential_rotated", id }
           return Effect.zipRight(emitter.secretStatus(sessionId, body, value, isShown), exit)

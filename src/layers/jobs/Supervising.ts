@@ -21,7 +21,7 @@ import * as Survival from "./durable/Survival.js"
 import * as Unloading from "./durable/Unloading.js"
 import type { JobParts } from "./JobParts.js"
 import type { LiveJob } from "./LiveJob.js"
-import { seesCredentials } from "./Ownership.js"
+import { isShownTo } from "./Ownership.js"
 import * as Provisions from "./Provisions.js"
 import type { Hold } from "./Reservations.js"
 import * as Runner from "./Runner.js"
@@ -90,7 +90,7 @@ const provided = (
   if (minting === undefined) return begin
   const telling = Effect.flatMap(minting, (minted) => {
     const { sessionId } = live.owner
-    const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
+    const isShown = isShownTo(live, sessionId)
     return Effect.forEach(
       minted,
       (credential) => {

@@ -4,6 +4,7 @@ import { type Envelope, encode } from "../../protocol/Codec.js"
 import { envelopeBytes } from "../../protocol/Envelope.js"
 import { type ErrorPayload, InternalError, toPayload } from "../../protocol/Errors.js"
 import { json } from "../../protocol/EventText.js"
+import { repaired } from "../../protocol/JsonText.js"
 import { byteLength, exceeds } from "../../protocol/Utf8.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 
@@ -78,11 +79,14 @@ const tooLarge = ({ payload, type, ...envelope }: Message): Message => ({
 })
 
 /**
- * Returns the frame of a message. An error of more than `maxBytes` loses its largest details; in the place of another
+ * Returns the frame of a message, which is well-formed Unicode. An error of more than `maxBytes` loses its largest details; in the place of another
  * message, which whoever makes it has not held to the bound, an error says so.
  */
 export const frameOf = (message: Message, maxBytes: number): string => {
   const { payload, type } = message
-  const text = encode(isError(type, payload) ? { ...message, payload: bounded(payload, maxBytes) } : message)
+  // What an identity, a policy or a hook has said may have half a surrogate pair, too.
+  const text = repaired(
+    encode(isError(type, payload) ? { ...message, payload: bounded(payload, maxBytes) } : message)
+  )
   return exceeds(text, maxBytes) ? encode(tooLarge(message)) : text
 }

@@ -47,7 +47,7 @@ const overFor = (
 ): LeaseError | undefined => {
   // What its handler left running: costs would no longer count, and nobody would see what it does.
   if (log.ended)
-    return new PermissionDenied({ message: `${capability.slice(0, 100)} refused: the job has ended` })
+    return new PermissionDenied({ message: `${cut(capability, 100)} refused: the job has ended` })
   if (now() >= expiresAt) {
     onExpired()
     return new LeaseExpired({ message: `the lease expired at ${record.leaseConstraints?.expires_at}` })
@@ -162,3 +162,5 @@ const shown = (capability: string, target: string): string =>
   )
 
 export * from "../../services/lease/Lease.js"
+
+import { cut } from "../../protocol/Text.js"

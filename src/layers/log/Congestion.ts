@@ -8,8 +8,13 @@ export class Congestion {
   stalled = false
   private relieved = new Set<() => void>()
 
-  /** Calls back once, when it is congested no more. Returns what takes that back. */
+  /** Calls back once, when it is congested no more: at once when it is not. Returns what takes that back. */
   onRelief(resume: () => void): () => void {
+    // It may have been relieved since whoever asks has looked.
+    if (!this.congested) {
+      resume()
+      return () => {}
+    }
     this.relieved.add(resume)
     return () => this.relieved.delete(resume)
   }

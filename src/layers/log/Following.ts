@@ -63,7 +63,7 @@ export const make = (
     const read: FollowedJob["read"] = (after) =>
       Effect.gen(function* () {
         const from = after + 1
-        if (from > job.last && !job.closed) yield* appended(job)
+        yield* appended(job, after)
         if (from > job.last) return { events: [], through: after, ended: job.closed }
         const limit = Math.min(count, job.last - from + 1)
         const events = yield* eventsFrom(store, job, from, limit).pipe(

@@ -188,9 +188,11 @@ const observe =
       }
     })
 
-/** Waits until something is appended. */
-export const appended = (job: JobState) =>
+/** Waits until a job has an event after `after`, or has ended. */
+export const appended = (job: JobState, after: number) =>
   Effect.async<void>((resume) => {
+    // The fiber may have let others go first since it looked: what they appended wakes nobody any more.
+    if (job.last > after || job.closed) return resume(Effect.void)
     const leave = job.follow(() => {
       leave()
       resume(Effect.void)
@@ -204,7 +206,7 @@ const follow =
   (job: JobState): Stream.Stream<StoredEvent, InternalError> =>
     Stream.paginateChunkEffect(job.ledger.first, (from) =>
       Effect.gen(function* () {
-        if (from > job.last && !job.closed) yield* appended(job)
+        yield* appended(job, from - 1)
         const count = Math.min(scanPage, job.last - from + 1)
         const events = count <= 0 ? [] : yield* eventsFrom(store, job, from, count)
         const next = (events[events.length - 1]?.seq ?? from - 1) + 1

@@ -176,10 +176,9 @@ export class JobState implements JobLog {
   forgetSecrets(): void {
     this.secretValues = noValues
   }
-  /** Returns the payload of an event as it is delivered. */
-  payloadOf(event: StoredEvent): string {
-    const secret = this.secrets?.get(event.seq)
-    return secret?.isShown() === true ? secret.payload : event.payload
+  /** Returns what may be delivered in the place of an event, to whom it may be. */
+  secretOf(seq: number): Secret | undefined {
+    return this.secrets?.get(seq)
   }
   get tailLength(): number {
     return this.tail.length - this.head

@@ -37,8 +37,12 @@ const expired = new ResumeWindowExpired({
 
 /** Reads views, and streamed results as a whole. */
 export interface Reader {
-  /** Returns the next frames of a view after `after`; fails when they are no longer retained. */
-  readonly read: (view: ViewState, after: number) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
+  /** Returns the next frames of a view after `after`, `most` of them at the most; fails when they are no longer retained. */
+  readonly read: (
+    view: ViewState,
+    after: number,
+    most?: number
+  ) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
   /** Returns the streamed result of a job as one value; fails when it does not fit into a frame. */
   readonly streamedResult: (job: JobState) => Effect.Effect<unknown, InternalError | StoreError>
 }
@@ -66,8 +70,8 @@ class PageBuilder implements Page {
   }
 }
 
-/** Returns frames that memory holds, up to the first event it does not. */
-const fromMemory = (view: ViewState, after: number): Page => {
+/** Returns frames that memory holds, up to the first event it does not, or of which something else has to be known. */
+const fromMemory = (view: ViewState, after: number, most: number): Page => {
   const page = new PageBuilder(view)
   let seq = after + 1
   for (let i = view.indexOf(seq); i >= 0 && i < view.runs.length; i++) {
@@ -75,10 +79,10 @@ const fromMemory = (view: ViewState, after: number): Page => {
     const { job } = run
     const end = run.eventSeq + run.count
     for (; seq < end; seq++) {
-      if (page.frames.length >= maxFrames || page.bytes >= maxBytes) return page
+      if (page.frames.length >= most || page.bytes >= maxBytes) return page
       const event = job.event(run.jobSeq + (seq - run.eventSeq))
-      if (event === undefined || mustInline(view, event)) return page
-      page.add(job, job.owner, event, seq, job.payloadOf(event))
+      if (event === undefined || mustInline(view, event) || job.secretOf(event.seq) !== undefined) return page
+      page.add(job, job.owner, event, seq, event.payload)
     }
   }
   return page
@@ -159,9 +163,9 @@ export const make = (
       : inPlaceOf(event, damage)
 
   /** Reads a page of the store: one query, however many jobs it is made of. */
-  const fromStore = (view: ViewState, after: number) =>
+  const fromStore = (view: ViewState, after: number, most: number | undefined) =>
     Effect.gen(function* () {
-      const limit = Math.min(maxPage, view.pageSize ?? firstPage, view.last - after)
+      const limit = Math.min(most ?? maxPage, view.pageSize ?? firstPage, view.last - after)
       const rows = yield* store.page(view.sessionId, after, limit, pageBytes)
       const page = new PageBuilder(view)
       for (const row of rows) {
@@ -171,23 +175,27 @@ export const make = (
           throw new Error(`the store gave event ${eventSeq} of a view where ${next} follows`)
         const asStored = damage === undefined && !mustInline(view, stored)
         const event = asStored ? stored : yield* replaced(row)
-        const payload = asStored ? (liveJob(job.jobId)?.payloadOf(event) ?? event.payload) : event.payload
-        page.add(job, job.sessionId, event, eventSeq, payload)
+        const secret = asStored ? liveJob(job.jobId)?.secretOf(event.seq) : undefined
+        const isShown = secret !== undefined && (yield* secret.isShown)
+        page.add(job, job.sessionId, event, eventSeq, isShown ? secret.payload : event.payload)
       }
-      const average = page.bytes / Math.max(1, page.frames.length)
-      view.pageSize = Math.max(1, Math.min(maxPage, Math.floor(pageBytes / average)))
+      // A few that somebody picked say little of how large the others are.
+      if (most === undefined) {
+        const average = page.bytes / Math.max(1, page.frames.length)
+        view.pageSize = Math.max(1, Math.min(maxPage, Math.floor(pageBytes / average)))
+      }
       return page.frames.length > 0 ? page : yield* expired
     })
 
   return {
-    read: (view, after) =>
+    read: (view, after, most) =>
       Effect.suspend(() => {
         if (after >= view.last) return view.lost ? expired : Effect.succeed(nothing)
         if (after + 1 < view.first || view.dropped) return expired
-        const page = fromMemory(view, after)
+        const page = fromMemory(view, after, most ?? maxFrames)
         return page.frames.length > 0
           ? Effect.succeed(page)
-          : fromStore(view, after).pipe(Effect.catchTag("StoreError", unread))
+          : fromStore(view, after, most).pipe(Effect.catchTag("StoreError", unread))
       }),
     streamedResult: (job) =>
       Effect.flatMap(

@@ -8,7 +8,7 @@ import type { ViewState } from "./ViewState.js"
 
 const unread = toInternalError("the session could not be read")
 
-/** Returns what works on views: `EventLog.openView`, `dropView`, `takeSession`, `attach`, `detach`, `ack` and `read`. */
+/** Returns what works on views: `EventLog.openView`, `dropView`, `takeSession`, `attach`, `detach`, `ack`, `read` and `again`. */
 export const make = ({ committer, elapsed, live, pace, reader, retention, store, windowMs }: LogParts) => {
   const openView = (session: SessionRecord) =>
     Effect.suspend(() => {
@@ -82,12 +82,21 @@ export const make = ({ committer, elapsed, live, pace, reader, retention, store,
       pace.acknowledged(view)
     })
 
-  const read = (view: ViewState, after: number) =>
+  const read = (view: ViewState, after: number, wake: () => void) =>
     Effect.suspend(() => {
-      view.reached(after, elapsed(), windowMs)
-      pace.reached(view, after)
+      // One that another has taken the place of says nothing of how far that one has come.
+      if (view.wake === wake) {
+        view.reached(after, elapsed(), windowMs)
+        pace.reached(view, after)
+      }
       return reader.read(view, after)
     })
 
-  return { openView, dropView, takeSession, attach, detach, ack, read }
+  const again = (view: ViewState, eventSeq: number) =>
+    reader.read(view, eventSeq - 1, 1).pipe(
+      Effect.map(({ frames: [frame] }) => frame),
+      Effect.catchTag("ResumeWindowExpired", () => Effect.succeed(undefined))
+    )
+
+  return { openView, dropView, takeSession, attach, detach, ack, read, again }
 }

@@ -278,14 +278,17 @@ const dispatch = (
   const message = decoded.right
   const refused = { id: message.id, type: message.type, jobId: jobOf(message) }
   const fail = (text: string) => {
-    answer(session, new InvalidRequest({ message: text }), message.id)
+    answer(session, new InvalidRequest({ message: text }), message.id, refused.jobId)
     return proceed
   }
   if (message.type === "session.hello") return fail("this session is open already")
   if (message.session_id !== session.sessionId) return fail("session_id: not the session of this connection")
   const feature = needs[message.type]
-  if (feature !== undefined && !session.has(feature))
-    return fail(`${message.type} needs the feature ${feature}, which was not negotiated`)
+  if (feature !== undefined && !session.has(feature)) {
+    const text = `${message.type} needs the feature ${feature}, which was not negotiated`
+    refuse(services, session, new InvalidRequest({ message: text }), refused)
+    return proceed
+  }
   if (requests.has(message.type) && hasEnded(session.identity, services.now())) {
     if (message.type === "job.submit") {
       const { jobs } = services

@@ -8,6 +8,7 @@ import * as Codec from "../../protocol/Codec.js"
 import { type ArcpError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
+import { cut } from "../../protocol/Text.js"
 import { byteLength } from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Registry } from "../../services/agents/Registry.js"
@@ -120,7 +121,8 @@ const read = (frame: Inbound): Either.Either<HelloFrame, HelloRefusal> => {
   }
   const message = decoded.right
   const version = message.arcp as Codec.Version
-  const scheme = message.type === "session.hello" ? message.payload.auth?.scheme.slice(0, 32) : undefined
+  const said = message.type === "session.hello" ? message.payload.auth?.scheme : undefined
+  const scheme = said && cut(said, 32)
   const refuse = (error: ArcpError) => new HelloRefusal(error, version, message.id, scheme)
   if (message.type !== "session.hello")
     return Either.left(

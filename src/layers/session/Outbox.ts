@@ -142,17 +142,18 @@ export class Outbox {
   }
   /** Waits while too much waits. */
   get room(): Effect.Effect<void> {
-    return Effect.suspend(() =>
-      this.full
-        ? Effect.async<void>((resume) => {
-            const done = () => resume(Effect.void)
-            this.roomWaiters.push(done)
-            return Effect.sync(() => {
-              this.roomWaiters = this.roomWaiters.filter((waiter) => waiter !== done)
-            })
-          })
-        : Effect.void
-    )
+    return Effect.suspend(() => (this.full ? this.madeRoom : Effect.void))
+  }
+  private get madeRoom(): Effect.Effect<void> {
+    return Effect.async<void>((resume) => {
+      const done = () => resume(Effect.void)
+      // It may have been made since there was none.
+      if (!this.full) return done()
+      this.roomWaiters.push(done)
+      return Effect.sync(() => {
+        this.roomWaiters = this.roomWaiters.filter((waiter) => waiter !== done)
+      })
+    })
   }
   /** The first farewell counts, but for one that was to wait until every event is sent, and need not any more. */
   close(farewell: Farewell): void {

@@ -16,8 +16,6 @@ import type { SubmitQueue } from "./SubmitQueue.js"
 /** Where a connection begins. */
 export interface Start {
   readonly resumed: boolean
-  /** Delivery continues after this `event_seq`. */
-  readonly after: number
   /** Frames that came with the hello. */
   readonly frames: Chunk.Chunk<Inbound>
 }
@@ -44,8 +42,6 @@ export const frameTooBig = (message: string): ArcpError =>
 /** One transport while it serves a session: what its fibers share. */
 export class Served {
   readonly pulse: Pulse
-  /** Events up to this `event_seq` have been handed to the transport. */
-  cursor: number
   /** The welcome has been sent. */
   greeted = false
   /** Resumed, and nothing was received yet: the token before this one still holds. */
@@ -76,7 +72,6 @@ export class Served {
   ) {
     this.first = start.frames
     this.pulse = new Pulse(elapsed)
-    this.cursor = start.after
     this.unconfirmed = start.resumed
   }
 
@@ -99,7 +94,7 @@ export class Served {
   }
   /** How far what is to be sent has got: another value whenever the peer has taken something. */
   get progress(): string {
-    return `${this.attachment.outbox.sentBytes} ${this.cursor}`
+    return `${this.attachment.outbox.sentBytes} ${this.attachment.cursor}`
   }
   /** Waits until nothing is written any more. */
   get allWritten(): Effect.Effect<void> {

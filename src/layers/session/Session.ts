@@ -44,6 +44,8 @@ export class Accepts {
 export interface Attachment {
   readonly outbox: Outbox
   readonly accepts: Accepts
+  /** Events up to this `event_seq` have been handed to the transport, or the client had them before. */
+  cursor: number
   readonly close: (code: number, reason: string) => Effect.Effect<void>
 }
 
@@ -88,7 +90,8 @@ export class Session implements JobSession {
     attachment.outbox.push(this.frame(message))
     if (message.type === "job.accepted" && message.jobId !== undefined) attachment.accepts.sent(message.jobId)
   }
-  readonly sendFrame = (frame: string): void => {
-    this.parts.attachment()?.outbox.push(frame)
+  readonly sendAgain = (eventSeq: number, frame: string): void => {
+    const attachment = this.parts.attachment()
+    if (attachment !== undefined && eventSeq <= attachment.cursor) attachment.outbox.push(frame)
   }
 }

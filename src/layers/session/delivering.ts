@@ -96,11 +96,11 @@ const round = (
     // Events of thousands of sessions are sent in shares of turns; answers, which are small, at once.
     if (outbox.idle) yield* share
     if (!served.greeted) yield* greet(served)
-    const page = yield* log.read(session.view, served.cursor)
+    const page = yield* log.read(session.view, attachment.cursor, outbox.wake)
     const events =
       page.starts.length === 0 ? page.frames : yield* withAccepts(jobs, session, attachment, page)
     const batches = outbox.take()
-    served.cursor += page.frames.length
+    attachment.cursor += page.frames.length
     const { farewell } = outbox
     if (batches.length > 0 || events.length > 0) served.pulse.sending()
     if (isMeasured && page.frames.length > 0) families.eventsSent.update(page.frames.length)

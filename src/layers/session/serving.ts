@@ -149,6 +149,7 @@ const enter = (
     const attachment: Attachment = {
       outbox: new Outbox(resuming.options.maxUnsentBytes),
       accepts: new Accepts(),
+      cursor: greeted.resume?.lastEventSeq ?? 0,
       close: connection.close
     }
     const held = yield* hold(services, greeted, attachment)
@@ -157,7 +158,6 @@ const enter = (
     return {
       served: connections.prepare(connection, held, attachment, {
         resumed,
-        after: greeted.resume?.lastEventSeq ?? 0,
         frames: rest
       }),
       span: yield* traced({

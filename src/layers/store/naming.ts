@@ -2,6 +2,7 @@
  * The names of tables and indexes in a database that holds others' as well. Statements have them in braces, `{jobs}`, and a
  * store puts its prefix before each.
  */
+import { cut } from "../../protocol/Text.js"
 
 /** Lower case, so that no two prefixes are the same to a database; it is put into statements as it is. */
 const prefixes = /^[a-z][a-z0-9_]{0,31}$/
@@ -26,7 +27,7 @@ const longestNode = 255
 export const nodeProblem = (node: string): string | undefined => {
   if (node === "") return "the name of a node is not empty"
   if (node.length <= longestNode && /^[\p{L}\p{N}._:@/+~-]+$/u.test(node)) return undefined
-  const shown = JSON.stringify(node.length > 40 ? `${node.slice(0, 40)}…` : node)
+  const shown = JSON.stringify(node.length > 40 ? `${cut(node, 40)}…` : node)
   return `${shown} cannot be the name of a node: give up to ${longestNode} letters, digits and characters of . _ : @ / + ~ -`
 }
 

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { WebSocket } from "ws"
+import { cut } from "../../protocol/Text.js"
 import { type Connection, closeCode, Dialer, TransportError } from "../../services/transport/Transport.js"
 import * as DialerWebSocketGlobal from "./DialerWebSocketGlobal.js"
 import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
@@ -77,7 +78,7 @@ const connectError = (
 /** Returns where a redirect leads, which is not followed: it would be given the token. */
 const elsewhere = ({ headers: { location }, statusCode = 0 }: IncomingMessage): string =>
   statusCode >= 300 && statusCode < 400 && location !== undefined
-    ? `, and that it is at ${location.slice(0, maxQuotedChars)}: redirects are not followed, name that address`
+    ? `, and that it is at ${cut(location, maxQuotedChars)}: redirects are not followed, name that address`
     : ""
 
 /** Reads as much of a refusal's body as is quoted: it may have no end, or not come. */

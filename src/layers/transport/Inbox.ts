@@ -56,6 +56,8 @@ export class Inbox {
         resume(this.take)
       }
       this.#wake = wake
+      // The reader may have let others go first since it looked, and nobody wakes it for what came then.
+      if (this.#frames.length > 0 || this.#closed !== undefined) return wake()
       return Effect.sync(() => {
         if (this.#wake === wake) this.#wake = undefined
       })

@@ -50,7 +50,10 @@ const connection = (own: End, peer: End): Connection => {
     own.end(closed)
     peer.end(closed)
   }
+  const isFull = () => peer.inbox.paused && !peer.inbox.ended
   const room = Effect.async<void>((resume) => {
+    // It may have been read since it was full.
+    if (!isFull()) return resume(Effect.void)
     const done = () => {
       peer.waiting.delete(done)
       resume(Effect.void)
@@ -69,7 +72,7 @@ const connection = (own: End, peer: End): Connection => {
           if (exceeds(frame, peer.maxFrameBytes)) close(tooBig(peer.maxFrameBytes))
           else peer.inbox.offer(frame, frame.length)
         }
-        return peer.inbox.paused && !peer.inbox.ended ? room : nextTurn
+        return isFull() ? room : nextTurn
       }),
     close: (code, reason) => Effect.sync(() => close(new Closed({ code, reason }))),
     setMaxFrameBytes: (bytes) =>

@@ -5,6 +5,7 @@
 import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import { type ArcpError, fromPayload, isArcpError } from "../../protocol/Errors.js"
+import { cut } from "../../protocol/Text.js"
 
 /** Causes of causes, and errors of one cause, that are looked at. */
 const maxDepth = 8
@@ -26,7 +27,7 @@ const look = <A>(at: () => A): A | undefined => {
 
 const textOf = (at: () => unknown, otherwise: string): string => {
   const text = look(() => String(at())) ?? otherwise
-  return text.length > maxText ? `${text.slice(0, maxText)}… (${text.length} characters)` : text
+  return text.length > maxText ? `${cut(text, maxText)}… (${text.length} characters)` : text
 }
 
 /** Would it be shown in few characters? Stops counting when not: whoever writes a log has others to serve. */

@@ -29,6 +29,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
 import { describe } from "../../protocol/Problem.js"
+import { cut } from "../../protocol/Text.js"
 import type { Cost } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
 import { failureMessage } from "./Agent.js"
@@ -186,7 +187,7 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
   options: ToolOptions<I, IE, O, OE, F, FE> = {}
 ): Contract<I, IE, O, OE, F, FE> => {
   const problem = invalidName(name)
-  if (problem !== undefined) throw new Error(`tool name ${JSON.stringify(name.slice(0, 80))}: ${problem}`)
+  if (problem !== undefined) throw new Error(`tool name ${JSON.stringify(cut(name, 80))}: ${problem}`)
   return {
     name,
     description: options.description,

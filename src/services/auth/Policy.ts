@@ -1,9 +1,11 @@
 /** Who may do what with agents and jobs (§6.6, §7.4, §7.6). The default is: the same principal, nobody else. */
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Budget from "../../protocol/Budget.js"
 import { PermissionDenied } from "../../protocol/Errors.js"
-import { budgetProblem, subsetProblem } from "../../protocol/Lease.js"
+import { budgetProblem, comparing, type Lease } from "../../protocol/Lease.js"
+import type { Steps } from "../../protocol/Steps.js"
+import { inTurns } from "../runtime/inTurns.js"
 import type { JobRecord } from "../store/Store.js"
 import type { Identity } from "./Auth.js"
 
@@ -60,20 +62,50 @@ export class Policy extends Context.Tag("arcp/services/Policy")<
 export const denied = (decision: Decision, otherwise = "this is not allowed"): PermissionDenied =>
   new PermissionDenied({ message: typeof decision === "object" ? decision.reason : otherwise })
 
-/**
- * Tells whether an identity could have been given this job: its agent is one of the identity's, and its lease and budget
- * are within the identity's ceiling (§5.4, §5.6 of the protocol page). Conservative: what cannot be proved is refused.
- */
-export const coversJob = (identity: Identity, job: JobRecord): boolean => {
-  const { agents, leaseCeiling } = identity
-  const [name = ""] = job.agent.split("@")
-  if (agents !== undefined && !agents.includes(name)) return false
-  if (leaseCeiling === undefined) return true
-  if (subsetProblem(job.lease, leaseCeiling) !== undefined) return false
+/** Tells whether a lease, with its budget, is within a ceiling. */
+function* isWithin(lease: Lease, leaseCeiling: Lease): Steps<boolean> {
+  if ((yield* comparing(lease, leaseCeiling)) !== undefined) return false
   const ceiling = Budget.parse(leaseCeiling["cost.budget"] ?? [])
-  const budget = Budget.parse(job.lease["cost.budget"] ?? [])
+  const budget = Budget.parse(lease["cost.budget"] ?? [])
   // A ceiling bounds a job in each of its currencies: one without a budget in it is wider.
   for (const currency of ceiling.keys()) if (!budget.has(currency)) return false
   const bounded = new Map([...budget].filter(([currency]) => ceiling.has(currency)))
   return budgetProblem(bounded, ceiling) === undefined
 }
+
+/** What has been found of leases, by the ceiling that they were compared with: the same is asked again and again. */
+const found = new WeakMap<Lease, { readonly text: string; readonly within: WeakMap<Lease, boolean> }>()
+
+/** Returns what has been found of leases under this ceiling, which whoever made it may have changed since. */
+const foundUnder = (ceiling: Lease): WeakMap<Lease, boolean> => {
+  const text = JSON.stringify(ceiling)
+  const known = found.get(ceiling)
+  if (known?.text === text) return known.within
+  const within = new WeakMap<Lease, boolean>()
+  found.set(ceiling, { text, within })
+  return within
+}
+
+/**
+ * Tells whether an identity could have been given this job: its agent is one of the identity's, and its lease and budget
+ * are within the identity's ceiling (§5.4, §5.6 of the protocol page). Conservative: what cannot be proved is refused. Leases
+ * are compared part by part, with turns of the event loop in between.
+ */
+export const coversJob = (identity: Identity, job: JobRecord): Effect.Effect<boolean> =>
+  Effect.suspend(() => {
+    const { agents, leaseCeiling } = identity
+    const { agent, lease } = job
+    const [name = ""] = agent.split("@")
+    if (agents !== undefined && !agents.includes(name)) return no
+    if (leaseCeiling === undefined) return yes
+    const within = foundUnder(leaseCeiling)
+    const known = within.get(lease)
+    if (known !== undefined) return known ? yes : no
+    return Effect.tap(
+      inTurns(() => isWithin(lease, leaseCeiling)),
+      (isCovered) => Effect.sync(() => within.set(lease, isCovered))
+    )
+  })
+
+const yes = Effect.succeed(true)
+const no = Effect.succeed(false)

@@ -27,8 +27,8 @@ export interface JobSession {
   readonly features: ReadonlyArray<Feature>
   /** Queues a message for the connection, ahead of events not yet written; lost when nobody is attached. */
   readonly send: (message: Outgoing) => void
-  /** Sends a frame that is text already. */
-  readonly sendFrame: (frame: string) => void
+  /** Sends an event again, when the connection has been sent what goes up to it: otherwise it comes in its turn. */
+  readonly sendAgain: (eventSeq: number, frame: string) => void
 }
 
 /** Which message a submit is, and in which trace. */

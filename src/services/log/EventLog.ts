@@ -28,7 +28,7 @@ export interface Secret {
   readonly payload: string
   readonly values: ReadonlyArray<string>
   /** Whether it may be delivered, asked each time: whose a session is can change between an event and its replay. */
-  readonly isShown: () => boolean
+  readonly isShown: Effect.Effect<boolean>
 }
 
 /** A call of a hook that is stored with an event, and owed from its commit on. */
@@ -208,10 +208,17 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     /** Records an acknowledgement. Lower ones than before are ignored; the caller has checked the bounds. */
     readonly ack: (view: View, eventSeq: number) => Effect.Effect<void>
     /**
-     * Returns the frames that follow `after`, within ~256 events and ~256 KiB; none when there is nothing newer.
-     * Fails with `ResumeWindowExpired` when `after` is no longer retained.
+     * Returns the frames that follow `after`, within ~256 events and ~256 KiB; none when there is nothing newer. `wake` is
+     * that of the connection that reads, which has been sent what goes up to `after`: that is noted, unless another has taken its
+     * place. Fails with `ResumeWindowExpired` when `after` is no longer retained.
      */
-    readonly read: (view: View, after: number) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
+    readonly read: (
+      view: View,
+      after: number,
+      wake: () => void
+    ) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
+    /** Returns the frame of one event again, `undefined` when it is no longer retained. Nothing is noted of it. */
+    readonly again: (view: View, eventSeq: number) => Effect.Effect<string | undefined, InternalError>
 
     /**
      * Waits until every consumer of `Committed` that must lose nothing has room for a job that is opened. `keep` is called

@@ -30,7 +30,9 @@ describe("subscriptions of a session", () => {
       const owner = yield* open()
       const jobs = yield* Effect.replicateEffect(submit(owner, "forever"), 3)
       const watcher = yield* open()
-      for (let i = 0; i < 3; i++) yield* submit(watcher, "forever")
+      const own = yield* Effect.replicateEffect(submit(watcher, "forever"), 3)
+      const ended = yield* submit(owner, "echo")
+      yield* owner.expect("job.result")
       const subscribe = (job: number) =>
         answered(watcher, "job.subscribe", { job_id: jobs[job]?.job_id as string })
       for (const job of [0, 1]) assert.strictEqual((yield* subscribe(job)).type, "job.subscribed")
@@ -38,6 +40,10 @@ describe("subscriptions of a session", () => {
       assert.strictEqual(refused.type, "session.error")
       assert.strictEqual(refused.payload.code, "INTERNAL_ERROR")
       assert.strictEqual(refused.payload.details.limit, "subscriptions_per_session")
+      // Again, to a job of its own, and to one that has ended: none of these is one more.
+      for (const { job_id } of [jobs[0], own[0], ended] as ReadonlyArray<{ readonly job_id: string }>)
+        assert.strictEqual((yield* answered(watcher, "job.subscribe", { job_id })).type, "job.subscribed")
+      assert.strictEqual((yield* subscribe(2)).type, "session.error")
       yield* watcher.request("job.unsubscribe", { job_id: jobs[0]?.job_id })
       assert.strictEqual((yield* subscribe(2)).type, "job.subscribed")
     }).pipe((test) =>

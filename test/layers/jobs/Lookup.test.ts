@@ -9,6 +9,7 @@ import * as Agent from "../../../src/services/agents/Agent.js"
 import { Credentials } from "../../../src/services/credentials/Credentials.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { Lease } from "../../../src/services/lease/Lease.js"
+import { eventLoop, Turn } from "../../../src/services/runtime/Turn.js"
 import type { JobRecord } from "../../../src/services/store/Store.js"
 import { type Frame, open } from "../../support/Wire.js"
 import { agents, as, makeStore, narrow, resume, type Session, serve, submit } from "./support.js"
@@ -164,22 +165,43 @@ describe("an identity covers a job", () => {
     leaseCeiling
   })
 
-  it("whose agent is one of its own and whose lease and budget are within its ceiling", () => {
-    assert.isTrue(coversJob({ principal: "alice" }, job({ lease: { "cost.budget": ["USD:5"] } })))
-    assert.isTrue(coversJob(narrow, job()))
-    assert.isFalse(coversJob(narrow, job({ agent: "echoes@1.0.0" })))
-    assert.isTrue(coversJob(narrow, job({ lease: { "tool.call": ["search.web"] } })))
-    assert.isFalse(coversJob(narrow, job({ lease: { "tool.call": ["search.web", "mail.send"] } })))
-    assert.isFalse(coversJob(narrow, job({ lease: { "fs.read": ["/a"] } })))
-  })
+  it.effect("whose agent is one of its own and whose lease and budget are within its ceiling", () =>
+    Effect.gen(function* () {
+      assert.isTrue(yield* coversJob({ principal: "alice" }, job({ lease: { "cost.budget": ["USD:5"] } })))
+      assert.isTrue(yield* coversJob(narrow, job()))
+      assert.isFalse(yield* coversJob(narrow, job({ agent: "echoes@1.0.0" })))
+      assert.isTrue(yield* coversJob(narrow, job({ lease: { "tool.call": ["search.web"] } })))
+      assert.isFalse(yield* coversJob(narrow, job({ lease: { "tool.call": ["search.web", "mail.send"] } })))
+      assert.isFalse(yield* coversJob(narrow, job({ lease: { "fs.read": ["/a"] } })))
+    })
+  )
 
-  it("whose budget it could have been given", () => {
-    const usd = ceiling({ "cost.budget": ["USD:5"] })
-    assert.isTrue(coversJob(usd, job({ lease: { "cost.budget": ["USD:5"] } })))
-    assert.isTrue(coversJob(usd, job({ lease: { "cost.budget": ["USD:5", "credits:1"] } })))
-    assert.isFalse(coversJob(usd, job({ lease: { "cost.budget": ["USD:5.01"] } })))
-    assert.isFalse(coversJob(usd, job({ lease: { "cost.budget": ["credits:1"] } })))
-    assert.isFalse(coversJob(usd, job()))
+  it.effect("whose budget it could have been given", () =>
+    Effect.gen(function* () {
+      const usd = ceiling({ "cost.budget": ["USD:5"] })
+      assert.isTrue(yield* coversJob(usd, job({ lease: { "cost.budget": ["USD:5"] } })))
+      assert.isTrue(yield* coversJob(usd, job({ lease: { "cost.budget": ["USD:5", "credits:1"] } })))
+      assert.isFalse(yield* coversJob(usd, job({ lease: { "cost.budget": ["USD:5.01"] } })))
+      assert.isFalse(yield* coversJob(usd, job({ lease: { "cost.budget": ["credits:1"] } })))
+      assert.isFalse(yield* coversJob(usd, job()))
+    })
+  )
+
+  it.effect("is decided in turns, once for a lease and a ceiling that stay the same", () => {
+    let turns = 0
+    const turn = { ...eventLoop, next: Effect.sync(() => turns++) }
+    const many = Array.from({ length: 300 }, (_, i) => `/${"**/a/".repeat(100)}${i}`)
+    const record = job({ lease: { "fs.read": many } })
+    const under = { "fs.read": many.map((pattern) => `${pattern}/b`) }
+    return Effect.gen(function* () {
+      assert.isFalse(yield* coversJob(ceiling(under), record))
+      assert.isAbove(turns, 5)
+      turns = 0
+      assert.isFalse(yield* coversJob(ceiling(under), record))
+      assert.strictEqual(turns, 0)
+      under["fs.read"].unshift("/**")
+      assert.isTrue(yield* coversJob(ceiling(under), record))
+    }).pipe(Effect.provideService(Turn, turn))
   })
 })
 

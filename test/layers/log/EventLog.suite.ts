@@ -26,7 +26,8 @@ import {
   seqs,
   session,
   settle,
-  upTo
+  upTo,
+  wake
 } from "./harness.js"
 
 /** `share`: what part of the retention limits a log over this store keeps. */
@@ -312,7 +313,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           yield* settle
           assert.isAbove(view.first, 1)
           assert.isAtMost(view.last - view.first, 2048 + 1024)
-          const behind = yield* Effect.either(log.read(view, 0))
+          const behind = yield* Effect.either(log.read(view, 0, wake))
           assert.isTrue(Either.isLeft(behind) && behind.left._tag === "ResumeWindowExpired")
           // What it evicts besides, while it is read, depends on how long the store takes.
           let first: number
@@ -338,7 +339,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
             const emitting = yield* Effect.fork(emit(job, 1, 20_000))
             let after = 0
             while (after < 20_000) {
-              const { frames: page } = yield* log.read(view, after)
+              const { frames: page } = yield* log.read(view, after, wake)
               after += page.length
               // Slower than the emitter could be: one page per commit.
               yield* settle

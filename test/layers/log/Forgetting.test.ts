@@ -31,7 +31,8 @@ import {
   seqs,
   settle,
   settled,
-  upTo
+  upTo,
+  wake
 } from "./harness.js"
 import { sqlite } from "./sqlite.js"
 
@@ -168,7 +169,7 @@ describe.each<readonly [string, number, () => Layer.Layer<Store, StoreError>]>([
         const emitting = yield* Effect.fork(emit(job, 1, 9000))
         let after = 0
         while (after < 9000) {
-          const { frames } = yield* log.read(view, after)
+          const { frames } = yield* log.read(view, after, wake)
           after += frames.length
           yield* settle
         }
@@ -224,7 +225,7 @@ describe.each<readonly [string, number, () => Layer.Layer<Store, StoreError>]>([
           yield* settled
           assert.deepStrictEqual(yield* kept(jobs), [6, 7, 8, 9])
           for (const { owner } of jobs.slice(0, 6)) {
-            const lost = yield* Effect.either(log.read(owner, 0))
+            const lost = yield* Effect.either(log.read(owner, 0, wake))
             assert.isTrue(Either.isLeft(lost) && lost.left._tag === "ResumeWindowExpired")
             assert.deepStrictEqual([owner.first, yield* readAll(owner, 4)], [5, []])
             assert.strictEqual((yield* (yield* Store).view(owner.sessionId)).first, 5)
@@ -470,10 +471,10 @@ describe("a log in memory with a limit for all", () => {
         let after = 0
         for (let turns = 0; (yield* Fiber.poll(emitting))._tag === "None"; turns++) {
           assert.isBelow(turns, 5_000, "the emitters hang")
-          after += (yield* log.read(reader, after)).frames.length
+          after += (yield* log.read(reader, after, wake)).frames.length
           yield* settle
         }
-        while (after < reader.last) after += (yield* log.read(reader, after)).frames.length
+        while (after < reader.last) after += (yield* log.read(reader, after, wake)).frames.length
         assert.isAtLeast(after, 8 * 600)
         yield* settled
         assert.isAtMost(store.held(), limit * 1.125)
@@ -494,7 +495,7 @@ describe("a log in memory with a limit for all", () => {
         for (let n = 1; n <= 3000 && small.first === 1; n += 50) {
           yield* emitBig(job, n, n + 49)
           yield* settle
-          yield* log.read(reader, reader.last - 1)
+          yield* log.read(reader, reader.last - 1, wake)
           yield* settled
         }
         assert.isAbove(small.first, 1)

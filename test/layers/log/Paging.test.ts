@@ -11,7 +11,7 @@ import { onward } from "../../../src/layers/store/onward.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { EventLog } from "../../../src/services/log/EventLog.js"
 import { Store, type StoreService } from "../../../src/services/store/Store.js"
-import { emit, event, openJob, openView, openViewWith, runOn, session, settle } from "./harness.js"
+import { emit, event, openJob, openView, openViewWith, runOn, session, settle, wake } from "./harness.js"
 
 /** A store some of whose reads are wrong. */
 const wrong = (reads: (store: StoreService) => Partial<StoreService>) =>
@@ -53,7 +53,7 @@ describe("a page that is the first one again", () => {
         const view = yield* openView
         yield* emit(yield* openJob(view), 1, 20)
         yield* another
-        yield* diesWith(log.read(view, 5), "event 1 of a view where 6 follows")
+        yield* diesWith(log.read(view, 5, wake), "event 1 of a view where 6 follows")
       }),
       options
     )

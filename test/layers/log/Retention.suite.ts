@@ -27,7 +27,8 @@ import {
   session,
   settle,
   settled,
-  upTo
+  upTo,
+  wake
 } from "./harness.js"
 
 /** Acknowledges nothing, so all that was not sent is needed. */
@@ -140,7 +141,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           assert.isAbove(view.last - view.first + 1, 1024)
           const { first, last } = yield* boundsOf(db, job.jobId)
           assert.isAtMost(last - first + 1, 2048 + 256)
-          const before = yield* Effect.either(log.read(view, view.first - 2))
+          const before = yield* Effect.either(log.read(view, view.first - 2, wake))
           assert.isTrue(Either.isLeft(before) && before.left._tag === "ResumeWindowExpired")
           assert.deepStrictEqual(seqs(yield* readAll(view, view.first - 1)), upTo(20_000, view.first))
         }),
@@ -199,7 +200,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           const frames: Array<Frame> = []
           for (let turns = 0; frames.length < 8 * 1000; turns++) {
             assert.isBelow(turns, 20_000, "the emitters hang")
-            for (const text of (yield* log.read(reader, frames.length)).frames)
+            for (const text of (yield* log.read(reader, frames.length, wake)).frames)
               frames.push(JSON.parse(text) as Frame)
             yield* settle
           }
@@ -227,7 +228,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
             yield* log.unobserve(watcher, job.jobId)
             const emitting = yield* Effect.fork(emit(job, 1001, 9000))
             for (let after = 0; after < 9000; ) {
-              const { frames } = yield* log.read(owner, after)
+              const { frames } = yield* log.read(owner, after, wake)
               after += frames.length
               yield* settle
             }
@@ -262,7 +263,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           assert.isUndefined(yield* db.job(job.jobId))
           assert.isDefined(yield* db.job(other.job.jobId))
           assert.deepStrictEqual(yield* readAll(view, 6), [])
-          const behind = yield* Effect.either(log.read(view, 0))
+          const behind = yield* Effect.either(log.read(view, 0, wake))
           assert.isTrue(Either.isLeft(behind) && behind.left._tag === "ResumeWindowExpired")
         }),
         { jobRetention: "1 seconds" }

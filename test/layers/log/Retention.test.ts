@@ -21,7 +21,8 @@ import {
   seqs,
   settle,
   settled,
-  upTo
+  upTo,
+  wake
 } from "./harness.js"
 import { suite } from "./Retention.suite.js"
 import { sqlite } from "./sqlite.js"
@@ -110,7 +111,7 @@ describe("a log in memory with a limit for all", () => {
         const emitting = yield* Effect.fork(emit(job, 1, 20_000))
         const seen: Array<string> = []
         while (seen.length < 20_000) {
-          const { frames } = yield* log.read(view, seen.length)
+          const { frames } = yield* log.read(view, seen.length, wake)
           seen.push(...frames)
           yield* log.ack(view, seen.length)
           yield* settle
@@ -133,7 +134,7 @@ describe("a log in memory with a limit for all", () => {
         const seen: Array<string> = []
         let held = 0
         for (let turns = 0; seen.length < 20_000 && turns < 20_000; turns++) {
-          const { frames } = yield* log.read(view, seen.length)
+          const { frames } = yield* log.read(view, seen.length, wake)
           seen.push(...frames)
           held = Math.max(held, store.held())
           yield* settle

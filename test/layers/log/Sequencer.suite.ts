@@ -20,7 +20,8 @@ import {
   seqs,
   session,
   settle,
-  upTo
+  upTo,
+  wake
 } from "./harness.js"
 
 type Process<A, E = unknown> = Effect.Effect<A, E, EventLog | Store | Scope.Scope>
@@ -298,7 +299,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
                 const view = yield* log.holdView(stored)
                 assert.isTrue(view.lost)
                 assert.strictEqual(
-                  (yield* Effect.flip(log.read(view, view.last)))._tag,
+                  (yield* Effect.flip(log.read(view, view.last, wake)))._tag,
                   "ResumeWindowExpired"
                 )
               }),

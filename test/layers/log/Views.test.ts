@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import { describe } from "vitest"
 import { JobState } from "../../../src/layers/log/JobState.js"
+import { viewStateOf } from "../../../src/layers/log/ViewState.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { all } from "../../../src/protocol/Features.js"
 import { EventLog, type View } from "../../../src/services/log/EventLog.js"
@@ -33,13 +34,35 @@ import {
   session,
   settle,
   settled,
-  upTo
+  upTo,
+  wake
 } from "./harness.js"
 import { sqlite } from "./sqlite.js"
 
 /** Without progress, so what it gets has to be looked at. */
 const openNarrow = openViewWith(["subscribe"])
 const types = (view: View) => Effect.map(readAll(view), (frames) => frames.map(({ type }) => type))
+
+describe("how far a connection has come", () => {
+  it.effect(
+    "is what it says itself: not who reads an event again, nor one that another has taken the place of",
+    () =>
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const view = yield* openView
+        yield* emit(yield* openJob(view), 1, 20)
+        yield* settle
+        const state = viewStateOf(view)
+        yield* log.read(view, 5, wake)
+        assert.strictEqual(state.delivered, 5)
+        assert.strictEqual(JSON.parse((yield* log.again(view, 15)) ?? "").event_seq, 15)
+        assert.strictEqual(state.delivered, 5)
+        yield* log.attach(view, { features: all, wake: () => {} })
+        yield* log.read(view, 18, wake)
+        assert.strictEqual(state.delivered, 0)
+      }).pipe(Effect.provide(layerOn(StoreMemory.layer())), Effect.scoped)
+  )
+})
 
 type NamedStore = readonly [string, number, () => Layer.Layer<Store, StoreError>]
 const durable: ReadonlyArray<NamedStore> = [
@@ -255,7 +278,7 @@ describe.each(slowly)("a log that is opened again %s", (_, share, store) => {
     const log = yield* EventLog
     const stored = session({ features: all.filter((feature) => feature !== "progress") })
     const view = yield* log.openView(stored)
-    yield* log.attach(view, { features: stored.features, wake: () => {} })
+    yield* log.attach(view, { features: stored.features, wake })
     yield* log.detach(view)
     const own = record(view)
     const job = yield* log.openJob(own, view)

@@ -10,7 +10,19 @@ import { all } from "../../../src/protocol/Features.js"
 import { EventLog, type View } from "../../../src/services/log/EventLog.js"
 import { Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import { alsoInPostgres } from "../store/pg/layers.js"
-import { emit, event, type Frame, layerOn, numbers, record, seqs, session, settle, upTo } from "./harness.js"
+import {
+  emit,
+  event,
+  type Frame,
+  layerOn,
+  numbers,
+  record,
+  seqs,
+  session,
+  settle,
+  upTo,
+  wake
+} from "./harness.js"
 import { sqlite } from "./sqlite.js"
 
 const features = all.filter((feature) => feature !== "ack")
@@ -67,7 +79,7 @@ const readAgain = (view: View) =>
     const log = yield* EventLog
     const frames: Array<Frame> = []
     while (frames.length < view.last) {
-      const { frames: page } = yield* again(log.read(view, frames.length))
+      const { frames: page } = yield* again(log.read(view, frames.length, wake))
       for (const text of page) frames.push(JSON.parse(text) as Frame)
     }
     return frames

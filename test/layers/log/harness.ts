@@ -72,7 +72,7 @@ export const readAll = (view: View, from = 0) =>
     let after = from
     const frames: Array<Frame> = []
     for (;;) {
-      const { frames: page } = yield* log.read(view, after)
+      const { frames: page } = yield* log.read(view, after, wake)
       if (page.length === 0) return frames
       after += page.length
       for (const text of page) frames.push(JSON.parse(text) as Frame)
@@ -83,12 +83,15 @@ export const numbers = (frames: ReadonlyArray<Frame>, job: JobLog) =>
 export const seqs = (frames: ReadonlyArray<Frame>) => frames.map((frame) => frame.event_seq)
 export const upTo = (n: number, from = 1) => Array.from({ length: n - from + 1 }, (_, i) => from + i)
 
+/** Of the connection that every session has here, where nothing else is said. */
+export const wake = (): void => {}
+
 /** A view of a connected session, which is not told of back-pressure unless it acknowledges. */
 export const openViewWith = (features: ReadonlyArray<Feature>) =>
   Effect.gen(function* () {
     const log = yield* EventLog
     const view = yield* log.openView(session({ features }))
-    yield* log.attach(view, { features, wake: () => {} })
+    yield* log.attach(view, { features, wake })
     return view
   })
 export const openView = openViewWith(all.filter((feature) => feature !== "ack"))

@@ -3,7 +3,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { Outbox } from "../../../src/layers/session/Outbox.js"
+import { encode } from "../../../src/protocol/Codec.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { TurnShare } from "../../../src/services/runtime/TurnShare.js"
 import { boot, Disk } from "../../support/Rig.js"
@@ -35,6 +37,60 @@ const takenUnread = (count: number, send: (index: number) => Effect.Effect<unkno
     }
     return { sent, sending }
   })
+
+describe("a submit that was refused", () => {
+  const total = 2_000
+  const chatty = Agent.handle(Agent.make("chatty", { version: "1.0.0" }), () =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      for (let i = 0; i < total; i++) yield* job.log("info", `${i}`)
+    })
+  )
+
+  it.scoped(
+    "and comes again ahead of the replay of its refusal gets that in its turn, once; else again",
+    () =>
+      Effect.gen(function* () {
+        const disk = yield* Disk.make
+        const { run } = yield* boot([chatty], { disk })
+        yield* run(
+          Effect.gen(function* () {
+            const first = yield* open()
+            yield* first.request("job.submit", { agent: "chatty", input: 1 })
+            yield* first.expect("job.result")
+            const submit = encode({
+              id: "refused",
+              type: "job.submit",
+              session_id: first.sessionId,
+              payload: { agent: "nobody", input: 1 }
+            })
+            yield* first.sendText(submit)
+            const refusal = yield* first.expect("job.error")
+            const resume = {
+              session_id: first.sessionId,
+              resume_token: first.welcome.resume_token,
+              last_event_seq: 5
+            }
+            const again = yield* open({ resume })
+            // It is decided while the replay waits for its reader.
+            yield* again.sendText(submit)
+            yield* Effect.repeatN(eventLoop.next, 200)
+            const last = refusal.event_seq ?? 0
+            yield* again.expect("job.error", ({ event_seq }) => event_seq === last)
+            yield* again.request("session.ping", { nonce: "n" })
+            yield* again.expect("session.pong")
+            const numbers = again.seen.flatMap(({ event_seq }) => event_seq ?? [])
+            assert.deepStrictEqual(
+              numbers,
+              Array.from({ length: last - 5 }, (_, i) => i + 6)
+            )
+            yield* again.sendText(submit)
+            assert.deepStrictEqual(yield* again.expect("job.error"), refusal)
+          })
+        )
+      })
+  )
+})
 
 describe("a client that asks and does not read", () => {
   it.scoped("900 kB ping nonces: its frames are not read any more; once it reads, every pong comes", () =>

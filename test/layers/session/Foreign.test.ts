@@ -1,6 +1,8 @@
 /** Clients that others have written: `null` for what is left out, and no knowledge of our extensions (protocol 2, 3 and 5.7). */
 import { assert, describe, it } from "@effect/vitest"
+import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
+import { frameOf } from "../../../src/layers/jobs/fitting.js"
 import { all } from "../../../src/protocol/Features.js"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
@@ -93,6 +95,29 @@ describe("null stands for what is left out", () => {
   )
 })
 
+describe("what is told of a frame", () => {
+  it.scoped("is well-formed Unicode, also where a long name was cut", () =>
+    Effect.gen(function* () {
+      const session = yield* open()
+      const name = `${"a".repeat(63)}😀`
+      const texts: Array<string> = []
+      const take = session.connection.take.pipe(
+        Effect.tap((frames) => Effect.sync(() => texts.push(...Chunk.toReadonlyArray(frames).map(String))))
+      )
+      const head = `"arcp":"1.1","id":"p","type":"session.ping","session_id":"${session.sessionId}"`
+      yield* session.sendText(`{${head},"payload":{"nonce":"n","${name}":"\\ud800"}}`)
+      yield* take
+      assert.include(texts.join(), `payload.${"a".repeat(63)}: has half a surrogate pair`)
+      assert.notInclude(texts.join(), "\\ud8")
+    }).pipe(Effect.provide(runtime(agents)))
+  )
+
+  it("has no half of a surrogate pair that a policy, or an identity, has said", () => {
+    const text = frameOf({ arcp: "1.1", id: "i", type: "session.jobs", payload: { by: "a\ud83d" } }, 1_000)
+    assert.deepStrictEqual(JSON.parse(text).payload, { by: "a\ufffd" })
+  })
+})
+
 /** Cancels and subscribes that are refused before it is looked for the job, each for another reason. */
 const refused = (job_id: string) =>
   [
@@ -124,6 +149,34 @@ describe("a cancel or subscribe that is refused", () => {
           }
         }).pipe(Effect.provide(runtime(agents)))
     )
+
+  it.scoped("for a feature that was not negotiated is told as any other", () =>
+    Effect.gen(function* () {
+      for (const features of [[], [Vendor.requests]]) {
+        const session = yield* open({}, features)
+        yield* session.request("job.submit", { agent: "forever", input: 1 })
+        const { job_id = "" } = yield* session.expect("job.accepted")
+        const id = yield* session.request("job.subscribe", { job_id })
+        const error = yield* session.next(({ type }) => type === "job.error" || type === "session.error")
+        const { code, details } = error.payload
+        assert.deepStrictEqual([code, details.request_id], ["INVALID_REQUEST", id])
+        const told =
+          features.length === 0 ? ["job.error", job_id, undefined] : ["session.error", undefined, job_id]
+        assert.deepStrictEqual([error.type, error.job_id, details.job_id], told)
+        assert.isUndefined(error.event_seq)
+      }
+    }).pipe(Effect.provide(runtime(agents)))
+  )
+
+  it.scoped("because it names another session is told with its job", () =>
+    Effect.gen(function* () {
+      const session = yield* open()
+      const job_id = `job_${"0".repeat(26)}`
+      const id = yield* session.send("job.cancel", {}, { session_id: `sess_${"0".repeat(26)}`, job_id })
+      const { payload } = yield* session.expect("session.error")
+      assert.deepStrictEqual(payload.details, { request_id: id, job_id })
+    }).pipe(Effect.provide(runtime(agents)))
+  )
 
   it.scoped("a submit that is nested too deep is refused as any other", () =>
     Effect.gen(function* () {

@@ -1,6 +1,7 @@
 /** What an outbox counts: bytes as they go over the wire. */
 import { assert, describe, it } from "@effect/vitest"
 import { Outbox } from "../../../src/layers/session/Outbox.js"
+import { endsWheneverItHappens } from "../../support/anyMoment.js"
 
 describe("an outbox", () => {
   it("counts bytes, not characters, until what it holds was sent", () => {
@@ -16,6 +17,13 @@ describe("an outbox", () => {
     if (batch) outbox.sent(batch)
     assert.deepStrictEqual([outbox.idle, outbox.full, outbox.sentBytes], [true, false, 3_100])
   })
+
+  it("has room for whoever begins to wait while it is made", () =>
+    endsWheneverItHappens(() => {
+      const outbox = new Outbox(1)
+      outbox.push("frame")
+      return { wait: outbox.room, happen: () => outbox.take().forEach((batch) => outbox.sent(batch)) }
+    }))
 
   it("begins another batch by bytes", () => {
     const outbox = new Outbox(1)

@@ -28,6 +28,7 @@ const record = (sessionId: string): SessionRecord => ({
 const attachment = (): Attachment => ({
   outbox: new Outbox(1),
   accepts: new Accepts(),
+  cursor: 0,
   close: () => Effect.void
 })
 const resumeWindow = Duration.minutes(10)

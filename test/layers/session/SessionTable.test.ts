@@ -21,6 +21,7 @@ const record = (sessionId: string): SessionRecord => ({
 const attachment = (): Attachment => ({
   outbox: new Outbox(1),
   accepts: new Accepts(),
+  cursor: 0,
   close: () => Effect.void
 })
 const gone = (until: number): SessionDetached => ({ _tag: "Detached", until })

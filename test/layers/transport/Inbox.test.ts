@@ -4,6 +4,8 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import { PausingInbox } from "../../../src/layers/transport/PausingInbox.js"
 import { exceeds } from "../../../src/protocol/Utf8.js"
+import { Closed } from "../../../src/services/transport/Transport.js"
+import { endsWheneverItHappens } from "../../support/anyMoment.js"
 
 const make = () => {
   const calls: Array<string> = []
@@ -30,6 +32,17 @@ describe("Inbox", () => {
         assert.deepStrictEqual(calls, ["pause", "resume"])
       })
     )
+
+  it("loses no frame, and no end, that comes while its reader begins to wait", () => {
+    for (const happen of [
+      (inbox: PausingInbox) => inbox.offer("frame", 5),
+      (inbox: PausingInbox) => inbox.end(new Closed({ code: 1000, reason: "" }))
+    ])
+      endsWheneverItHappens(() => {
+        const { inbox } = make()
+        return { wait: inbox.take, happen: () => happen(inbox) }
+      })
+  })
 
   it("measures frames in bytes of UTF-8", () => {
     assert.isFalse(exceeds("aaaa", 4))

@@ -2,6 +2,7 @@
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { ListToolsResultSchema, type Tool } from "@modelcontextprotocol/sdk/types.js"
 import * as Effect from "effect/Effect"
+import { cut } from "../../../protocol/Text.js"
 import { byteLength } from "../../../protocol/Utf8.js"
 import { invalidName } from "../../../services/agents/Tools.js"
 import { attempt, McpConnectionError, unreachable, within } from "./connecting.js"
@@ -73,7 +74,7 @@ export const readTools = (
       if (problem === undefined) named.set(name, tool)
       else
         yield* Effect.logWarning(
-          `left out a tool of the MCP server ${server}: ${JSON.stringify(tool.name.slice(0, 80))} ${problem}`
+          `left out a tool of the MCP server ${server}: ${JSON.stringify(cut(tool.name, 80))} ${problem}`
         )
     }
     return named

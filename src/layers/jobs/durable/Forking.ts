@@ -78,7 +78,7 @@ export const originOf = (
     if (stored === undefined || stored.rejected || stored.principal !== identity.principal)
       return yield* noSuchJob
     const record = running.current(stored)
-    if (!coversJob(identity, record))
+    if (!(yield* coversJob(identity, record)))
       return yield* new PermissionDenied({
         message: `${jobId} had another agent, or more authority, than this identity may have; what it came to is not to be taken over`
       })

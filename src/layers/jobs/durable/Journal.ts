@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import { InternalError } from "../../../protocol/Errors.js"
 import type { Body } from "../../../protocol/Event.js"
-import { isWellFormed, withArticle } from "../../../protocol/Text.js"
+import { cut, isWellFormed, withArticle } from "../../../protocol/Text.js"
 import { byteLength } from "../../../protocol/Utf8.js"
 import type { TurnService } from "../../../services/runtime/Turn.js"
 import {
@@ -145,7 +145,7 @@ export class Journal {
   claim(kind: KeyedKind, key: string): Effect.Effect<Known, InternalError> {
     const problem = keyProblem(key)
     if (problem !== undefined)
-      return Effect.die(new Error(`${kind} ${JSON.stringify(key.slice(0, 80))}: ${problem}`))
+      return Effect.die(new Error(`${kind} ${JSON.stringify(cut(key, 80))}: ${problem}`))
     let known = this.known.get(key)
     if (known === undefined) {
       known = {

@@ -26,7 +26,7 @@ export const absentOwner = (
       sessionId,
       view: session === undefined ? log.goneView(sessionId, stored.features) : log.absentView(session),
       send: () => {},
-      sendFrame: () => {}
+      sendAgain: () => {}
     }
   })
 

@@ -174,6 +174,8 @@ export class Waits {
     this.enter() ? Effect.void : Effect.zipRight(this.left, this.place)
   )
   private readonly left: Effect.Effect<void> = Effect.async<void>((resume) => {
+    // One may have been left since there was none.
+    if (this.woken < this.maxWoken) return resume(Effect.void)
     const wake = () => {
       this.queue.delete(wake)
       resume(Effect.void)

@@ -4,6 +4,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { PermissionDenied } from "../../../protocol/Errors.js"
+import { cut } from "../../../protocol/Text.js"
 import type { LeaseError } from "../../../services/lease/Lease.js"
 import type { Capability } from "./Aliases.js"
 
@@ -26,7 +27,7 @@ export interface AccessRequest {
 export class Changed extends Data.TaggedError("Changed") {}
 
 /** Returns a path as an error may show it. */
-export const shown = (path: string): string => (path.length > 200 ? `${path.slice(0, 199)}…` : path)
+export const shown = (path: string): string => (path.length > 200 ? `${cut(path, 199)}…` : path)
 
 /** Returns the failure of an operation that the lease refuses. */
 export const denied = (request: AccessRequest, error: LeaseError): SystemError =>
