@@ -175,7 +175,12 @@ describe("an answer without a result, over HTTP", () => {
         nothing: odd(""),
         page: odd("<h1>Log in</h1>", "text/html"),
         text: odd("{}", "text/plain"),
-        number: odd("3")
+        number: odd("3"),
+        dropped: ({ request }) => request.socket.destroy(),
+        cut: ({ response }) =>
+          response
+            .writeHead(200, { "content-type": "application/json", "content-length": "100" })
+            .write("{", () => response.destroy())
       }
       const { port } = yield* serve({
         ...answers,
@@ -196,6 +201,11 @@ describe("an answer without a result, over HTTP", () => {
         message: "tool mcp:bad/large: the server answered with HTTP 413",
         details: { reason: "mcp_http" }
       })
+      for (const name of ["dropped", "cut"])
+        expect(yield* Effect.flip(tools.call(`mcp:bad/${name}`)), name).toMatchObject({
+          message: expect.stringContaining("the connection was lost ("),
+          details: { reason: "mcp_connection_lost" }
+        })
       held.response.end(`data: ${result(held.id, "at last")}\n\n`)
       expect(yield* Fiber.join(hanging)).toBe("at last")
     })
@@ -344,7 +354,7 @@ describe("an answer without a result, over HTTP", () => {
           stream(response)
           Effect.runFork(held.open)
         },
-        dropped: ({ request }) => request.socket.destroy()
+        forgotten: ({ response }) => response.writeHead(404).end()
       })
       const costs: Array<string> = []
       const open = yield* build(
@@ -355,18 +365,18 @@ describe("an answer without a result, over HTTP", () => {
           }
         })
       )
-      const job = lessee({ allow: ["mcp:bad/ended", "mcp:bad/held", "mcp:bad/dropped"] })
+      const job = lessee({ allow: ["mcp:bad/ended", "mcp:bad/held", "mcp:bad/forgotten"] })
       const tools = open.leasedTo(job)
       yield* Effect.flip(tools.call("mcp:bad/ended"))
       const hanging = yield* Effect.fork(tools.call("mcp:bad/held"))
       yield* held.await
       yield* Fiber.interrupt(hanging)
-      yield* Effect.flip(tools.call("mcp:bad/dropped"))
+      yield* Effect.flip(tools.call("mcp:bad/forgotten"))
       // The connection is lost, and the next one is not there yet.
       const waiting = yield* Effect.fork(tools.call("mcp:bad/ended"))
       yield* connecting.await
       yield* Fiber.interrupt(waiting)
-      expect(costs).toEqual(["ended InternalError", "held undefined", "dropped InternalError"])
+      expect(costs).toEqual(["ended InternalError", "held undefined", "forgotten InternalError"])
       expect(job.events.filter(({ kind }) => kind === "metric")).toHaveLength(3)
     })
   )
