@@ -194,7 +194,11 @@ const leasedTo = (catalogue: Catalogue, { job, lease }: Leased.Lessee): ToolsSer
     Effect.gen(function* () {
       const args = input === undefined ? {} : { args: input }
       yield* job.toolCall({ tool, ...args, call_id: callId })
-      const { cost, exit } = yield* run(catalogue, tool, input, restore)
+      // That may have waited, for a store or a reader, and the lease may be over since.
+      const verdict = lease.check("tool.call", tool)
+      const { cost, exit }: Ran = Either.isRight(verdict)
+        ? yield* run(catalogue, tool, input, restore)
+        : { exit: Exit.fail(verdict.left), cost: undefined }
       const told = yield* Effect.exit(
         Exit.isSuccess(exit)
           ? job.toolResult({ call_id: callId, ...(exit.value === undefined ? {} : { result: exit.value }) })

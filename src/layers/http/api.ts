@@ -55,6 +55,9 @@ export const Job = Schema.Struct({
 /** A job that was accepted, with what only its submitter is told. */
 const Accepted = Schema.Struct({
   ...Job.fields,
+  status: optional(
+    Message.JobStatus.annotations({ description: "left out: it cannot be told at the moment" })
+  ),
   budget: optional(Terms),
   credentials: optional(Schema.Array(Terms))
 }).annotations({ identifier: "AcceptedJob" })
@@ -115,7 +118,10 @@ const submit = HttpApiEndpoint.post("submit", "/v1/jobs")
     Schema.Union(Ended, Accepted).annotations({ description: "it has ended, or was there" }),
     status(200)
   )
-  .addSuccess(Accepted.annotations({ description: "it has not ended in the time given" }), status(202))
+  .addSuccess(
+    Accepted.annotations({ description: "it has not ended in the time given, or that cannot be told" }),
+    status(202)
+  )
   .annotate(OpenApi.Summary, "Run an agent")
 
 const list = HttpApiEndpoint.get("list", "/v1/jobs")
@@ -171,7 +177,13 @@ const result = HttpApiEndpoint.get("result", "/v1/jobs/:id/result")
 const cancel = HttpApiEndpoint.post("cancel", "/v1/jobs/:id/cancel")
   .setPath(jobPath)
   .setPayload(Cancel)
-  .addSuccess(Job, status(202))
+  .addSuccess(Job.annotations({ description: "the wish is stored" }), status(202))
+  .addSuccess(
+    Schema.Struct({ job_id: Schema.String }).annotations({
+      description: "it is, and the job cannot be read"
+    }),
+    status(202)
+  )
   .annotate(OpenApi.Summary, "Cancel a job; it ends soon after")
 
 /** What was deleted. */

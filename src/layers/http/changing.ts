@@ -6,7 +6,16 @@ import * as Vendor from "../../protocol/Vendor.js"
 import type { Deletion } from "../../services/jobs/Jobs.js"
 import { Answer, Cancel } from "./api.js"
 import { body } from "./asked.js"
-import { type Call, type Handler, type HandlerServices, idOf, jsonOnly, respond, shown } from "./handling.js"
+import {
+  type Call,
+  type Handler,
+  type HandlerServices,
+  idOf,
+  ifReadable,
+  jsonOnly,
+  respond,
+  shown
+} from "./handling.js"
 
 /** Cancels a job. */
 export const cancel =
@@ -17,7 +26,8 @@ export const cancel =
       const { reason } = (yield* body(services.maxBodyBytes, Object.keys(Cancel.fields))) ?? {}
       const line = yield* call.line
       yield* line.ask("job.cancel", reason === undefined ? {} : { reason }, { jobId: idOf(call) })
-      return respond(shown(yield* services.jobs.entry(call.identity, idOf(call))), 202)
+      const entry = yield* ifReadable(Effect.map(services.jobs.entry(call.identity, idOf(call)), shown))
+      return respond(entry ?? { job_id: idOf(call) }, 202)
     })
 
 const removed =

@@ -87,5 +87,13 @@ export const followed = (
 /** Epoch milliseconds at which the token ends with which it is asked. */
 export const untilOf = ({ identity }: Call): number => identity.expiresAt ?? Number.POSITIVE_INFINITY
 
+/**
+ * Reads what an answer tells of a job that has been changed already; `undefined` when it cannot be read. That is no failure of
+ * the request: whoever is told of one asks again, and has a second job.
+ */
+export const ifReadable = <A, R>(
+  read: Effect.Effect<A, ArcpError | Refused, R>
+): Effect.Effect<A | undefined, never, R> => Effect.orElseSucceed(read, () => undefined)
+
 /** A job as it is shown: without the number of its newest event in a session that nobody asks with. */
 export const shown = ({ last_event_seq: _last, ...entry }: Message.JobEntry) => entry

@@ -100,7 +100,8 @@ class Caller {
   private end(error: ArcpError): void {
     this.ended ??= error
     Deferred.unsafeDone(this.welcomed, Effect.fail(this.ended))
-    for (const resume of this.waiting.values()) resume(Effect.fail(this.ended))
+    const unanswered = this.last ?? unknown("the session has ended before the answer")
+    for (const resume of this.waiting.values()) resume(Effect.fail(unanswered))
     this.waiting.clear()
   }
 
@@ -191,7 +192,7 @@ class Caller {
       // Before it is sent: the answer may be quicker than whoever sends.
       this.waiting.set(id, (said) => Deferred.unsafeDone(answer, said))
       return Effect.zipRight(this.connection.send([frame]), Deferred.await(answer)).pipe(
-        Effect.timeoutFail({ duration: patience, onTimeout: late }),
+        Effect.timeoutFail({ duration: patience, onTimeout: () => unknown("no answer in time") }),
         Effect.ensuring(Effect.sync(() => this.waiting.delete(id)))
       )
     })
@@ -199,10 +200,11 @@ class Caller {
 
 const unwritable = new InvalidRequest({ message: "the body is nested too deeply" })
 
-const late = () =>
+/** Of what was sent and not answered. Who repeats it may have it done twice. */
+const unknown = (what: string) =>
   new InternalError({
-    message: "no answer in time; whether it was done is not known",
-    details: { reason: "timeout" }
+    message: `${what}; whether it was done is not known`,
+    details: { reason: "unanswered" }
   })
 
 /** Returns the refusal of a request whose frame would be over what the runtime takes. */
@@ -213,6 +215,9 @@ export const tooLarge = (bytes: number, headers?: Refused["headers"]) =>
     details: { limit: "frame_bytes" },
     headers
   })
+
+const late = () =>
+  new InternalError({ message: "no session in time; try again", details: { reason: "timeout" } })
 
 /** Opens a session for the scope; leaving that ends it, and its jobs go on. */
 export const open = (

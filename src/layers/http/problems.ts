@@ -52,6 +52,7 @@ const notNow: ReadonlySet<unknown> = new Set(["already_answered", "expired", "no
 const statusOf = ({ code, details }: ArcpError): number => {
   if (code === "INTERNAL_ERROR") {
     if (details?.["limit"] !== undefined) return 429
+    if (details?.["reason"] === "unanswered") return 504
     if (passing.has(details?.["reason"])) return 503
   }
   if (code === "INVALID_REQUEST") {

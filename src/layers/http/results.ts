@@ -15,7 +15,7 @@ import { documentOf, Refused, tokenEnded } from "./problems.js"
 /** How long whoever asks waits, and may. */
 export interface Waiting {
   readonly seconds: number
-  /** Epoch milliseconds at which their token ends, with which they are told nothing any more. */
+  /** Epoch milliseconds at which their token ends, and nothing is waited for any more. What is read by then is read to its end. */
   readonly until: number
   readonly now: () => number
 }

@@ -11,6 +11,7 @@ import {
   type Handler,
   type HandlerServices,
   headers,
+  ifReadable,
   jsonOnly,
   respond,
   shown,
@@ -45,10 +46,12 @@ const submitted = (services: HandlerServices) =>
     }
   })
 
-/** What of an accept a listing does not have. */
-const told = ({ budget, credentials }: Readonly<Record<string, unknown>>) => ({
-  ...(budget === undefined ? {} : { budget }),
-  ...(credentials === undefined ? {} : { credentials })
+/** A job as its accept tells of it: all but how it is now, and with what only its submitter is told. */
+const accepted = ({ accepted_at: at, request_id: _request, ...job }: Readonly<Record<string, unknown>>) => ({
+  parent_job_id: null,
+  ...job,
+  created_at: at,
+  submitted_at: at
 })
 
 /** Submits a job. */
@@ -68,13 +71,15 @@ export const submit =
       const location = { location: `/v1/jobs/${id}` }
       const applied = wait === undefined ? {} : { "preference-applied": `wait=${wait}` }
       if (waits) {
-        const job = yield* followed(services, { ...call, params: { id } })
-        const end = yield* Results.ended(job, { seconds: wait, until: untilOf(call), now: services.now })
+        const waiting = { seconds: wait, until: untilOf(call), now: services.now }
+        const job = followed(services, { ...call, params: { id } })
+        const end = yield* ifReadable(Effect.flatMap(job, (read) => Results.ended(read, waiting)))
         if (end !== undefined)
           return respond({ job_id: id, ...JSON.parse(end.payload) }, 200, { ...location, ...applied })
       }
-      const entry = yield* services.jobs.entry(call.identity, id)
+      const entry = yield* ifReadable(Effect.map(services.jobs.entry(call.identity, id), shown))
       // One that was there before has the key of this one.
-      const status = Date.parse(entry.created_at) < before ? 200 : wait === undefined ? 201 : 202
-      return respond({ ...shown(entry), ...told(answer) }, status, { ...location, ...applied })
+      const isOlder = Date.parse(String(answer["accepted_at"])) < before
+      const status = isOlder ? 200 : wait === undefined ? 201 : 202
+      return respond({ ...accepted(answer), ...entry }, status, { ...location, ...applied })
     })

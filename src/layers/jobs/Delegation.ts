@@ -104,6 +104,8 @@ const check = (
       budgetProblem(Budget.parse(terms["cost.budget"] ?? []), log.remaining)
     if (problem !== undefined) return yield* new LeaseSubsetViolation({ message: problem })
     const run = yield* registered.prepare(wanted.input)
+    // The policy, and a lease that is large, may have taken their time.
+    yield* lease.check("agent.delegate", ref.name)
     if (live.depth >= options.maxDelegationDepth)
       return yield* Checks.atLimit("delegation_depth", options.maxDelegationDepth)
     if (live.childCount >= options.maxChildrenPerJob)

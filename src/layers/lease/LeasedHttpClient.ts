@@ -92,8 +92,7 @@ const send = (
   lease: LeaseService,
   request: HttpClientRequest.HttpClientRequest
 ) =>
-  Effect.mapError(lease.flushed, (error) => refused(request, error.message, error)).pipe(
-    Effect.zipRight(open.execute(request)),
+  open.execute(request).pipe(
     // Only the span: the handler's own `fetch`, or options of a client, would decide what is sent.
     Effect.mapInputContext((context: Context.Context<never>) =>
       Context.add(onlySpan(context), FetchHttpClient.RequestInit, { redirect: "manual" })
@@ -129,27 +128,25 @@ const follow = (
   redirects: number,
   deadline: number
 ): Effect.Effect<HttpClientResponse, HttpClientError> =>
-  Effect.flatMap(check(lease, wanted), (request) =>
-    Effect.flatMap(send(open, lease, request), (response) => {
-      if (response.status === 0)
-        return refused(
-          request,
-          "the response is a redirect that this platform does not show; request its target"
-        )
-      const location = isRedirect(response.status) ? response.headers["location"] : undefined
-      if (location === undefined) {
-        const { maxBytes } = lease.fetching
-        const refusal = refusalOf(lease, request.url)
-        return Effect.succeed(bounded(response, { maxBytes, deadline, refusal }))
-      }
-      return Effect.zipRight(
-        abandon(response),
-        Effect.flatMap(next(request, response.status, location, redirects), (to) =>
-          follow(open, lease, to, redirects + 1, deadline)
-        )
+  Effect.gen(function* () {
+    yield* Effect.mapError(lease.flushed, (error) => refused(wanted, error.message, error))
+    // Nothing waits between the check and the request.
+    const request = yield* check(lease, wanted)
+    const response = yield* send(open, lease, request)
+    if (response.status === 0)
+      return yield* refused(
+        request,
+        "the response is a redirect that this platform does not show; request its target"
       )
-    })
-  )
+    const location = isRedirect(response.status) ? response.headers["location"] : undefined
+    if (location === undefined) {
+      const { maxBytes } = lease.fetching
+      return bounded(response, { maxBytes, deadline, refusal: refusalOf(lease, request.url) })
+    }
+    yield* abandon(response)
+    const to = yield* next(request, response.status, location, redirects)
+    return yield* follow(open, lease, to, redirects + 1, deadline)
+  })
 
 const clientOf = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.HttpClient =>
   HttpClient.makeWith<never, never, HttpClientError, never>(

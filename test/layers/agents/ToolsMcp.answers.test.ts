@@ -175,7 +175,12 @@ describe("an answer without a result, over HTTP", () => {
         nothing: odd(""),
         page: odd("<h1>Log in</h1>", "text/html"),
         text: odd("{}", "text/plain"),
-        number: odd("3")
+        number: odd("3"),
+        dropped: ({ request }) => request.socket.destroy(),
+        cut: ({ response }) =>
+          response
+            .writeHead(200, { "content-type": "application/json", "content-length": "100" })
+            .write("{", () => response.destroy())
       }
       const { port } = yield* serve({
         ...answers,
@@ -196,6 +201,11 @@ describe("an answer without a result, over HTTP", () => {
         message: "tool mcp:bad/large: the server answered with HTTP 413",
         details: { reason: "mcp_http" }
       })
+      for (const name of ["dropped", "cut"])
+        expect(yield* Effect.flip(tools.call(`mcp:bad/${name}`)), name).toMatchObject({
+          message: expect.stringContaining("the connection was lost ("),
+          details: { reason: "mcp_connection_lost" }
+        })
       held.response.end(`data: ${result(held.id, "at last")}\n\n`)
       expect(yield* Fiber.join(hanging)).toBe("at last")
     })
@@ -220,6 +230,7 @@ describe("an answer without a result, over HTTP", () => {
   it.scopedLive("is waited for where the stream can be gone on with, and not where that is refused", () =>
     Effect.gen(function* () {
       const resumed: Array<string> = []
+      let listened = 0
       let asked = 0
       const later =
         (from: string) =>
@@ -240,6 +251,7 @@ describe("an answer without a result, over HTTP", () => {
         (request, response) => {
           const from = request.headers["last-event-id"]
           if (typeof from === "string") resumed.push(from)
+          else listened++
           const moved = (location: string) => response.writeHead(307, { location }).end()
           if (from === "moved" && request.url !== "/mcp/2") moved(request.url === "/mcp" ? "/mcp/" : "2")
           else if (from === "round") moved("/mcp")
@@ -264,6 +276,59 @@ describe("an answer without a result, over HTTP", () => {
       expect(resumed.splice(0)).toEqual(Array.from({ length: 12 }, () => "round"))
       expect(yield* Effect.flip(tools.call("mcp:bad/elsewhere"))).toMatchObject(lost)
       expect(resumed).toEqual(["elsewhere", "elsewhere"])
+      // Nobody went on from nowhere.
+      expect(listened).toBe(1)
+    })
+  )
+
+  it.scopedLive("is not gone on with when nobody waits for it, however much of it was still to be read", () =>
+    Effect.gen(function* () {
+      const heard = [yield* Effect.makeLatch(false), yield* Effect.makeLatch(false)]
+      const event = (i: number, method: string) =>
+        `id: burst${i}\ndata: ${JSON.stringify({ jsonrpc: "2.0", method })}\n\n`
+      // Read in one go, and heard of at its beginning and at its end.
+      const burst = Array.from({ length: 300 }, (_, i) =>
+        event(i, i === 3 || i === 299 ? "notifications/tools/list_changed" : "notifications/odd")
+      )
+      let lists = 0
+      let asked = 0
+      const resumed: Array<string> = []
+      const { port } = yield* serve(
+        {
+          burst: ({ response }) => void stream(response).write(`retry: 1\n\n${burst.join("")}`),
+          later: ({ id, response }) => {
+            asked = id
+            stream(response).end("id: later0\nretry: 1\ndata:\n\n")
+          },
+          "tools/list": ({ id, response }) => {
+            const tools = ["burst", "later"].map((name) => ({ name, inputSchema: { type: "object" } }))
+            json(response, JSON.stringify({ jsonrpc: "2.0", id, result: { tools } }))
+            // After that of the connection, those of the notifications.
+            const latch = heard[++lists - 2]
+            if (latch !== undefined) Effect.runFork(latch.open)
+          }
+        },
+        (request, response) => {
+          const from = request.headers["last-event-id"]
+          if (typeof from !== "string") return response.writeHead(405).end()
+          resumed.push(from)
+          stream(response).end(
+            from === "later0"
+              ? "id: later1\ndata:\n\n"
+              : from === "later1"
+                ? `data: ${result(asked, "ok")}\n\n`
+                : "\n"
+          )
+        }
+      )
+      const tools = yield* build(http(port))
+      const calling = yield* Effect.fork(tools.call("mcp:bad/burst"))
+      yield* (heard[0] as Effect.Latch).await
+      yield* Fiber.interrupt(calling)
+      yield* (heard[1] as Effect.Latch).await
+      // Between two beginnings of one stream is more time than before a stream is gone on with for the first time.
+      expect(yield* tools.call("mcp:bad/later")).toBe("ok")
+      expect(resumed).toEqual(["later0", "later1"])
     })
   )
 
@@ -344,7 +409,7 @@ describe("an answer without a result, over HTTP", () => {
           stream(response)
           Effect.runFork(held.open)
         },
-        dropped: ({ request }) => request.socket.destroy()
+        forgotten: ({ response }) => response.writeHead(404).end()
       })
       const costs: Array<string> = []
       const open = yield* build(
@@ -355,18 +420,18 @@ describe("an answer without a result, over HTTP", () => {
           }
         })
       )
-      const job = lessee({ allow: ["mcp:bad/ended", "mcp:bad/held", "mcp:bad/dropped"] })
+      const job = lessee({ allow: ["mcp:bad/ended", "mcp:bad/held", "mcp:bad/forgotten"] })
       const tools = open.leasedTo(job)
       yield* Effect.flip(tools.call("mcp:bad/ended"))
       const hanging = yield* Effect.fork(tools.call("mcp:bad/held"))
       yield* held.await
       yield* Fiber.interrupt(hanging)
-      yield* Effect.flip(tools.call("mcp:bad/dropped"))
+      yield* Effect.flip(tools.call("mcp:bad/forgotten"))
       // The connection is lost, and the next one is not there yet.
       const waiting = yield* Effect.fork(tools.call("mcp:bad/ended"))
       yield* connecting.await
       yield* Fiber.interrupt(waiting)
-      expect(costs).toEqual(["ended InternalError", "held undefined", "dropped InternalError"])
+      expect(costs).toEqual(["ended InternalError", "held undefined", "forgotten InternalError"])
       expect(job.events.filter(({ kind }) => kind === "metric")).toHaveLength(3)
     })
   )

@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
+import * as Policy from "../../../src/layers/auth/Policy.js"
 import * as Events from "../../../src/layers/http/events.js"
 import { documentOf } from "../../../src/layers/http/problems.js"
 import { InternalError, InvalidRequest, ResumeWindowExpired } from "../../../src/protocol/Errors.js"
@@ -83,6 +84,44 @@ describe("submitting", () => {
       expect(other.body).toMatchObject({
         code: "DUPLICATE_KEY",
         details: { existing_job_id: first.body.job_id }
+      })
+    })
+  )
+
+  it.scopedLive("is answered with the job also where no job may be read, as is a cancel", () =>
+    Effect.gen(function* () {
+      const policy = Layer.effect(
+        Policy.Policy,
+        Effect.map(Policy.Policy, (decides) => ({
+          ...decides,
+          listable: () => Effect.succeed([]),
+          maySubscribe: () => Effect.succeed(false)
+        }))
+      ).pipe(Layer.provide(Policy.layer()))
+      const { ask } = yield* served({ policy })
+      yield* Effect.promise(async () => {
+        const lease = { "cost.budget": ["USD:5.00"] }
+        for (const [prefer, status] of [
+          ["respond-async", 201],
+          ["wait=30", 202]
+        ] as const) {
+          const { body, ...begun } = await json(
+            ask("/v1/jobs", {
+              json: { agent: "sleep", input: { ms: 60_000 }, lease_request: lease },
+              headers: { prefer }
+            })
+          )
+          expect(begun.status).toBe(status)
+          expect(begun.headers.get("location")).toBe(`/v1/jobs/${body.job_id}`)
+          expect(body).toMatchObject({ agent: "sleep@1.0.0", parent_job_id: null, lease, budget: { USD: 5 } })
+          expect(body.created_at).toMatch(/Z$/)
+          // It is not made up.
+          expect(body).not.toHaveProperty("status")
+          const path = `/v1/jobs/${body.job_id}`
+          expect((await json(ask(path))).status).toBe(404)
+          const cancelled = await json(ask(`${path}/cancel`, { method: "POST" }))
+          expect([cancelled.status, cancelled.body]).toEqual([202, { job_id: body.job_id }])
+        }
       })
     })
   )
@@ -217,7 +256,9 @@ describe("events", () => {
           submit(ask, "sleep", { ms: 60_000 }, { headers })
         ])
       })
-      expect(waits.map(({ status }) => status)).toEqual([401, 401])
+      expect(waits.map(({ status }) => status)).toEqual([401, 202])
+      expect(waits[1].body).toMatchObject({ agent: "sleep@1.0.0", status: "running" })
+      expect(waits[1].headers.get("location")).toBe(`/v1/jobs/${waits[1].body.job_id}`)
     })
   )
 })

@@ -1,11 +1,13 @@
 /** The sessions behind HTTP requests: what one of them takes while nobody asks, and what ends it. */
 import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
 import { open } from "../../../src/layers/http/line.js"
 import * as Pool from "../../../src/layers/http/pool.js"
+import { answerOf } from "../../../src/layers/http/problems.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import type { Sessions } from "../../../src/services/session/Sessions.js"
 import type { Connection } from "../../../src/services/transport/Transport.js"
@@ -86,6 +88,49 @@ describe("an error that is about the session", () => {
       const asking = yield* Effect.fork(Effect.flip(line.ask("session.list_jobs", {})))
       expect(yield* Fiber.join(asking)).toMatchObject({ _tag: "Unauthenticated" })
       expect(line.isOver()).toBe(true)
+    })
+  )
+})
+
+describe("a request that is not answered", () => {
+  const asked = (then: (connection: Connection) => Effect.Effect<void>) =>
+    Effect.gen(function* () {
+      const taken = yield* Deferred.make<void>()
+      const sessions = welcoming((connection) =>
+        connection.take.pipe(
+          Effect.zipRight(Deferred.succeed(taken, undefined)),
+          Effect.zipRight(then(connection)),
+          Effect.ignore
+        )
+      )
+      const line = yield* open(sessions, guest)
+      const asking = yield* Effect.fork(Effect.flip(line.ask("job.submit", { agent: "echo" })))
+      yield* Deferred.await(taken)
+      return { line, asking }
+    })
+
+  // Whoever does as they are told would have a second job.
+  const isNotRepeated = (error: Effect.Effect.Success<ReturnType<typeof refusal>>) => {
+    const { headers, status } = answerOf(error)
+    expect([status, headers["retry-after"]]).toEqual([504, undefined])
+    expect(error.message).toContain("whether it was done is not known")
+  }
+  const refusal = ({ asking }: Effect.Effect.Success<ReturnType<typeof asked>>) => Fiber.join(asking)
+
+  it.scoped("in time may have been done: nobody is told to repeat it", () =>
+    Effect.gen(function* () {
+      const request = yield* asked(() => Effect.never)
+      yield* TestClock.adjust("30 seconds")
+      isNotRepeated(yield* refusal(request))
+    })
+  )
+
+  it.scoped("before its session ends may have been done, too; what comes after it was not", () =>
+    Effect.gen(function* () {
+      const request = yield* asked(({ close }) => close(1011, "a fault"))
+      isNotRepeated(yield* refusal(request))
+      const { headers, status } = answerOf(yield* Effect.flip(request.line.ask("job.submit", {})))
+      expect([status, headers["retry-after"]]).toEqual([503, "1"])
     })
   )
 })

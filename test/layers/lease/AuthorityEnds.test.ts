@@ -8,6 +8,7 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Registry from "../../../src/layers/agents/Registry.js"
 import * as Auth from "../../../src/layers/auth/Auth.js"
+import * as Policy from "../../../src/layers/auth/Policy.js"
 import * as CredentialStoreMemory from "../../../src/layers/credentials/CredentialStoreMemory.js"
 import * as Credentials from "../../../src/layers/credentials/Credentials.js"
 import * as IdGenerator from "../../../src/layers/runtime/IdGenerator.js"
@@ -18,6 +19,7 @@ import * as Agent from "../../../src/services/agents/Agent.js"
 import { CredentialProvisioner } from "../../../src/services/credentials/CredentialProvisioner.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { Lease, type LeaseError } from "../../../src/services/lease/Lease.js"
+import { gate } from "../../support/lessee.js"
 import { open } from "../../support/Wire.js"
 import { Upstream } from "../credentials/credentials.js"
 
@@ -54,6 +56,53 @@ it.scoped("a fiber that outlives its job may do nothing more", () => {
         Layer.provideMerge(TransportMemory.layer()),
         Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: "0 millis" } })),
         Layer.provide(Registry.layer([leaving])),
+        Layer.provide(Auth.layerStatic({ alice: "alice" }))
+      )
+    )
+  )
+})
+
+it.scoped("a job delegates nothing when its budget ends while that is decided", () => {
+  const asked = gate()
+  let isDelegating = false
+  const policy = Layer.effect(
+    Policy.Policy,
+    Effect.map(Policy.Policy, (decides) => ({
+      ...decides,
+      mayUseAgent: () => Effect.as(isDelegating ? asked.wait : Effect.void, true)
+    }))
+  ).pipe(Layer.provide(Policy.layer()))
+  const child = Agent.handle(Agent.make("child", { version: "1.0.0" }), () => Effect.void)
+  const delegating = Agent.handle(Agent.make("delegating", { version: "1.0.0" }), () =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      const lease = yield* Lease
+      isDelegating = true
+      const delegated = yield* Effect.fork(Effect.either(job.delegate("child", null)))
+      yield* asked.reached
+      yield* lease.spend({ amount: "1", currency: "USD" })
+      yield* asked.open
+      return Either.match(yield* Fiber.join(delegated), {
+        onLeft: ({ code }) => code,
+        onRight: () => "a child"
+      })
+    })
+  )
+  return Effect.gen(function* () {
+    const session = yield* Effect.orDie(open())
+    yield* session.request("job.submit", {
+      agent: "delegating",
+      input: null,
+      lease_request: { "agent.delegate": ["child"], "cost.budget": ["USD:1"] }
+    })
+    const { payload } = yield* session.next(({ type }) => type === "job.result" || type === "job.error")
+    assert.strictEqual(payload.result, "BUDGET_EXHAUSTED")
+  }).pipe(
+    Effect.provide(
+      Runtime.serve().pipe(
+        Layer.provideMerge(TransportMemory.layer()),
+        Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: "0 millis" }, policy })),
+        Layer.provide(Registry.layer([child, delegating])),
         Layer.provide(Auth.layerStatic({ alice: "alice" }))
       )
     )

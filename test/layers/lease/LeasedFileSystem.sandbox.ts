@@ -27,8 +27,8 @@ export interface Sandbox {
   readonly fs: FileSystem.FileSystem
   /** The same places under another lease. */
   readonly under: (terms: Terms, workspace?: string, bounds?: Terms) => FileSystem.FileSystem
-  /** Set, it is what the lease answers to everything. */
-  readonly state: { refuse: LeaseError | undefined }
+  /** What the lease answers to everything, when it is set, and what an operation that writes waits for. */
+  readonly state: { refuse: LeaseError | undefined; flushed: Effect.Effect<void> }
   /** Files and directories that are open now. */
   readonly opened: { now: number; total: number }
   readonly put: (path: string, text?: string) => void
@@ -60,7 +60,7 @@ const leaseOf = (
     authorize: (capability, target) => Effect.suspend(() => check(capability, target)),
     namesHost: () => false,
     remaining: Effect.succeed(new Map()),
-    flushed: Effect.void,
+    flushed: Effect.suspend(() => state.flushed),
     spend: () => Effect.void
   }
 }
@@ -130,7 +130,7 @@ export const sandbox = (
     NFS.symlinkSync("loop", `${outside}/loop`)
     const node = yield* Effect.provide(FileSystem.FileSystem, NodeFileSystem.layer)
     const opened = { now: 0, total: 0 }
-    const state: Sandbox["state"] = { refuse: undefined }
+    const state: Sandbox["state"] = { refuse: undefined, flushed: Effect.void }
     const open = wrap(counting(opened)(node))
     const under: Sandbox["under"] = (granted, workspace, bounds = granted) =>
       leased.lease(open, {

@@ -478,6 +478,24 @@ const suite = (name: string, wrap: Wrap) =>
           })
         )
 
+      it.scoped("also when that comes while an operation waits for the log", () =>
+        Effect.gen(function* () {
+          const { fs, state, work } = yield* sandbox(wrap)
+          state.flushed = Effect.sync(() => {
+            state.refuse = expired
+          })
+          const before = snapshot(work)
+          for (const { does, name, run } of operations) {
+            // Those that only read wait for nothing.
+            if (does === "read") continue
+            state.refuse = undefined
+            const error = yield* Effect.flip(Effect.scoped(run(fs, `${work}/f`, work)))
+            expect(leaseErrorOf(error), name).toBe(expired)
+            expect(snapshot(work), name).toEqual(before)
+          }
+        })
+      )
+
       it.scoped("an open file neither reads nor writes any more", () =>
         Effect.gen(function* () {
           const { fs, work, state } = yield* sandbox(wrap)

@@ -175,6 +175,33 @@ it.scoped("is over when the lease is", () =>
   }).pipe(Effect.provide(FetchHttpClient.layer))
 )
 
+it.scoped("is over also when that comes while a request waits for the log, or a redirect does", () =>
+  Effect.gen(function* () {
+    const { origin, seen } = yield* site
+    const open = yield* HttpClient.HttpClient
+    const asking = (waits: number) => {
+      const expired = { now: false }
+      let left = waits
+      const held = lessee({ "net.fetch": ["**"] }, expired)
+      const flushed = Effect.sync(() => {
+        expired.now = --left === 0
+      })
+      return LeasedHttpClient.leased.lease(open, {
+        ...held,
+        lease: { ...held.lease, flushed }
+      }) as HttpClient.HttpClient
+    }
+    const body = HttpBody.text("paid")
+    expect(leaseErrorOf(yield* Effect.flip(asking(1).post(`${origin}/a`, { body })))).toBeInstanceOf(
+      LeaseExpired
+    )
+    expect(seen).toEqual([])
+    const to = `${origin}/to307?${encodeURIComponent(`${origin}/b`)}`
+    expect(leaseErrorOf(yield* Effect.flip(asking(2).post(to, { body })))).toBeInstanceOf(LeaseExpired)
+    expect(seen.map(({ url }) => url)).toEqual([to.slice(origin.length)])
+  }).pipe(Effect.provide(FetchHttpClient.layer))
+)
+
 describe("public addresses only", () => {
   it.each([
     ["93.184.215.14", true],

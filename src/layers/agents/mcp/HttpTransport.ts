@@ -3,6 +3,7 @@
  * stream or otherwise, the request fails at once. Answers are bounded, decompressed and while they are read. Requests that
  * nobody waits for any more are not read on.
  */
+import { randomUUID } from "node:crypto"
 import { setTimeout } from "node:timers/promises"
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 import type { FetchLike, Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
@@ -42,10 +43,6 @@ const maxHops = 5
 /** Stands after the last event of an answer: in the stream, so that it is read after whatever was in that. */
 const endOfAnswer = "notifications/effect-arcp/end-of-answer"
 
-/** Returns the message at the end of an answer that went on from the event `from`, if it did. */
-const endMessage = (id: number, from: string | undefined) => (end: End) =>
-  JSON.stringify({ jsonrpc: "2.0", method: endOfAnswer, params: { id, from, end } })
-
 const ends: Readonly<Record<"end" | "cut", Unanswered>> = {
   end: new Unanswered("no_result", "the server ended its answer without a result"),
   cut: new Unanswered("cut", "the connection was cut while the server answered")
@@ -60,8 +57,11 @@ export class HttpTransport implements Transport {
   onmessage?: (message: JSONRPCMessage) => void
   private readonly inner: StreamableHTTPClientTransport
   private readonly asked = new Map<number, Asked>()
-  /** Where streams could be gone on with that nobody waits for any more: the SDK would. */
-  private readonly left = new Set<string>()
+  /**
+   * Begins the ids of the events at the ends of answers. The SDK goes on with a stream after the last event that it has read, so
+   * that it names the request, whatever the server has numbered; which of the server's events that is, is known here.
+   */
+  private readonly mark = `${randomUUID()}:`
   private readonly replies = new Replies()
   /** When the stream of what the server says by itself was begun last. */
   private listenedAt = Number.NEGATIVE_INFINITY
@@ -121,7 +121,7 @@ export class HttpTransport implements Transport {
     }
     this.asked.set(id, asked)
     const onresumptiontoken = (token: string) => {
-      asked.resumable = token
+      if (!token.startsWith(this.mark)) asked.resumable = token
     }
     try {
       await this.inner.send(message, { onresumptiontoken })
@@ -136,11 +136,7 @@ export class HttpTransport implements Transport {
   private received(message: JSONRPCMessage): void {
     if ("method" in message && message.method === endOfAnswer) return this.ended(message.params ?? {})
     const id = idOfAnswer(message)
-    if (id !== undefined) {
-      // After an error the SDK would go on with the stream.
-      if ("error" in message) this.leaveStream(this.asked.get(id))
-      this.asked.delete(id)
-    }
+    if (id !== undefined) this.asked.delete(id)
     this.onmessage?.(message)
   }
 
@@ -163,33 +159,45 @@ export class HttpTransport implements Transport {
 
   private giveUp(id: number): void {
     const asked = this.asked.get(id)
-    this.leaveStream(asked)
     this.asked.delete(id)
     asked?.abort.abort(givenUp)
   }
 
-  private leaveStream(asked: Asked | undefined): void {
-    if (asked?.resumable !== undefined) this.left.add(asked.resumable)
+  private readonly fetch: FetchLike = async (url, init = {}) => {
+    const headers = new Headers(init.headers)
+    const after = init.method === "GET" ? headers.get("last-event-id") : null
+    if (after?.startsWith(this.mark) === true)
+      return this.goOn(Number(after.slice(this.mark.length)), url, init, headers)
+    const id = idIn(init.body)
+    if (id === undefined) return this.bounded(await this.said(url, init))
+    const asked = this.asked.get(id)
+    if (asked === undefined) throw givenUp
+    const response = await fetch(url, { ...init, signal: asked.abort.signal })
+    asked.streamed = response.ok && response.status !== 202 && isStream(response)
+    return this.bounded(response, this.lastEvent(id, undefined))
   }
 
-  private readonly fetch: FetchLike = async (url, init = {}) => {
-    const from = init.method === "GET" ? new Headers(init.headers).get("last-event-id") : null
+  /** Makes the event at the end of an answer that went on from the event `from`, if it did. */
+  private lastEvent(id: number, from: string | undefined): (end: End) => string {
+    return (end) => {
+      const message = { jsonrpc: "2.0", method: endOfAnswer, params: { id, from, end } }
+      return `id: ${this.mark}${id}\ndata: ${JSON.stringify(message)}\n\n`
+    }
+  }
+
+  /** Goes on with the stream of a request, if it can be and somebody still waits. */
+  private async goOn(id: number, url: string | URL, init: RequestInit, headers: Headers): Promise<Response> {
+    const asked = this.asked.get(id)
+    const from = asked?.resumable
     // As of a server without such streams, which the SDK takes for an answer.
-    if (from !== null && this.left.delete(from)) return new Response(null, { status: 405 })
-    const id = from === null ? idIn(init.body) : this.resuming(from)
-    const asked = id === undefined ? undefined : this.asked.get(id)
-    if (id === undefined) return this.bounded(await this.said(url, init))
-    if (asked === undefined) throw givenUp
-    if (from !== null && asked.leadsTo !== String(url)) {
+    if (asked === undefined || from === undefined) return new Response(null, { status: 405 })
+    if (asked.leadsTo !== String(url)) {
       asked.hops = 0
       await pause(asked.resumedAt, asked.abort.signal)
       asked.resumedAt = performance.now()
     }
-    const attempt = fetch(url, { ...init, signal: asked.abort.signal })
-    if (from !== null) return this.resumed(id, asked, from, attempt, url)
-    const response = await attempt
-    asked.streamed = response.ok && response.status !== 202 && isStream(response)
-    return this.bounded(response, endMessage(id, undefined))
+    headers.set("last-event-id", from)
+    return this.resumed(id, asked, from, fetch(url, { ...init, headers, signal: asked.abort.signal }), url)
   }
 
   /** Sends what is about no request of ours, or listens to what the server says by itself. */
@@ -204,11 +212,6 @@ export class HttpTransport implements Transport {
       this.listenedAt = performance.now()
     }
     return fetch(url, init)
-  }
-
-  private resuming(from: string): number | undefined {
-    for (const [id, { resumable }] of this.asked) if (resumable === from) return id
-    return undefined
   }
 
   /** Going on with a stream: what the SDK does not try again is the end of it. */
@@ -241,7 +244,7 @@ export class HttpTransport implements Transport {
       return new Response(null, { status: response.status, statusText: response.statusText })
     }
     asked.refused = 0
-    return this.bounded(response, endMessage(id, from))
+    return this.bounded(response, this.lastEvent(id, from))
   }
 
   private bounded(response: Response, last?: (end: End) => string): Response {

@@ -50,18 +50,23 @@ export const answer = (tool: string, result: CallToolResult): Effect.Effect<unkn
  * With these a server says that it does not know the session: nothing else can be asked on the connection. What it says with 400,
  * 401 or 403 may be about the call alone.
  */
-const leftBy: ReadonlySet<number | undefined> = new Set([undefined, 404, 410])
+const leftBy: ReadonlySet<number | undefined> = new Set([404, 410])
 
-/** Says whether the connection is gone, as opposed to the call having failed: then every other call on it fails, too. */
+/**
+ * Says whether the connection is gone, as opposed to the call having failed: then every other call on it fails, too. A request
+ * over HTTP that fails, by another status or on the way, is one request: others have connections of their own. When the server is
+ * away, that is found out by asking (`stale`).
+ */
 export const isLost = (error: unknown): boolean => {
-  if (unanswered(error) !== undefined) return false
   if (error instanceof McpError)
     return error.code === ErrorCode.ConnectionClosed && error.message.endsWith("Connection closed")
-  // Another status is about what was asked. When the server is away, that is found out by asking (`stale`).
   if (error instanceof StreamableHTTPError) return leftBy.has(error.code)
-  // What could not be parsed came from a live server.
-  return !(error instanceof SyntaxError || (error instanceof Error && /ZodError$/.test(error.name)))
+  return error instanceof Error && error.message === "Not connected"
 }
+
+/** Says whether it is about what a server has answered, and not about the way there and back. */
+const isUnreadable = (error: unknown): boolean =>
+  error instanceof SyntaxError || (error instanceof Error && /ZodError$/.test(error.name))
 
 const reasons: Readonly<Record<Why, string>> = {
   no_result: "mcp_no_result",
@@ -82,8 +87,13 @@ export const callError = (tool: string, error: unknown): ToolFailure | ArcpError
       message: `tool ${tool}: the server answered with ${reason(error)}`,
       details: { reason: "mcp_http" }
     })
-  if (!(error instanceof McpError))
+  if (isUnreadable(error))
     return new InternalError({ message: `tool ${tool} gave something that is no result of a tool` })
+  if (!(error instanceof McpError))
+    return new InternalError({
+      message: `tool ${tool}: the connection was lost (${reason(error)})`,
+      details: { reason: reasons.cut }
+    })
   const message = truncateMessage(`tool ${tool}: ${error.message}`)
   if (error.code === ErrorCode.RequestTimeout) return new Timeout({ message })
   if (error.code === ErrorCode.InvalidParams) return new InvalidRequest({ message })

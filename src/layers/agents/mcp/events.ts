@@ -68,7 +68,7 @@ export type End = "end" | "cut" | "too_large"
 const encoder = new TextEncoder()
 
 /**
- * Returns the whole events of a stream, each of at most `max` bytes. Where `last` is given, its event follows the last one,
+ * Returns the whole events of a stream, each of at most `max` bytes. Where `last` is given, what it gives follows the last one,
  * and one that is too large ends the stream; else that is passed over.
  */
 export const wholeEvents = (
@@ -96,7 +96,7 @@ export const wholeEvents = (
     }
   }
   const close = (controller: ReadableStreamDefaultController<Uint8Array>, how: End): void => {
-    if (last !== undefined) controller.enqueue(encoder.encode(`data: ${last(how)}\n\n`))
+    if (last !== undefined) controller.enqueue(encoder.encode(last(how)))
     controller.close()
     // Of a stream that has ended already there is nothing to cancel.
     void reader.cancel().catch(() => undefined)

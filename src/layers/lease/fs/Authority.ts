@@ -152,15 +152,15 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
         const absolute = path.startsWith("/")
           ? Effect.succeed(path)
           : Effect.map(start, (base) => `${base}/${path}`)
-        return Effect.zipRight(
-          verdicts.prepared,
-          Effect.flatMap(absolute, (from) =>
-            Effect.tap(decide(verdicts, method, given, needs, from), (request) =>
-              needs.includes("fs.write")
-                ? Effect.mapError(lease.flushed, (error) => denied(request, error))
-                : Effect.void
+        const flushed = needs.includes("fs.write")
+          ? Effect.mapError(lease.flushed, (error) =>
+              denied({ method, given, needs, canonical: path }, error)
             )
-          )
+          : Effect.void
+        // All that waits comes before what is decided.
+        return Effect.zipRight(verdicts.prepared, absolute).pipe(
+          Effect.zipLeft(flushed),
+          Effect.flatMap((from) => decide(verdicts, method, given, needs, from))
         )
       }),
     refusal: (request, real) => refusing(verdicts, request, real, whyLinked),
