@@ -24,7 +24,7 @@ import * as ScriptedRuntime from "../../../src/testing/ScriptedRuntime.js"
 import { boot, Disk } from "../../support/Rig.js"
 import { scripted } from "./scripted.js"
 
-const { message, result, sessionError, welcome } = ScriptedRuntime
+const { message, result, sessionError, subscribed, welcome } = ScriptedRuntime
 
 const renewal = "x-vendor.effect-arcp.renewal"
 const atOnce = Schedule.recurs(20)
@@ -340,6 +340,39 @@ describe("a client's token", () => {
       assert.deepInclude(again.hello.payload["resume"], { session_id: "sess_1", resume_token: "rt_1" })
       yield* again.server.send(welcome([renewal]), result(1))
       assert.strictEqual(yield* job.result, 7)
+    })
+  )
+
+  it.scoped("has ended subscriptions to jobs of others: they are subscribed to again, and only they", () =>
+    Effect.gen(function* () {
+      const { connecting, greeted, submitted, welcomed } = yield* scripted
+      const connected = yield* connecting({ reconnect: atOnce, token: () => "opaque" })
+      const features = [renewal, "subscribe"]
+      const server = yield* welcomed(welcome(features))
+      const client = yield* Fiber.join(connected)
+      yield* submitted(client, server)
+      const watching = yield* Effect.fork(client.subscribe("job_2"))
+      yield* server.send(subscribed((yield* server.expect("job.subscribe")).id, 0, "job_2"))
+      const watched = yield* Fiber.join(watching)
+      yield* server.send(sessionError("UNAUTHENTICATED"))
+      yield* server.connection.close(4003, "the token has ended")
+      const { server: again } = yield* greeted
+      yield* again.send(welcome(features))
+      const { id, job_id } = yield* again.expect("job.subscribe")
+      assert.strictEqual(job_id, "job_2")
+      yield* again.send(subscribed(id, 0, "job_2"), result(1, undefined, "job_2"))
+      const events = yield* Stream.runCollect(watched.events)
+      assert.deepStrictEqual(
+        Array.from(events, ({ eventSeq, kind }) => [kind, eventSeq]),
+        [["gap", 0]]
+      )
+      // The next that is asked is no other subscription.
+      yield* Effect.fork(client.submit("x", 1))
+      const asked = yield* again.received
+      assert.deepStrictEqual(
+        asked.map(({ type }) => type).filter((type) => type.startsWith("job.")),
+        ["job.submit"]
+      )
     })
   )
 })
