@@ -206,10 +206,9 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       save: state?.save(() => ({ ...session.resumeState, jobs: state.jobs.toSave(jobs.all) })) ?? Effect.void,
       reattach: (orphans, lost) =>
         Effect.gen(function* () {
-          if (lost) state?.jobs.forget()
+          state?.jobs.forget()
           for (const orphan of orphans)
-            if (lost || !orphan[1].some((inbox) => jobs.of(inbox)))
-              yield* Effect.forkIn(Reattach.reattach(session, jobs, orphan, lost), scope)
+            yield* Effect.forkIn(Reattach.reattach(session, jobs, orphan, lost), scope)
         })
     })
     for (const job of state?.jobs.restore(session) ?? []) jobs.add(job)

@@ -62,7 +62,7 @@ export interface SessionOptions {
   /** The session's token or place has changed: called, and waited for, before anything shows it to the runtime. */
   readonly save: Effect.Effect<void>
   /** These jobs had handles in a session that is gone; a new one is open. Waits for nothing. */
-  readonly reattach: (jobs: Handles["jobs"], lost: ResumeWindowExpired | undefined) => Effect.Effect<void>
+  readonly reattach: (jobs: Handles["jobs"], lost: ResumeWindowExpired) => Effect.Effect<void>
 }
 
 const request = "the request"
@@ -118,8 +118,8 @@ export class ClientSession implements Host {
   declare delivered: boolean | undefined
   /** Jobs under way that have no handle here: an error of theirs refuses nothing. Of the runtimes that say not what. */
   readonly strangers = new Set<unknown>()
-  /** Jobs of a session that is gone, to be found again in the next; without `error`, those of this one that are not its own. */
-  declare orphans: { readonly jobs: Handles["jobs"]; readonly error?: ResumeWindowExpired } | undefined
+  /** Jobs of a session that is gone, to be found again in the next. */
+  declare orphans: { readonly jobs: Handles["jobs"]; readonly error: ResumeWindowExpired } | undefined
 
   constructor(dialer: Dialer["Type"], options: SessionOptions) {
     this.dialer = dialer

@@ -200,7 +200,7 @@ export class JobInbox {
     // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
     if (this.#chunkLane.lost) this.#chunkLane.rebase(after, undefined)
     if (replayed !== undefined)
-      this.events.rebase(after, this.#gap(after, "session_lost", replayed, "events may be missing"))
+      this.events.rebase(after, this.#gap(after, "session_lost", replayed, "session lost"))
     this.newest = after
   }
   #rebased: boolean | undefined

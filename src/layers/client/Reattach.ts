@@ -79,15 +79,12 @@ const adopt = (session: ClientSession, { job_id, agent }: About, onAnswer?: () =
     { extensions: { [Vendor.adopt]: job_id }, repeatable: false, onAnswer }
   )
 
-/**
- * Subscribes to a job of a lost session from the new one, or, where none is `lost`, again to one of somebody else; says in its streams what
- * that means.
- */
+/** Subscribes to a job of a lost session from the new one; says in its streams what that means. */
 export const reattach = (
   session: ClientSession,
   jobs: SubmittedJobs,
   [jobId, inboxes]: Handles["jobs"][number],
-  lost: ResumeWindowExpired | undefined
+  lost: ResumeWindowExpired
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
@@ -117,7 +114,7 @@ export const reattach = (
       yield* adopt(session, adoptable, () => {
         for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)
       })
-    else if (lost) session.handles.fail(jobId, lost)
+    else session.handles.fail(jobId, lost)
   }).pipe(
     Effect.catchAll((error) =>
       Effect.sync(() => {

@@ -46,12 +46,9 @@ export const receive = (
       frames = yield* Effect.mapError(connection.take, (closed) => {
         // Superseded perhaps by an earlier hello of our own that came late: each may come once.
         if (closed.code === closeCode.tooBig) return session.oversized(lost(closed))
-        if (closed.code === closeCode.tokenEnded) {
-          const { token } = session.options
-          if (token !== undefined && !isAsked(token)) return new Unauthenticated({ message: closed.reason })
-          // With it subscriptions to jobs of others have ended (§4.1): which those are, is known there only.
-          session.orphans = { jobs: session.handles.jobs }
-        }
+        const { token } = session.options
+        if (closed.code === closeCode.tokenEnded && token !== undefined && !isAsked(token))
+          return new Unauthenticated({ message: closed.reason })
         if (closed.code !== closeCode.superseded || (session.unanswered && session.unanswered--))
           return lost(closed)
         session.superseded = true

@@ -74,7 +74,7 @@ export interface Latest<A> {
  * - `evicted`: events here are no longer retained by the runtime; they were skipped while nobody read the stream
  * - `session_lost`: the session could not be resumed. The client has subscribed to the job from a new session, and
  *   `eventSeq` starts again. With `replayed`, what the runtime still had of the time between follows; without, it is
- *   missing. So too where a token has ended, and with it the subscription to somebody else's job; `eventSeq` goes on then
+ *   missing
  */
 export interface Gap {
   readonly kind: "gap"
