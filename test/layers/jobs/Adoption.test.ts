@@ -5,9 +5,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
+import * as PolicyLayer from "../../../src/layers/auth/Policy.js"
 import * as Features from "../../../src/protocol/Features.js"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import { Policy } from "../../../src/services/auth/Policy.js"
 import { type Credential, Credentials } from "../../../src/services/credentials/Credentials.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
@@ -163,6 +165,79 @@ describe("an adoption", () => {
       yield* pong(heir)
       yield* adopt(heir, jobId, "forever")
       yield* until(Effect.map(store.store.job(jobId), (job) => job?.sessionId === heir.sessionId))
+    })
+  )
+})
+
+describe("a session that takes over", () => {
+  /** Undoes what it has done, for ever. */
+  const undoing = durable("undoing", (job) =>
+    Effect.zipRight(
+      job.step("act", Effect.void, { compensate: () => Effect.never }),
+      job.sleep("nap", "1 hour")
+    )
+  )
+  /** Lets go of what it holds only when it has to. */
+  const clings = durable("clings", (job) =>
+    Effect.zipRight(
+      Effect.addFinalizer(() => Effect.never),
+      job.sleep("nap", "1 hour")
+    )
+  )
+  const mayCancel = Layer.effect(
+    Policy,
+    Effect.map(Policy, (base) => ({ ...base, mayCancel: () => Effect.succeed(true as const) }))
+  ).pipe(Layer.provide(PolicyLayer.layerSamePrincipal))
+
+  it.scoped("has at once what undoes what it has done, however long that takes", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const agents = [undoing]
+      const process = yield* start(
+        store,
+        agents,
+        { ...options, cancelGrace: "20 minutes" },
+        { policy: mayCancel }
+      )
+      yield* Effect.addFinalizer(() => process.stop)
+      const first = yield* process.run(open())
+      const jobId = (yield* submit(first, "undoing")).job_id as string
+      yield* first.next(isSleep)
+      yield* TestClock.adjust("11 minutes")
+      yield* unloaded(store.store, jobId)
+      yield* gone(first)
+      const other = yield* process.run(open())
+      yield* other.request("job.cancel", {}, { job_id: jobId })
+      yield* other.expect("job.cancelled")
+      yield* turns
+      const heir = yield* process.run(open())
+      yield* adopt(heir, jobId, "undoing")
+      yield* submit(heir, "undoing")
+      assert.strictEqual((yield* store.store.job(jobId))?.sessionId, heir.sessionId)
+      assert.isUndefined((yield* store.store.job(jobId))?.endedAt)
+    })
+  )
+
+  it.scoped("goes on while the job is unloaded, and has it then", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const process = yield* start(store, [clings], { ...options, cancelGrace: "5 minutes" })
+      yield* Effect.addFinalizer(() => process.stop)
+      const first = yield* process.run(open())
+      const jobId = (yield* submit(first, "clings")).job_id as string
+      yield* first.next(isSleep)
+      yield* gone(first)
+      yield* TestClock.adjust("7 minutes")
+      yield* turns
+      const heir = yield* process.run(open())
+      yield* adopt(heir, jobId, "clings")
+      yield* submit(heir, "clings")
+      assert.strictEqual((yield* store.store.job(jobId))?.sessionId, first.sessionId)
+      yield* TestClock.adjust("6 minutes")
+      const record = yield* unloaded(store.store, jobId)
+      yield* until(Effect.map(store.store.job(jobId), (job) => job?.sessionId === heir.sessionId))
+      assert.isDefined(record.survival?.waiting)
+      assert.isDefined((yield* store.store.job(jobId))?.survival?.waiting)
     })
   )
 })
