@@ -314,4 +314,37 @@ describe("a job that a session takes over which takes less", () => {
           assert.strictEqual(payload.result_size, text.length)
         })
     )
+
+  it.scoped(
+    "delegates with the features with which it was submitted, also once its session was resumed with others",
+    () =>
+      Effect.gen(function* () {
+        const had: Array<number> = []
+        const goes = yield* Deferred.make<void>()
+        const child = Agent.handle(Agent.make("child", { version: "1.0.0" }), () =>
+          Effect.map(held, (count) => {
+            had.push(count)
+            return text
+          })
+        )
+        const parent = Agent.handle(Agent.make("parent", { version: "1.0.0" }), () =>
+          Effect.gen(function* () {
+            yield* Deferred.await(goes)
+            const job = yield* Job
+            yield* Effect.flatMap(job.delegate("child", {}), (one) => one.await)
+          }).pipe(Effect.orDie)
+        )
+        const store = yield* makeStore
+        const process = yield* start(store, [parent, child], small, { credentials: minting })
+        yield* Effect.addFinalizer(() => process.stop)
+        const session = yield* process.run(open())
+        const lease = { "agent.delegate": ["child"] }
+        const jobId = (yield* submit(session, "parent", {}, { lease_request: lease })).job_id as string
+        yield* session.connection.close(1000, "")
+        const again = yield* process.run(open(resume(session, session.seen.at(-1)?.event_seq ?? 0), less))
+        yield* Deferred.succeed(goes, undefined)
+        yield* again.next((frame) => isEnd(frame) && frame.job_id === jobId)
+        assert.deepStrictEqual(had, [1])
+      })
+  )
 })
