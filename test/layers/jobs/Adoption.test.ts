@@ -13,6 +13,7 @@ import { Policy } from "../../../src/services/auth/Policy.js"
 import { type Credential, Credentials } from "../../../src/services/credentials/Credentials.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { type Batch, StoreError } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
 import { gated } from "./scheduling/waiting.js"
 import { makeStore, pong, restarted, resume, type Session, submit, type TestStore } from "./support.js"
@@ -238,6 +239,47 @@ describe("a session that takes over", () => {
       yield* until(Effect.map(store.store.job(jobId), (job) => job?.sessionId === heir.sessionId))
       assert.isDefined(record.survival?.waiting)
       assert.isDefined((yield* store.store.job(jobId))?.survival?.waiting)
+    })
+  )
+})
+
+describe("a child that is being opened while its parent is taken over", () => {
+  it.scoped("belongs to whom the parent belongs to, as soon as the store has it", () =>
+    Effect.gen(function* () {
+      const child = Agent.handle(Agent.make("child", { version: "1.0.0" }), () => Effect.never)
+      const parent = durable("parent", (job) =>
+        Effect.flatMap(job.delegate("child", {}, { key: "child" }), (one) => one.await)
+      )
+      const store = yield* makeStore
+      const { commit } = store.store
+      let isAway = true
+      let tries = 0
+      let childId = ""
+      Object.assign(store.store, {
+        commit: (batch: Batch) => {
+          const opened = batch.ops.flatMap((op) =>
+            op._tag === "PutJob" && op.job.parentJobId ? [op.job] : []
+          )
+          childId = opened[0]?.jobId ?? childId
+          if (opened.length === 0 || !isAway) return commit(batch)
+          tries++
+          return new StoreError({ message: "the disk is full" })
+        }
+      })
+      const process = yield* start(store, [parent, child], options)
+      yield* Effect.addFinalizer(() => process.stop)
+      const first = yield* process.run(open())
+      const lease = { "agent.delegate": ["child"] }
+      const jobId = (yield* submit(first, "parent", {}, { lease_request: lease })).job_id as string
+      yield* until(Effect.sync(() => tries > 0))
+      yield* gone(first)
+      const heir = yield* process.run(open())
+      yield* adopt(heir, jobId, "parent")
+      yield* until(Effect.map(store.store.job(jobId), (job) => job?.sessionId === heir.sessionId))
+      isAway = false
+      yield* TestClock.adjust("2 minutes")
+      yield* until(Effect.map(store.store.job(childId), (job) => job?.sessionId === heir.sessionId))
+      yield* heir.expect("job.accepted", (frame) => frame.payload.job_id === childId)
     })
   )
 })
