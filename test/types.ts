@@ -237,7 +237,7 @@ export const events = (job: ArcpClient.JobHandle) =>
         expectTypeOf(event.body.level)
         break
       case "gap":
-        expectTypeOf(event.body.reason).toEqualTypeOf<"evicted" | "session_lost">()
+        expectTypeOf(event.body.reason).toEqualTypeOf<"evicted" | "session_lost" | "unsubscribed">()
         break
       case "other":
         expectTypeOf(event.wireKind).toEqualTypeOf<string>()

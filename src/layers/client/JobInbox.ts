@@ -185,7 +185,9 @@ export class JobInbox {
   get replayAfter(): { readonly events: number; readonly chunks: number } | undefined {
     if (this.#rebased) return undefined
     const { position } = this.events
-    return { events: position, chunks: this.#chunkLane.behind ? this.#chunkLane.position : position }
+    const { complete, opened, position: chunks } = this.#chunkLane
+    // Nobody is waiting for those of one that was never opened: the rest comes again if that is.
+    return { events: position, chunks: opened && !complete ? chunks : position }
   }
   /** The session is gone. */
   lose(): void {
@@ -202,6 +204,13 @@ export class JobInbox {
     if (replayed !== undefined)
       this.events.rebase(after, this.#gap(after, "session_lost", replayed, "session lost"))
     this.newest = after
+  }
+  /** For a while it was not subscribed to. What else is to come of the time before comes after this, which has no number. */
+  missed(): void {
+    this.#rebased = true
+    this.events.note(
+      this.#gap(this.events.position, "unsubscribed", false, "subscribed to again; events are missing")
+    )
   }
   #rebased: boolean | undefined
 

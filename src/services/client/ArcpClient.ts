@@ -75,13 +75,15 @@ export interface Latest<A> {
  * - `session_lost`: the session could not be resumed. The client has subscribed to the job from a new session, and
  *   `eventSeq` starts again. With `replayed`, what the runtime still had of the time between follows; without, it is
  *   missing
+ * - `unsubscribed`: the client's token had ended, and with it the subscription to somebody else's job. The client has
+ *   subscribed again; what came between is missing
  */
 export interface Gap {
   readonly kind: "gap"
   /** When it was noticed. */
   readonly ts: string
   readonly body: {
-    readonly reason: "evicted" | "session_lost"
+    readonly reason: "evicted" | "session_lost" | "unsubscribed"
     /** Whether what the runtime still has of the time between follows. */
     readonly replayed: boolean
     readonly message: string
