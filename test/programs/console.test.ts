@@ -19,7 +19,13 @@ import {
   mostUnasked,
   Pieces
 } from "../../src/programs/console/model/Streamed.js"
-import { fieldOf, initial, missing, Unreadable } from "../../src/programs/console/model/schemaForm.js"
+import {
+  fieldOf,
+  initial,
+  missing,
+  Unreadable,
+  valueIn
+} from "../../src/programs/console/model/schemaForm.js"
 import { brief, counted, duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
 import { rowsOf } from "../../src/programs/console/model/timeline.js"
 import { namesOf, openAtFirst, Shares } from "../../src/programs/console/model/tree.js"
@@ -454,6 +460,14 @@ describe("the console's model", () => {
     const typed = new Unreadable("hello world", "Unexpected token")
     assert.deepStrictEqual(missing(fieldOf({}), typed), ["input is no JSON"])
     assert.deepStrictEqual(wrong(typed), ["input is no JSON"])
+    assert.deepStrictEqual(
+      [valueIn(' {"__proto__":1} '), valueIn(" ")],
+      [JSON.parse('{"__proto__":1}'), undefined]
+    )
+    for (const text of ["hello world", "{", '{"a":[1e400]}']) {
+      const read = valueIn(text)
+      assert.isTrue(read instanceof Unreadable && read.text === text && read.problem !== "", text)
+    }
     const deep = fieldOf({ anyOf: [{ type: "object", properties: { any: {} } }, { type: "null" }] })
     assert.deepStrictEqual(missing(deep, { any: typed }), ["input.any is no JSON"])
   })

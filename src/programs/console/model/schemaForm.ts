@@ -1,5 +1,6 @@
 /** A form made from a JSON Schema: its fields, and the value that they hold. What no field is for stays JSON. */
 import { membersOf } from "../../../protocol/Json.js"
+import { line } from "./text.js"
 import { field, isRecord, textIn } from "./values.js"
 
 /**
@@ -11,6 +12,21 @@ export class Unreadable {
     readonly text: string,
     readonly problem: string
   ) {}
+}
+
+/** Returns the value that a text in a box for JSON says; `undefined`: none. */
+export const valueIn = (text: string): unknown => {
+  if (text.trim() === "") return undefined
+  try {
+    return JSON.parse(text, (_, value) => {
+      // It would be sent as `null`.
+      if (value === Number.POSITIVE_INFINITY || value === Number.NEGATIVE_INFINITY)
+        throw new Error("a number is too large")
+      return value
+    })
+  } catch (error) {
+    return new Unreadable(text, error instanceof Error ? line(error.message, 120) : "no JSON")
+  }
 }
 
 export type Field =

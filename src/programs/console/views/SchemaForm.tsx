@@ -1,7 +1,14 @@
 /** A form for a value of which a JSON Schema is known. */
 import { useId, useState } from "preact/hooks"
-import { parseJson } from "../../../protocol/Json.js"
-import { type Field, fits, initial, type Member, Unreadable, withMember } from "../model/schemaForm.js"
+import {
+  type Field,
+  fits,
+  initial,
+  type Member,
+  Unreadable,
+  valueIn,
+  withMember
+} from "../model/schemaForm.js"
 import { line, optionName } from "../model/text.js"
 import { field as memberOf } from "../model/values.js"
 
@@ -20,16 +27,6 @@ interface Given {
 const textOf = (value: unknown): string =>
   value instanceof Unreadable ? value.text : value === undefined ? "" : (JSON.stringify(value, null, 2) ?? "")
 
-/** Reads what is in a box. */
-const read = (text: string): unknown => {
-  if (text.trim() === "") return undefined
-  try {
-    return parseJson(text)
-  } catch (error) {
-    return new Unreadable(text, error instanceof Error ? line(error.message, 120) : "no JSON")
-  }
-}
-
 const Json = ({ describedBy, id, label, onChange, value }: Given) => {
   const [text, setText] = useState(() => textOf(value))
   const problem = value instanceof Unreadable ? value.problem : ""
@@ -47,7 +44,7 @@ const Json = ({ describedBy, id, label, onChange, value }: Given) => {
         value={text}
         onInput={({ currentTarget: { value: next } }) => {
           setText(next)
-          onChange(read(next))
+          onChange(valueIn(next))
         }}
       />
       {problem === "" ? null : (
