@@ -81,6 +81,8 @@ export class JobInbox {
   declare newest: number
   /** The job's end was seen here. */
   declare ended: boolean | undefined
+  /** When the job has ended, as its end says. */
+  declare completedAt: string | undefined
   /** What the end says of a result whose last chunk was read. */
   declare summary: string | undefined
   /** The handle is no longer used. */
@@ -134,6 +136,7 @@ export class JobInbox {
     this.#chunkLane.finish(seq, end)
     if (this.ended) return
     this.ended = true
+    this.completedAt = frame.payload.completed_at
     this.#settleLatest()
     // A streamed result is there when its chunks are.
     if (frame.type === "job.error" || frame.payload.result_id === undefined) this.#settle(end)

@@ -188,6 +188,8 @@ export interface JobHandle<
    * the job, unless it was submitted with `onInterrupt: "detach"` or is only subscribed to.
    */
   readonly result: Effect.Effect<Output, Failure | ClientError>
+  /** Returns when the job ended, in UTC, by the runtime's clock: `undefined` before its end has come, or of one that does not say. */
+  readonly completedAt: Effect.Effect<string | undefined>
   /**
    * The bytes of the result as they come, checked for order and size, without ever holding all of them. One
    * reader, and in place of `result`. A result that is not streamed comes as one piece: a text in UTF-8, anything
