@@ -95,6 +95,9 @@ const line = (jobId: string, event: JobEvent): string | undefined => {
   }
 }
 
+/** Says that this session is slower than the job: each time that it is, which is of interest once. */
+const isSlow = (event: JobEvent): boolean => event.kind === "status" && event.body.phase === "back_pressure"
+
 /** An event as a value of `--json`. */
 const asJson = (jobId: string, event: JobEvent): string =>
   json({
@@ -126,6 +129,7 @@ export const show = (
 ): Effect.Effect<void, ClientError> =>
   Effect.gen(function* () {
     const { screen } = options
+    let toldSlow = false
     const summary = Summary.make()
     const gauge = Gauge.make(job.lease["cost.budget"] ?? [], options.left)
     if (!options.json && gauge.toString() !== "") screen.gauge(gauge.toString())
@@ -143,7 +147,9 @@ export const show = (
           if (event.kind === "progress") screen.progress(event.body)
           else {
             const isAsked = options.asks === true && event.kind === Vendor.inputRequest
-            const text = isAsked ? undefined : line(job.jobId, event)
+            const isKnown = isSlow(event) && toldSlow
+            toldSlow ||= isSlow(event)
+            const text = isAsked || isKnown ? undefined : line(job.jobId, event)
             if (text !== undefined) screen.print(text)
             if (gauge.take(event)) screen.gauge(gauge.toString())
           }
