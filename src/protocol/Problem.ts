@@ -34,12 +34,16 @@ interface Found {
   readonly problem: string
 }
 
+/** Also of `undefined`, which JSON cannot hold. */
+const missing = "is missing"
+
 const found = (issue: ParseResult.ParseIssue, path: ReadonlyArray<PropertyKey>): ReadonlyArray<Found> => {
   const here = (problem: string) => [{ path, problem }]
   switch (issue._tag) {
     case "Pointer":
       return found(issue.issue, [...path, ...asArray(issue.path)])
     case "Composite": {
+      if (issue.actual === undefined) return here(missing)
       const issues = asArray(issue.issues).filter((part) => part._tag !== "Type" || !isUndefined(part.ast))
       return issues.length === 0 || (issue.ast._tag === "Union" && issues.length !== 1)
         ? here(`expected ${expected(issue.ast)}`)
@@ -50,13 +54,14 @@ const found = (issue: ParseResult.ParseIssue, path: ReadonlyArray<PropertyKey>):
     case "Transformation":
       return found(issue.issue, path)
     case "Missing":
-      return here("is missing")
+      return here(missing)
     case "Unexpected":
       return here("is not expected")
     case "Forbidden":
       return here("cannot be decoded here")
     case "Type": {
       const explain = issue.ast.annotations[explains] as ((value: unknown) => string | undefined) | undefined
+      if (issue.actual === undefined) return here(missing)
       return here(explain?.(issue.actual) ?? `expected ${expected(issue.ast)}`)
     }
   }

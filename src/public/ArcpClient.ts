@@ -21,6 +21,7 @@ export {
   type ResultFile,
   type ResumeState,
   type Status,
+  type SubmitMethod,
   type SubmitOptions,
   type Token,
   type TokenSource,

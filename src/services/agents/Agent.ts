@@ -29,7 +29,7 @@ import { assertSteps, make as makeInPromises, settled } from "./PromiseStep.js"
 import { readable } from "./Thrown.js"
 import type { AnyVendorEvent, Emits, VendorKind, Writable } from "./VendorEvent.js"
 
-export type { Contract, Outcome, PromiseJob }
+export type { Contract, Outcome, PromiseJob, Restart }
 
 /** What each job's handler is given: the job itself, its lease, and a scope that is closed before the job's end. */
 type Given = Job | Lease | Scope.Scope
@@ -47,7 +47,7 @@ type Declared<R, Events extends AnyVendorEvent> = [Undeclared<R, Events>] extend
   : { readonly "emits an event that the contract does not declare": Undeclared<R, Events> }
 
 /** A tag, as far as a service is found by it. */
-interface ServiceTag {
+export interface ServiceTag {
   readonly key: string
 }
 

@@ -255,7 +255,7 @@ export interface Known {
   readonly idempotencyKey: string | undefined
 }
 
-interface SubmitMethod {
+export interface SubmitMethod {
   <I, IE, O, OE, F, FE, Events extends AnyVendorEvent = AnyVendorEvent>(
     agent: Contract<I, IE, O, OE, F, FE, Events>,
     input: I,
