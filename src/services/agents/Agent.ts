@@ -73,9 +73,13 @@ export interface Registered<R = never> {
   readonly requires?: ReadonlyArray<ServiceTag> | undefined
   /** What clients may be told of it. */
   readonly about: About
-  /** Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. */
+  /**
+   * Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. A member that the contract does not
+   * know is refused, as its JSON Schema says; of an input that was accepted before, maybe by another version, it is left out.
+   */
   readonly prepare: (
-    input: unknown
+    input: unknown,
+    isAccepted?: boolean
   ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Given>, InvalidRequest>
   /**
    * The services that the registry gives its handler for one job, by key, in a map of that job's own. What can reach out of
@@ -112,7 +116,10 @@ export interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   readonly description?: string | undefined
   /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
   readonly examples?: ReadonlyArray<NoInfer<IE>> | undefined
-  /** Default: any JSON. */
+  /**
+   * Default: any JSON. A submit or delegation with a member that it does not know is refused; a schema annotated with
+   * `parseOptions: { onExcessProperty: "ignore" }` leaves such members out.
+   */
   readonly input?: Schema.Schema<I, IE> | undefined
   readonly output?: Schema.Schema<O, OE> | undefined
   /** Failures beside the protocol's own. They reach the client as `INTERNAL_ERROR` with `details.error`. */
@@ -213,7 +220,8 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
   } = {}
 ): Registered<Exclude<R, Granted>> => {
   checkHandled(contract, handler, needs)
-  const decode = decodeUnknown(contract.input)
+  const decode = decodeUnknown(contract.input, { onExcessProperty: "error" })
+  const decodeAccepted = decodeUnknown(contract.input)
   const encodeOutput = Schema.encode(contract.output)
   const encodeFailure = Schema.encode(contract.error)
   const fail = (error: F | ArcpError): Effect.Effect<never, ArcpError> =>
@@ -242,8 +250,8 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     concurrency: contract.concurrency,
     requires: needs.requires,
     about: about(contract),
-    prepare: (input) =>
-      mapBothNow(decode(input), {
+    prepare: (input, isAccepted = false) =>
+      mapBothNow((isAccepted ? decodeAccepted : decode)(input), {
         onFailure: (error) => new InvalidRequest({ message: describe(error.issue, "payload.input") }),
         onSuccess: (decoded) =>
           // Whatever it does is done in its job, also what comes before its first effect.
