@@ -235,24 +235,20 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
           )
         })
       const retry = Schedule.intersect(Schedule.recurs(attempts - 1), Schedule.spaced(pause))
-      return unlessEnded(
-        Effect.mapError(
-          job.step(key, inStep(run), {
-            error: ThrownSchema,
-            retry,
-            timeout,
-            compensate:
-              compensate === undefined
-                ? undefined
-                : (output: A) =>
-                    Effect.mapError(
-                      inStep((step) => compensate(output, step)),
-                      thrown
-                    )
-          }),
-          thrown
-        )
-      )
+      const outcome = job.step(key, inStep(run), {
+        error: ThrownSchema,
+        retry,
+        timeout,
+        compensate:
+          compensate === undefined
+            ? undefined
+            : (output: A) =>
+                Effect.mapError(
+                  inStep((step) => compensate(output, step)),
+                  thrown
+                )
+      })
+      return unlessEnded(Effect.mapError(outcome, thrown))
     }
 
     const handle: InPromises["handle"] = (run) =>
