@@ -178,7 +178,7 @@ describe("Arcp", () => {
     assert.strictEqual(seen.subscribed.current_status, "running")
     const listed = await all(other.list({ status: ["running"] }))
     assert(listed.some((entry) => entry.job_id === job.jobId))
-    const more = await Promise.all([1, 2].map(() => arcp.submit("count", 1)))
+    const more = await Promise.all([1, 2].map(() => arcp.submit("count", { to: 1 })))
     await Promise.all(more.map(({ result }) => result.catch(() => {})))
     const oldest = await all(other.list({}, { limit: 2 }))
     assert.deepStrictEqual(oldest, (await all(other.list())).slice(0, 2))
