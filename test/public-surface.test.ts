@@ -12,7 +12,7 @@ const surface: Record<string, Record<string, string>> = {
     Agent:
       "~About ~AgentOptions ~Contract fromPromise handle make ~Outcome ~PromiseJob ~Registered ~Restart ~ServiceTag",
     ArcpClient:
-      "~AnswerOptions ArcpClient ~ArcpClientService ~ClientError ~EventOf fork ~Gap ~InputRequest isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known later ~Latest layer make ~Options ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitMethod ~SubmitOptions ~Token ~TokenSource TokenUnavailable",
+      "~AnswerOptions ArcpClient ~ArcpClientService ~ClientError ~EventOf fork ~Gap ~InputRequest isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known later ~Latest layer ~ListOptions make ~Options ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitMethod ~SubmitOptions ~Token ~TokenSource TokenUnavailable",
     Auth: "Auth ~AuthRequest behindProxy cookie fromPeer fromToken header ~Identity layerConfig layerDev layerStatic ~PeerJudge ~ProxyOptions ~TokenVerifier withPeer",
     ClientState:
       "~ClientState ~KeptJobs keptJobs keyValueStore ~Opened ~Saved ~SavedJob ~StateStore ~StoreOptions",
@@ -84,7 +84,7 @@ const surface: Record<string, Record<string, string>> = {
       "~ClientOptions connect ~Crashable crashable ~CrashPoint ~CrashReport ~CrashRun ~Died everyCrash ~EveryCrashOptions ~Failures layer ~Options ~RegistryOptions ~Requirements ~Services"
   },
   promise: {
-    "": "~AgentEntry ~AnswerOptions Arcp ~Body ~ByDialer ~ByUrl ~ClientError ~ConnectOptions ~Credential Detached ~EventOf fork ~Gap ~InputRequest isRetryable ~Job ~JobEntry ~JobEvent ~Kind ~Known later ~Lease ~LeaseConstraints ~Live ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState ~Session ~Status ~Storage ~SubmitOptions ~Subscribed ~SubscribeOptions TokenUnavailable TransportError",
+    "": "~AgentEntry ~AnswerOptions Arcp ~Body ~ByDialer ~ByUrl ~ClientError ~ConnectOptions ~Credential Detached ~EventOf fork ~Gap ~InputRequest isRetryable ~Job ~JobEntry ~JobEvent ~Kind ~Known later ~Lease ~LeaseConstraints ~ListOptions ~Live ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState ~Session ~Status ~Storage ~SubmitOptions ~Subscribed ~SubscribeOptions TokenUnavailable TransportError",
     Errors:
       "AgentNotAvailable AgentVersionNotAvailable ~ArcpError BudgetExhausted Cancelled DuplicateKey ~ErrorCode ~ErrorFields ~ErrorPayload HeartbeatLost InternalError InvalidRequest isArcpError isRetryable JobNotFound LeaseExpired LeaseSubsetViolation PermissionDenied ResumeWindowExpired Timeout Unauthenticated"
   },

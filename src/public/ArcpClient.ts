@@ -15,6 +15,7 @@ export {
   type JobHandle,
   type Known,
   type Latest,
+  type ListOptions,
   type OtherEvent,
   ProtocolViolation,
   RequestTimeout,

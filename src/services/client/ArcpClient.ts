@@ -264,6 +264,12 @@ export interface SubmitMethod {
   (agent: string, input: unknown, options?: SubmitOptions): Effect.Effect<JobHandle, ClientError, Scope.Scope>
 }
 
+/** How much of a listing is wanted. */
+export interface ListOptions {
+  /** Jobs, at most: the oldest of those that match. Default: all. */
+  readonly limit?: number | undefined
+}
+
 /** Submits, watches, lists and cancels jobs over one session, through any number of connections. */
 export interface ArcpClientService {
   /**
@@ -313,9 +319,13 @@ export interface ArcpClientService {
     value: unknown,
     options?: AnswerOptions
   ) => Effect.Effect<void, ClientError>
-  /** Returns all jobs that match, oldest first, page by page as they are read. */
+  /**
+   * Returns all jobs that match, oldest first, page by page as they are read. Entries are as they are on the wire, as those of
+   * events and of `subscribed` are, and have `job_id` where a handle has `jobId`.
+   */
   readonly list: (
-    filter?: NonNullable<Message.ListJobs["filter"]>
+    filter?: NonNullable<Message.ListJobs["filter"]>,
+    options?: ListOptions
   ) => Stream.Stream<Message.JobEntry, ClientError>
   /** Returns what the runtime hosts, as of the last welcome. */
   readonly agents: Effect.Effect<ReadonlyArray<Message.AgentEntry>>
