@@ -117,8 +117,7 @@ const check = (
       })
     const startAt = yield* StartAt.read(request.schedule, payload.lease_constraints, now())
     if (origin !== undefined) yield* Forking.check(parts, origin, agent, lease)
-    // A fork may have taken its input over.
-    const run = yield* agent.prepare(payload.input, payload.input !== request.payload.input)
+    const run = yield* agent.prepare(payload.input)
     const record = Answers.newRecord(parts, session, request, `${agent.name}@${agent.version}`, {
       lease,
       leaseConstraints: payload.lease_constraints,

@@ -73,13 +73,9 @@ export interface Registered<R = never> {
   readonly requires?: ReadonlyArray<ServiceTag> | undefined
   /** What clients may be told of it. */
   readonly about: About
-  /**
-   * Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. A member that the contract does not
-   * know is refused, as its JSON Schema says; of an input that was accepted before, maybe by another version, it is left out.
-   */
+  /** Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. */
   readonly prepare: (
-    input: unknown,
-    isAccepted?: boolean
+    input: unknown
   ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Given>, InvalidRequest>
   /**
    * The services that the registry gives its handler for one job, by key, in a map of that job's own. What can reach out of
@@ -117,8 +113,8 @@ export interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
   readonly examples?: ReadonlyArray<NoInfer<IE>> | undefined
   /**
-   * Default: any JSON. A submit or delegation with a member that it does not know is refused; a schema annotated with
-   * `parseOptions: { onExcessProperty: "ignore" }` leaves such members out.
+   * Default: any JSON. Members that it does not know are left out, as by any schema; one annotated with
+   * `parseOptions: { onExcessProperty: "error" }` refuses them, by name.
    */
   readonly input?: Schema.Schema<I, IE> | undefined
   readonly output?: Schema.Schema<O, OE> | undefined
@@ -220,8 +216,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
   } = {}
 ): Registered<Exclude<R, Granted>> => {
   checkHandled(contract, handler, needs)
-  const decode = decodeUnknown(contract.input, { onExcessProperty: "error" })
-  const decodeAccepted = decodeUnknown(contract.input)
+  const decode = decodeUnknown(contract.input)
   const encodeOutput = Schema.encode(contract.output)
   const encodeFailure = Schema.encode(contract.error)
   const fail = (error: F | ArcpError): Effect.Effect<never, ArcpError> =>
@@ -250,8 +245,8 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     concurrency: contract.concurrency,
     requires: needs.requires,
     about: about(contract),
-    prepare: (input, isAccepted = false) =>
-      mapBothNow((isAccepted ? decodeAccepted : decode)(input), {
+    prepare: (input) =>
+      mapBothNow(decode(input), {
         onFailure: (error) => new InvalidRequest({ message: describe(error.issue, "payload.input") }),
         onSuccess: (decoded) =>
           // Whatever it does is done in its job, also what comes before its first effect.

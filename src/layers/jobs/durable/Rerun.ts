@@ -147,7 +147,7 @@ const handlerOf = (
     const input = yield* Enduring.whileAway(Faults.storage(parts.store.input(record.jobId)), parts)
     if (input === undefined)
       return yield* new InternalError({ message: "the input of the job is not stored" })
-    return yield* agent.prepare(JSON.parse(input), true)
+    return yield* agent.prepare(JSON.parse(input))
   })
 
 /**

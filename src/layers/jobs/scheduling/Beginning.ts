@@ -77,7 +77,7 @@ const fromStored = (parts: JobParts, reopen: Reopen, job: QueuedJob): Effect.Eff
     const run: Candidate["run"] =
       input === undefined
         ? new InternalError({ message: "the input of the job is not stored" })
-        : Effect.flatten(Effect.suspend(() => agent.prepare(JSON.parse(input), true)))
+        : Effect.flatten(Effect.suspend(() => agent.prepare(JSON.parse(input))))
     yield* Effect.suspend(() => {
       const record = begun(job.record, agent, now())
       return reopen({
