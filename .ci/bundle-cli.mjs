@@ -114,11 +114,22 @@ const fileFor = (entry) => (typeof entry === "string" ? entry : (entry.node ?? e
 /** Whether a file is run and not imported; it is whole by itself, and stays where it is. */
 const isRun = (file) => file.endsWith("/sqlite-worker.js")
 
+/** The files that a path of `exports` stands for: with a star in it, those of a folder. */
+const filesFor = (root, path) => {
+  const [folder, end] = path.split("*")
+  return end === undefined
+    ? [path]
+    : readdirSync(join(root, folder))
+        .filter((file) => file.endsWith(end))
+        .map((file) => `${folder}${file}`)
+}
+
 /** Each file of a package that can be imported, by the name of the package and the path in it. */
 const entriesOf = (name) =>
   Object.fromEntries(
     Object.values(readJson(join(roots[name], "package.json")).exports)
       .map(fileFor)
+      .flatMap((path) => filesFor(roots[name], path))
       .filter((file) => file.endsWith(".js") && existsSync(join(roots[name], file)) && !isRun(file))
       .map((file) => [posix.join(name, file.replace(/\.js$/, "")), `./${posix.join(roots[name], file)}`])
   )
@@ -135,13 +146,18 @@ const partly = {
   }
 }
 
+/** The modules that the first entry exports. */
+const ofIndex = readFileSync("dist/index.js", "utf8").match(/\/public\/\w+\.js/g)
+
 await bundle(
   "dist/programs/shared",
   { start: "dist/programs/cli/start.js", ...entriesOf("effect"), ...entriesOf("effect-arcp") },
   [
     { name: "effect", test: /\/node_modules\/(effect|fast-check|pure-rand)\//, priority: 2 },
     { name: "start", test: /\/programs\/cli\/start\.js$|\/node_modules\/@effect\/platform\//, priority: 1 },
-    { name: "arcp", test: /\/dist\/(protocol|services)\//, priority: 1 }
+    { name: "arcp", test: /\/dist\/(protocol|services)\//, priority: 1 },
+    // Each has a path of its own, and nearly everybody imports all of them.
+    { name: "index", test: (id) => ofIndex.some((path) => id.endsWith(path)) }
   ],
   [partly]
 )

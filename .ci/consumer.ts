@@ -10,10 +10,10 @@ import { RuntimeSqlite, TransportWebSocket } from "effect-arcp/node"
 import { Arcp } from "effect-arcp/promise"
 import { TestRuntime } from "effect-arcp/testing"
 
-const Greet = Agent.make("greet", { version: "1.0.0", input: Schema.String, output: Schema.String })
-const greet = Agent.handle(Greet, (name) => Effect.succeed(`Hello, ${name}`))
+export const Greet = Agent.make("greet", { version: "1.0.0", input: Schema.String, output: Schema.String })
+export const greet = Agent.handle(Greet, (name) => Effect.succeed(`Hello, ${name}`))
 
-const tenant = <E>(path: `/${string}`, filename: string, auth: Layer.Layer<Auth.Auth, E>) =>
+export const tenant = <E>(path: `/${string}`, filename: string, auth: Layer.Layer<Auth.Auth, E>) =>
   Runtime.serve().pipe(
     Layer.provide(TransportWebSocket.mount({ path, server: HttpLayerRouter.HttpRouter })),
     Layer.provide(

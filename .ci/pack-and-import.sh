@@ -109,8 +109,8 @@ rm -r node_modules/@photostructure
 if npx --no-install arcp serve --port 0 --db arcp.db >serve.log 2>&1; then exit 1; fi
 grep -E "^error: .*needs .*npm i @photostructure/sqlite@.*--memory" serve.log || { cat serve.log; exit 1; }
 
-# Its declarations, as a strict application reads them: nothing is skipped.
-cp "$root/.ci/consumer.ts" consumer.ts
+# Its declarations, as a strict application reads them, which writes its own: nothing is skipped.
+cp "$root/.ci/consumer.ts" "$root/.ci/contract.ts" .
 cat >tsconfig.json <<'JSON'
 {
   "compilerOptions": {
@@ -122,10 +122,16 @@ cat >tsconfig.json <<'JSON'
     "noUncheckedIndexedAccess": true,
     "skipLibCheck": false,
     "types": ["node"],
-    "noEmit": true
+    "declaration": true,
+    "rootDir": ".",
+    "outDir": "compiled"
   },
-  "files": ["consumer.ts"]
+  "files": ["consumer.ts", "contract.ts"]
 }
 JSON
-node "$root/node_modules/typescript/bin/tsc" -p .
-echo "types: a strict application compiles"
+node "$root/.ci/declarations.mjs" .
+for compiler in typescript typescript-api; do
+  node "$root/node_modules/$compiler/bin/tsc" -p .
+  node "$root/node_modules/$compiler/bin/tsc" -p tsconfig.declared.json
+  echo "types: a strict application compiles, with declarations: $(node "$root/node_modules/$compiler/bin/tsc" --version)"
+done

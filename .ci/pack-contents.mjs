@@ -34,6 +34,12 @@ const promised = [
   ...Object.values(exports).flatMap((e) => (typeof e === "string" ? e : Object.values(e)))
 ]
 
+/** Whether a file is at a path of `exports`, which may have a star in it. */
+const isAt = (file, path) => {
+  const [start, end] = path.split("*")
+  return end === undefined ? file === path : file.startsWith(start) && file.endsWith(end)
+}
+
 /** Bytes, unpacked and packed, above which something has come in that was not meant to. */
 const maxUnpacked = 25_000_000
 const maxPacked = 6_000_000
@@ -55,7 +61,7 @@ const problems = [
     .map((path) => `${path} must not be there`),
   ...promised
     .map((path) => path.replace(/^\.\//, ""))
-    .filter((path) => !paths.includes(path))
+    .filter((path) => !paths.some((there) => isAt(there, path)))
     .map((path) => `${path} is promised by package.json, and is not there`),
   ...(pack.unpackedSize > maxUnpacked
     ? [`${pack.unpackedSize} bytes unpacked are more than ${maxUnpacked}`]

@@ -152,20 +152,26 @@ const entryOf = ({ code, fileName }, isScript) => {
       replace(node, `${given}.later(${address(node.source.value)})`)
   })
   if (edits.length === 0) return code
-  const from = posix.relative(posix.dirname(fileName), loader)
+  // From a folder that is nowhere: a relative path is taken from where the build runs, whatever that is called.
+  const from = posix.relative(
+    posix.join("/nowhere/bundle", posix.dirname(fileName)),
+    posix.join("/nowhere/bundle", loader)
+  )
   return `import * as ${given} from ${quoted(from)};\n${edited(code, edits)}`
 }
 
-/** A plugin of rolldown that makes scripts of all chunks but the entries, which load them. */
+/** A plugin of rolldown that makes scripts of all chunks but the entries, which load them, and what imports from outside. */
 export const scripts = {
   name: "scripts",
   generateBundle(_, output) {
     const chunks = Object.values(output).filter(({ type }) => type === "chunk")
-    const made = new Set(chunks.filter(({ isEntry }) => !isEntry).map(({ fileName }) => fileName))
+    const staysModule = ({ imports, isEntry }) =>
+      isEntry || imports.some((from) => output[from] === undefined && !isBuiltin(from))
+    const made = new Set(chunks.filter((chunk) => !staysModule(chunk)).map(({ fileName }) => fileName))
     for (const chunk of chunks) {
       const isScript = (source) =>
         source.startsWith(".") && made.has(posix.join(posix.dirname(chunk.fileName), source))
-      chunk.code = (chunk.isEntry ? entryOf : scriptOf)(chunk, isScript)
+      chunk.code = (made.has(chunk.fileName) ? scriptOf : entryOf)(chunk, isScript)
     }
   }
 }

@@ -9,9 +9,10 @@ import { expect, it } from "vitest"
 const surface: Record<string, Record<string, string>> = {
   index: {
     Admission: "Admission later layer layerAdmitAll layerRateLimit ~RateLimitOptions ~Submit",
-    Agent: "~Contract fromPromise handle make ~Outcome ~PromiseJob ~Registered",
+    Agent:
+      "~About ~AgentOptions ~Contract fromPromise handle make ~Outcome ~PromiseJob ~Registered ~Restart ~ServiceTag",
     ArcpClient:
-      "~AnswerOptions ArcpClient ~ArcpClientService ~ClientError ~EventOf fork ~Gap ~InputRequest isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known later ~Latest layer make ~Options ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitOptions ~Token ~TokenSource TokenUnavailable",
+      "~AnswerOptions ArcpClient ~ArcpClientService ~ClientError ~EventOf fork ~Gap ~InputRequest isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known later ~Latest layer ~ListOptions make ~Options ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitMethod ~SubmitOptions ~Token ~TokenSource TokenUnavailable",
     Auth: "Auth ~AuthRequest behindProxy cookie fromPeer fromToken header ~Identity layerConfig layerDev layerStatic ~PeerJudge ~ProxyOptions ~TokenVerifier withPeer",
     ClientState:
       "~ClientState ~KeptJobs keptJobs keyValueStore ~Opened ~Saved ~SavedJob ~StateStore ~StoreOptions",
@@ -19,38 +20,39 @@ const surface: Record<string, Record<string, string>> = {
     CredentialProvisioner:
       "CredentialProvisioner ~CredentialProvisionerService ~Minted ~MintRequest ProvisionError",
     CredentialProvisionerLiteLlm: "CredentialProvisionerLiteLlmError layer layerConfig ~Options",
-    CredentialStore: "~CredentialRecord ~CredentialState CredentialStore ~CredentialStoreService",
+    CredentialStore:
+      "~CredentialRecord ~CredentialState CredentialStore ~CredentialStoreService ~SharedCredentials",
     CredentialStoreMemory: "layer",
     Credentials:
       "~Credential ~CredentialConstraints ~CredentialJob Credentials ~Input layer layerNone ~Options",
     DialerWebSocketGlobal: "layer ~Options",
     Errors:
-      "AgentNotAvailable AgentVersionNotAvailable ~ArcpError BudgetExhausted Cancelled DuplicateKey ~ErrorCode ~ErrorPayload HeartbeatLost InternalError InvalidRequest isArcpError isRetryable JobNotFound LeaseExpired LeaseSubsetViolation PermissionDenied ResumeWindowExpired Timeout Unauthenticated",
+      "AgentNotAvailable AgentVersionNotAvailable ~ArcpError BudgetExhausted Cancelled DuplicateKey ~ErrorCode ~ErrorFields ~ErrorPayload HeartbeatLost InternalError InvalidRequest isArcpError isRetryable JobNotFound LeaseExpired LeaseSubsetViolation PermissionDenied ResumeWindowExpired Timeout Unauthenticated",
     Event:
       "~AnyVendorEvent ArtifactRef ~Body Delegate ~Emits ~Event EventPayload ~Kind kinds Log LogLevel Metric Progress ResultChunk Status Thought ToolCall ToolResult vendor ~VendorEvent ~VendorKind",
     EventLog: "EventLog ~JobLog ~NewEvent ~Page ~Secret ~View",
     Features: "all ~Feature",
     Hooks: "~EndedCall ~Handlers ~HookCall HookError Hooks layer layerNone ~ParkedCall ~WaitingCall",
     HooksWebhook: "HooksWebhookError layer ~Options",
-    IdGenerator: "IdGenerator layer",
-    Job: "~AskInput ~Delegate ~Delegated ~DelegateOptions ~Emit ~EmitError ~EmitOptions InputExpired ~InputOptions Job ~JobService ~ResultStream ~RunStep Step ~StepError ~StepOptions ~StepService",
+    IdGenerator: "IdGenerator ~IdPrefix layer",
+    Job: "~AskInput ~Delegate ~Delegated ~DelegateOptions ~Emit ~EmitError ~EmitOptions InputExpired ~InputOptions Job ~JobService ~ResultEnd ~ResultStream ~RunStep Step ~StepError ~StepOptions ~StepService",
     Jobs: "~CancelRequest Jobs ~JobSession ~Outgoing ~SubmitRequest ~SubscribeRequest",
     Lease: "Constraints ~Cost ~FetchBounds Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
     Leased: "lazily ~Leased ~Lessee make",
     Message: "Accepted AgentEntry JobEntry JobStatus ListJobs Subscribed",
     Metrics: "layer Metrics ~MetricsService prometheus ~Sample ~Source",
     Policy: "~Decision layer layerSamePrincipal ~Options Policy ~Refusal refuse",
-    Registry: "AgentRegistrationError layer Registry ~Requirements",
+    Registry: "~AgentRef AgentRegistrationError layer Registry ~Requirements",
     Runtime:
-      "~EventLogLayer ~Failures ~JobsLayer layer layerMemory ~Parts ~Requirements serve serveAll ~Services ~StartError",
+      "~EventLogLayer ~Failures ~JobsLayer layer layerMemory ~Only ~OnlyIn ~Parts ~Requirements serve serveAll ~Services ~StartError",
     RuntimeOptions: "~Input layer layerConfig ~Options RuntimeOptions RuntimeOptionsSchema",
     Secrets: "layer Secrets",
     Sessions: "Sessions",
     Store:
-      "~Batch Fenced ~JobFilter ~JobRecord ~JournalEntry ~JournalIndexEntry ~LateEvent ~Numbering ~Observed Op ~Run ~SessionRecord Store ~StoredEvent StoreError ~StoreService ~Survival",
+      "~Batch Fenced ~HookEvent ~JobFilter ~JobRecord ~JournalEntry ~JournalIndexEntry ~LateEvent ~Numbering ~Observed Op ~Run ~SessionRecord Store ~StoredEvent StoreError ~StoreService ~Survival ~Wish",
     StoreMemory: "layer",
     Tools:
-      "~Call ~CallOptions ~Contract ~Failures handle ~Item ~JsonSchema layer leased make ~Ran ~Registered ~Requirements ~Restore ~Source ToolFailure ~ToolInfo ToolRegistrationError Tools ~ToolsService",
+      "~Call ~CallOptions ~Contract ~Failures handle ~Item ~JsonSchema layer leased make ~Ran ~Registered ~Requirements ~Restore ~Source ToolFailure ~ToolInfo ~ToolOptions ToolRegistrationError Tools ~ToolsService",
     Transport:
       "~ClientCertificate closeCode Closed ~Connection Dialer ~Evidence ~Inbound ~Peer TransportError TransportServer Unreadable",
     TransportMemory: "layer"
@@ -62,29 +64,29 @@ const surface: Record<string, Record<string, string>> = {
     HttpClientPublic: "layer",
     HttpRoutes: "HttpRoutes layer ~RouteApp Visitor ~VisitorShape",
     RuntimeSqlite: "layer",
-    StoreSql: "layer migrate ~Options",
+    StoreSql: "layer migrate ~Options ~TableOptions",
     StoreSqlite: "layer layerReadOnly ~Options",
     Telemetry:
-      "~App healthz layerHealth layerMetrics layerOtlp layerProcess metrics ~Readers readyz ~Unreadiness",
+      "~App healthz layerHealth layerMetrics layerOtlp layerProcess metrics ~OtlpOptions ~Readers readyz ~Unreadiness",
     TransportStdio: "layer ~Options",
     TransportWebSocket:
-      "~Acceptor acceptor layer mount ~MountOptions ~Options ~OptionsWithRoutes protect refuse route ~UpgradePolicy ~UpgradeRefusal",
+      "~Acceptor acceptor layer mount ~MountOptions ~Options ~OptionsWithRoutes protect refuse route ~ServedPage ~UpgradePolicy ~UpgradeRefusal",
     WebConsole: "app layer ~Login login ~Options"
   },
-  http: { HttpGateway: "api app HttpGatewayError layer ~Options" },
-  pg: { RuntimeCluster: "layer ~Options", StorePg: "layer ~Options" },
+  http: { HttpGateway: "api app HttpGatewayError layer ~Options Problem" },
+  pg: { RuntimeCluster: "~Cluster layer ~Options", StorePg: "layer ~Options ~Stores" },
   testing: {
     Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",
     Faults: "~At Faults ~Frame layer ~Rule seeded ~Side",
     ScriptedRuntime:
       "accepted event jobError layer message ~Received result ~Scripted ScriptedRuntime sessionError subscribed welcome",
     TestRuntime:
-      "connect ~Crashable crashable ~CrashPoint ~CrashReport ~CrashRun everyCrash ~EveryCrashOptions ~Failures layer ~Options ~RegistryOptions ~Requirements ~Services"
+      "~ClientOptions connect ~Crashable crashable ~CrashPoint ~CrashReport ~CrashRun ~Died everyCrash ~EveryCrashOptions ~Failures layer ~Options ~RegistryOptions ~Requirements ~Services"
   },
   promise: {
-    "": "~AgentEntry ~AnswerOptions Arcp ~Body ~ByDialer ~ByUrl ~ClientError ~ConnectOptions ~Credential Detached ~EventOf fork ~Gap ~InputRequest isRetryable ~Job ~JobEntry ~JobEvent ~Kind ~Known later ~Lease ~LeaseConstraints ~Live ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState ~Session ~Status ~Storage ~SubmitOptions ~Subscribed ~SubscribeOptions TokenUnavailable TransportError",
+    "": "~AgentEntry ~AnswerOptions Arcp ~Body ~ByDialer ~ByUrl ~ClientError ~ConnectOptions ~Credential Detached ~EventOf fork ~Gap ~InputRequest isRetryable ~Job ~JobEntry ~JobEvent ~Kind ~Known later ~Lease ~LeaseConstraints ~ListOptions ~Live ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState ~Session ~Status ~Storage ~SubmitOptions ~Subscribed ~SubscribeOptions TokenUnavailable TransportError",
     Errors:
-      "AgentNotAvailable AgentVersionNotAvailable ~ArcpError BudgetExhausted Cancelled DuplicateKey ~ErrorCode ~ErrorPayload HeartbeatLost InternalError InvalidRequest isArcpError isRetryable JobNotFound LeaseExpired LeaseSubsetViolation PermissionDenied ResumeWindowExpired Timeout Unauthenticated"
+      "AgentNotAvailable AgentVersionNotAvailable ~ArcpError BudgetExhausted Cancelled DuplicateKey ~ErrorCode ~ErrorFields ~ErrorPayload HeartbeatLost InternalError InvalidRequest isArcpError isRetryable JobNotFound LeaseExpired LeaseSubsetViolation PermissionDenied ResumeWindowExpired Timeout Unauthenticated"
   },
   jwt: {
     AuthJwt: "~Algorithm AuthJwtError ~Key layer ~Options"
@@ -206,13 +208,27 @@ it("promise.node.ts is promise.ts, for Node", () => {
   expect(listed("promise.node")).toEqual(listed("promise"))
 })
 
+/** A compiler that writes declarations names by these what a module that it does not import has declared. */
+it("every public module has a path of its own", () => {
+  const { exports } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
+    exports: Record<string, unknown>
+  }
+  const at = (path: string) => ({ types: `./dist/${path}.d.ts`, default: `./dist/${path}.js` })
+  expect(exports["./*"]).toEqual(at("public/*"))
+  for (const [entry, modules] of Object.entries(surface))
+    for (const name of Object.keys(modules).filter((each) => each !== "")) {
+      if (entry === "testing") expect(exports[`./testing/${name}`]).toEqual(at(`testing/${name}`))
+      else expect(readdirSync(new URL("public/", source))).toContain(`${name}.ts`)
+    }
+})
+
 it("every entry of the package is listed", () => {
   const { exports } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
     exports: Record<string, unknown>
   }
-  // The one is data, and the other a file that is run.
+  // The one is data, the other a file that is run, and the rest are modules of those that are listed.
   const entries = Object.keys(exports).filter(
-    (name) => name !== "./package.json" && name !== "./sqlite-worker"
+    (name) => name !== "./package.json" && name !== "./sqlite-worker" && !/\*|^\.\/testing\//.test(name)
   )
   expect(entries.map((name) => name.replace(/^\.\/?/, "") || "index").sort()).toEqual(
     Object.keys(surface).sort()

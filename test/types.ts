@@ -237,7 +237,7 @@ export const events = (job: ArcpClient.JobHandle) =>
         expectTypeOf(event.body.level)
         break
       case "gap":
-        expectTypeOf(event.body.reason).toEqualTypeOf<"evicted" | "session_lost">()
+        expectTypeOf(event.body.reason).toEqualTypeOf<"evicted" | "session_lost" | "unsubscribed">()
         break
       case "other":
         expectTypeOf(event.wireKind).toEqualTypeOf<string>()
@@ -504,3 +504,26 @@ export const passedOn = (
   client.subscribe("job", { contract: undefined, history: undefined, fromEventSeq: undefined }),
   ArcpClient.make({ token: Redacted.make("secret"), name: key, ack: { events: undefined } })
 ]
+
+// A step gives what its schema says, which the effect may give more exactly.
+
+export const steps = (job: Job["Type"], files: Effect.Effect<Array<string>>) => {
+  const listed = job.step("list", files, {
+    output: Schema.Array(Schema.String),
+    compensate: (output) => {
+      expectTypeOf(output).toEqualTypeOf<ReadonlyArray<string>>()
+      return Effect.void
+    }
+  })
+  expectTypeOf<Effect.Effect.Success<typeof listed>>().toEqualTypeOf<ReadonlyArray<string>>()
+  const plain = job.step("plain", files, {
+    compensate: (output) => {
+      expectTypeOf(output).toEqualTypeOf<Array<string>>()
+      return Effect.void
+    }
+  })
+  expectTypeOf<Effect.Effect.Success<typeof plain>>().toEqualTypeOf<Array<string>>()
+  // @ts-expect-error a schema of something else
+  const other = job.step("other", files, { output: Schema.Number })
+  return [listed, plain, other]
+}

@@ -20,6 +20,7 @@ import * as DialerWebSocket from "../layers/transport/DialerWebSocket.js"
 import * as Vendor from "../protocol/Vendor.js"
 import type { JobEvent } from "../services/client/ArcpClient.js"
 import { describe } from "./cli/exit.js"
+import * as Screen from "./cli/screen.js"
 import { show } from "./cli/view.js"
 
 const token = "npm-start"
@@ -136,7 +137,7 @@ const program = Effect.gen(function* () {
     Effect.zipRight(crash(server)),
     Effect.zipRight(Effect.never)
   )
-  yield* Effect.raceFirst(show(client, job, { json: false, each }), crashing)
+  yield* Effect.raceFirst(show(client, job, { json: false, screen: Screen.make(), each }), crashing)
 
   const { lastEventSeq } = yield* client.resumeState
   const { attempts, events, resumedAt, steps, twice } = seen

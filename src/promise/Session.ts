@@ -141,9 +141,15 @@ export class Session {
     return Effect.runSync(this.#client.agents)
   }
 
-  /** All jobs that match, oldest first, page by page as they are read. */
-  list(filter?: NonNullable<Message.ListJobs["filter"]>): AsyncIterable<Message.JobEntry> {
-    return iterate(Given.list(filter) ?? this.#client.list(filter))
+  /**
+   * All jobs that match, oldest first, page by page as they are read; with `limit` so many of them. Entries are as they are on the
+   * wire, as those of events and of `subscribed` are, and have `job_id` where a handle has `jobId`.
+   */
+  list(
+    filter?: NonNullable<Message.ListJobs["filter"]>,
+    options?: Client.ListOptions
+  ): AsyncIterable<Message.JobEntry> {
+    return iterate(Given.list(filter, options) ?? this.#client.list(filter, options))
   }
 
   /** Asks for cancellation of a job of this session; settles when it is acknowledged. */

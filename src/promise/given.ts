@@ -3,7 +3,7 @@ import * as Layer from "effect/Layer"
 import * as Argument from "../protocol/Argument.js"
 import type { InvalidRequest } from "../protocol/Errors.js"
 import type * as Message from "../protocol/Message.js"
-import type { AnswerOptions, ResumeState } from "../services/client/ArcpClient.js"
+import type { AnswerOptions, ListOptions, ResumeState } from "../services/client/ArcpClient.js"
 import type { ConnectOptions } from "./options.js"
 import type { SubmitOptions, SubscribeOptions } from "./Session.js"
 
@@ -129,9 +129,11 @@ const filtering = options<NonNullable<Message.ListJobs["filter"]>>({
   parent_job_id: any
 })
 
+const listOptions = options<ListOptions>({ limit: maybe(positive) })
+
 /** Returns why nothing can be listed so. */
-export const list = (filter: unknown): InvalidRequest | undefined =>
-  refusal("list", ["filter", maybe(filtering), filter])
+export const list = (filter: unknown, options: unknown): InvalidRequest | undefined =>
+  refusal("list", ["filter", maybe(filtering), filter], ["options", maybe(listOptions), options])
 
 /** Returns why a job cannot be cancelled so. */
 export const cancel = (jobId: unknown, reason: unknown): InvalidRequest | undefined =>

@@ -14,6 +14,7 @@ export {
   type InputRequest,
   type JobEvent,
   type Known,
+  type ListOptions,
   type OtherEvent,
   ProtocolViolation,
   RequestTimeout,

@@ -212,6 +212,7 @@ export const Subscribed = Schema.Struct({
     Schema.Boolean,
     Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
   ),
+  [Vendor.goesOn]: optional(Schema.Boolean),
   ...waiting,
   credentials: optional(Schema.Unknown)
 })

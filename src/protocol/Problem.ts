@@ -3,6 +3,7 @@
 import * as Option from "effect/Option"
 import type * as ParseResult from "effect/ParseResult"
 import * as SchemaAST from "effect/SchemaAST"
+import { didYouMean } from "./suggest.js"
 
 /** Annotation of a declared schema: says what is wrong with a value, without repeating it. */
 export const explains: unique symbol = Symbol.for("arcp/protocol/explains")
@@ -34,29 +35,43 @@ interface Found {
   readonly problem: string
 }
 
-const found = (issue: ParseResult.ParseIssue, path: ReadonlyArray<PropertyKey>): ReadonlyArray<Found> => {
+/** Also of `undefined`, which JSON cannot hold. */
+const missing = "is missing"
+
+/** The members that a schema knows. */
+const namesOf = (ast: SchemaAST.AST): ReadonlyArray<string> =>
+  ast._tag === "TypeLiteral" ? ast.propertySignatures.map(({ name }) => String(name)) : []
+
+const found = (
+  issue: ParseResult.ParseIssue,
+  path: ReadonlyArray<PropertyKey>,
+  /** The members beside which it is. */
+  known: ReadonlyArray<string> = []
+): ReadonlyArray<Found> => {
   const here = (problem: string) => [{ path, problem }]
   switch (issue._tag) {
     case "Pointer":
-      return found(issue.issue, [...path, ...asArray(issue.path)])
+      return found(issue.issue, [...path, ...asArray(issue.path)], known)
     case "Composite": {
+      if (issue.actual === undefined) return here(missing)
       const issues = asArray(issue.issues).filter((part) => part._tag !== "Type" || !isUndefined(part.ast))
       return issues.length === 0 || (issue.ast._tag === "Union" && issues.length !== 1)
         ? here(`expected ${expected(issue.ast)}`)
-        : issues.flatMap((part) => found(part, path))
+        : issues.flatMap((part) => found(part, path, namesOf(issue.ast)))
     }
     case "Refinement":
       return issue.kind === "From" ? found(issue.issue, path) : here(`expected ${expected(issue.ast)}`)
     case "Transformation":
       return found(issue.issue, path)
     case "Missing":
-      return here("is missing")
+      return here(missing)
     case "Unexpected":
-      return here("is not expected")
+      return here(`is not expected${didYouMean(String(path.at(-1)), known)}`)
     case "Forbidden":
       return here("cannot be decoded here")
     case "Type": {
       const explain = issue.ast.annotations[explains] as ((value: unknown) => string | undefined) | undefined
+      if (issue.actual === undefined) return here(missing)
       return here(explain?.(issue.actual) ?? `expected ${expected(issue.ast)}`)
     }
   }

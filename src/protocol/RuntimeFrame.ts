@@ -115,6 +115,7 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
       (value, path) => (typeof value === "boolean" ? value : Check.count(value, path)),
       false
     ),
+    [Vendor.goesOn]: Check.optional(Check.boolean),
     ...waiting
   }),
   [Vendor.jobInputAccepted]: Check.object<Payloads[typeof Vendor.jobInputAccepted]>({}),

@@ -20,12 +20,22 @@ const distance = (a: string, b: string): number => {
   return row[b.length] ?? 0
 }
 
+/** Whether a name is some letters of a longer word, its first one with them: `rm` of `remove`. */
+const abbreviates = (name: string, word: string): boolean => {
+  if (name.length < 2 || word.length <= name.length || name[0] !== word[0]) return false
+  let at = 0
+  for (const letter of word) if (letter === name[at]) at++
+  return at === name.length
+}
+
 /** Returns the name that was probably meant, or `undefined`. */
 export const nearest = (given: string, names: ReadonlyArray<string>): string | undefined => {
   const short = given.slice(0, 64).toLowerCase()
   const letters = short.replace(/^-+/, "")
   const started = names.filter((name) => letters.length >= 3 && name.replace(/^-+/, "").startsWith(letters))
   if (started.length === 1) return started[0]
+  const abbreviations = names.filter((name) => name.length <= 3 && abbreviates(name, letters))
+  if (abbreviations.length === 1) return abbreviations[0]
   const [best] = names.map((name) => [distance(short, name), name] as const).sort(([a], [b]) => a - b)
   return best !== undefined && best[0] <= Math.max(1, Math.floor(letters.length / 3)) ? best[1] : undefined
 }

@@ -3,5 +3,6 @@ export {
   type CredentialRecord,
   type CredentialState,
   CredentialStore,
-  type CredentialStoreService
+  type CredentialStoreService,
+  type SharedCredentials
 } from "../services/credentials/CredentialStore.js"

@@ -7,6 +7,7 @@ export {
   Cancelled,
   DuplicateKey,
   type ErrorCode,
+  type ErrorFields,
   type ErrorPayload,
   HeartbeatLost,
   InternalError,

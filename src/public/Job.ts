@@ -10,6 +10,7 @@ export {
   type EmitOptions,
   Job,
   type JobService,
+  type ResultEnd,
   type ResultStream,
   type RunStep,
   Step,

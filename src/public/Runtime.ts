@@ -1,4 +1,5 @@
 /** The runtime in one line: agents and who may use them go in, and a transport. */
+export type { Only, OnlyIn } from "../layers/runtime/Parts.js"
 export {
   type EventLogLayer,
   type Failures,

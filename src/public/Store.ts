@@ -2,6 +2,7 @@
 export {
   type Batch,
   Fenced,
+  type HookEvent,
   type JobFilter,
   type JobRecord,
   type JournalEntry,
@@ -16,5 +17,6 @@ export {
   type StoredEvent,
   StoreError,
   type StoreService,
-  type Survival
+  type Survival,
+  type Wish
 } from "../services/store/Store.js"

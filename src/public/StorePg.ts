@@ -1,2 +1,2 @@
 /** The store in Postgres. */
-export { layer, type Options } from "../layers/store/pg/StorePg.js"
+export { layer, type Options, type Stores } from "../layers/store/pg/StorePg.js"

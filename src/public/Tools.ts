@@ -20,6 +20,7 @@ export {
   type Source,
   ToolFailure,
   type ToolInfo,
+  type ToolOptions,
   Tools,
   type ToolsService
 } from "../services/agents/Tools.js"

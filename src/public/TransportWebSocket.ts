@@ -13,3 +13,4 @@ export {
   type UpgradePolicy,
   type UpgradeRefusal
 } from "../layers/transport/TransportWebSocket.js"
+export type { ServedPage } from "../layers/transport/WebSocketListener.js"

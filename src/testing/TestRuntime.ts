@@ -28,7 +28,8 @@ import {
 export { type Crashable, crashable } from "./Crashable.js"
 export type { CrashPoint } from "./CrashStore.js"
 export { type CrashReport, type CrashRun, type EveryCrashOptions, everyCrash } from "./everyCrash.js"
-export type { Failures, Options, RegistryOptions, Requirements } from "./parts.js"
+export type { Died } from "./Process.js"
+export type { ClientOptions, Failures, Options, RegistryOptions, Requirements } from "./parts.js"
 
 /** What a runtime for tests provides. */
 export type Services = ArcpClient.ArcpClient | Dialer | Faults.Faults

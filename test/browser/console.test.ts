@@ -283,9 +283,12 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.getByLabel("topic").fill("rivers")
     await page.getByLabel("depth").fill("2")
     assert.deepStrictEqual(await page.getByLabel("mode").locator("option").allTextContents(), [
+      "–",
       "quick",
       "thorough"
     ])
+    await page.getByText("input.mode is missing").waitFor()
+    await page.getByLabel("mode").selectOption("quick")
     await page.getByRole("button", { name: "give a budget" }).click()
     await page.getByLabel("cost.budget: patterns, one a line").fill("USD:2.00")
     await shot(page, "submit")
@@ -304,6 +307,87 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.waitForFunction(() => document.querySelector("textarea[aria-label^='cost.budget']") !== null)
     assert.strictEqual(await page.getByLabel("cost.budget: patterns, one a line").inputValue(), "USD:2.00")
     assert.strictEqual(await page.getByLabel("topic").inputValue(), "rivers")
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("sends and copies what is in its boxes, or nothing", async () => {
+    const { page, wrong } = await open("#/submit?agent=breaks")
+    const buttons = ["Submit", "copy as command", "copy as code"]
+    const able = () =>
+      Promise.all(buttons.map((name) => page.getByRole("button", { name, exact: true }).isEnabled()))
+    const all = async (isAble: boolean, what: string) =>
+      assert.deepStrictEqual(await able(), [isAble, isAble, isAble], what)
+    const input = page.getByLabel("Input", { exact: true }).last()
+    await input.fill("hello world")
+    await page.getByText("input is no JSON").waitFor()
+    await all(false, "no JSON")
+    await shot(page, "no-json")
+    await input.fill('"hello world"')
+    await all(true, "JSON")
+    // A value that was there before is not sent in place of what is there now.
+    await page.goto(`${home()}#/submit?agent=work`)
+    await page.getByRole("button", { name: "as JSON" }).click()
+    await input.fill(JSON.stringify(work))
+    await all(true, "a value")
+    await input.fill("{")
+    await page.getByText("input is no JSON").waitFor()
+    await all(false, "no value")
+    assert.isFalse(await page.getByRole("button", { name: "as JSON" }).isEnabled())
+    await input.fill(JSON.stringify({ ...work, mode: "slow" }))
+    await page.getByRole("button", { name: "as JSON" }).click()
+    await page.getByText("input.mode is none of its choices").waitFor()
+    await page.getByLabel("mode").selectOption("quick")
+    await all(true, "a form")
+    // What is in a box for numbers, and is none, is not the same as nothing.
+    const pauseMs = page.getByLabel("pauseMs")
+    await pauseMs.pressSequentially("1e")
+    await page.getByText("input.pauseMs needs a number").waitFor()
+    await all(false, "no number")
+    await pauseMs.pressSequentially("2")
+    await all(true, "a number")
+    await page.getByRole("button", { name: "give a budget" }).click()
+    const budget = page.getByLabel("cost.budget: patterns, one a line")
+    await budget.fill("5 dollars")
+    await page.getByText('the lease: cost.budget entries must look like "USD:5.00"').waitFor()
+    await all(false, "no budget")
+    await budget.fill("USD:5.00")
+    await page.getByRole("button", { name: "allow something" }).click()
+    const read = page.getByLabel("fs.read: patterns, one a line")
+    await read.fill("src/**")
+    await page.getByText(/^the lease: fs\.read "src\/\*\*" can match nothing/).waitFor()
+    await all(false, "no path")
+    await read.fill("/src/**")
+    await all(true, "a lease")
+    await page.getByText("More", { exact: true }).click()
+    await page.getByLabel("It may run for").fill("soon")
+    await page.getByText("it may run for 1 to 86400 seconds").waitFor()
+    await all(false, "no time")
+    await page.getByLabel("It may run for").fill("60")
+    await all(true, "a time")
+    await shot(page, "submit-lease")
+    // On a phone there is room for a pattern.
+    await page.setViewportSize({ width: 360, height: 740 })
+    assert.isAbove((await read.boundingBox())?.width ?? 0, 180)
+    assert.isAtMost(await sideways(page), 0)
+    await shot(page, "submit-lease-360")
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("says how long a job took that was silent before its end", async () => {
+    const { page, wrong } = await open()
+    const id = await post("quiet", { ms: 1_200 }, 60)
+    const took = async () => {
+      await page.waitForSelector("#result-title")
+      const said = /took ([\d.]+) s/.exec((await page.textContent(".facts")) ?? "")?.[1]
+      assert.isAtLeast(Number(said), 1.2)
+      const last = await page.locator(".ruler span").last().textContent()
+      assert.isAtLeast(Number.parseFloat(last ?? ""), 1.1)
+    }
+    await page.goto(`${home()}#/job/${id}`)
+    await took()
+    await page.reload()
+    await took()
+    await shot(page, "quiet")
     assert.deepStrictEqual(wrong, [])
   })
 
@@ -396,9 +480,10 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.getByText("input.target.port is at most 65535").waitFor()
     await page.getByLabel("port").fill("443")
     await page.getByLabel("limit").first().selectOption({ label: "null" })
-    await page.getByLabel("loud").selectOption("true")
+    await page.getByLabel("loud").selectOption("yes")
     await page.getByRole("group", { name: "nested" }).getByRole("button", { name: "give it" }).click()
     await page.getByRole("button", { name: "add to tags" }).click()
+    await page.getByLabel("item 1", { exact: true }).selectOption("a")
     await page.getByRole("group", { name: "tree" }).getByRole("button", { name: "give it" }).click()
     await page.getByLabel("name").fill("root")
     await shot(page, "odd")
@@ -516,6 +601,18 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.deepStrictEqual(wrong, [])
   })
 
+  it("answers yes or no by what is pressed, and nothing for whoever has chosen nothing", async () => {
+    const { page, wrong } = await open()
+    await submit(page, "sure", {})
+    await page.waitForSelector(".question")
+    assert.deepStrictEqual(await page.locator(".question button").allTextContents(), ["yes", "no"])
+    await shot(page, "yes-no")
+    await page.getByRole("button", { name: "no", exact: true }).click()
+    await ended(page, "success")
+    assert.match((await page.textContent(".value")) ?? "", /false/)
+    assert.deepStrictEqual(wrong, [])
+  })
+
   it("says of a result whose beginning is no longer retained that it is so", async () => {
     const limits = ["maxRetainedBytes=1048576", "maxOutboundFrameBytes=65536"]
     const other = await start(
@@ -547,11 +644,15 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     const { heard, page } = await open()
     await submit(page, "breaks", {})
     await ended(page, "error")
-    assert.match((await page.textContent(".problem")) ?? "", /INTERNAL_ERROR.*submit it again/)
+    assert.match((await page.textContent(".problem")) ?? "", /INTERNAL_ERROR.*log of the server/)
     // Whoever does not see it hears of it once.
     await heard.until(/the job is failed: /)
     assert.strictEqual((await heard.all()).filter((text) => /failed|INTERNAL_ERROR/.test(text)).length, 1)
     await shot(page, "failed")
+    // Also of how it was before: its head says that it has failed.
+    await page.goto(`${page.url().split("?")[0]}?event=1`)
+    await page.getByRole("button", { name: "to the end" }).waitFor()
+    assert.match((await page.textContent(".problem")) ?? "", /INTERNAL_ERROR/)
   })
 
   it("goes on through a connection that is cut in the middle, with nothing lost, and says where it was", async () => {

@@ -144,9 +144,23 @@ describe("arcp submit", () => {
     )
     expect(ended.stderr).toContain("cancelling")
     expect(ended.code).toBe(3)
-    expect(lines(ended.stdout).at(-1)).toMatchObject({ type: "job.error", code: "CANCELLED" })
+    expect(lines(ended.stdout).slice(-2)).toMatchObject([
+      { kind: "log", body: { message: "cleanup" } },
+      { type: "job.error", code: "CANCELLED" }
+    ])
     const { stdout } = await arcp(["jobs", "--status", "cancelled", "--json"])
     expect(lines(stdout).map((job) => job["agent"])).toContain("sleep@1.0.0")
+  })
+})
+
+describe("what a job does after Ctrl-C", () => {
+  it("is shown as what it did before, and how it ended", async () => {
+    const { code, stderr } = await arcpProcess(
+      ["submit", "sleep", "--input", '{"ms":60000}'],
+      interruptAt("running")
+    )
+    expect(stderr).toMatch(/cancelling; Ctrl-C again[^\n]*\n(.*\n)*info {2}cleanup\ncancelled in /)
+    expect(code).toBe(3)
   })
 })
 

@@ -1,6 +1,7 @@
 /** What the console makes of events, addresses, schemas and texts, without a browser. */
 import * as fc from "effect/FastCheck"
 import { assert, describe, it } from "vitest"
+import { adviceFor } from "../../src/programs/console/model/advice.js"
 import { Announcements, Tidings } from "../../src/programs/console/model/announcements.js"
 import * as At from "../../src/programs/console/model/at.js"
 import { asCode, asCommand, durationMs, quoted } from "../../src/programs/console/model/copies.js"
@@ -18,7 +19,13 @@ import {
   mostUnasked,
   Pieces
 } from "../../src/programs/console/model/Streamed.js"
-import { fieldOf, initial, missing } from "../../src/programs/console/model/schemaForm.js"
+import {
+  fieldOf,
+  initial,
+  missing,
+  Unreadable,
+  valueIn
+} from "../../src/programs/console/model/schemaForm.js"
 import { brief, counted, duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
 import { rowsOf } from "../../src/programs/console/model/timeline.js"
 import { namesOf, openAtFirst, Shares } from "../../src/programs/console/model/tree.js"
@@ -86,6 +93,52 @@ describe("the console's model", () => {
     )
     JobModel.ended(job, { status: "success", result: 1 })
     assert.deepStrictEqual(At.running(job, 5, 9), [])
+  })
+
+  it("knows a job, and what has not said its end, until the end of the job", () => {
+    const job = model(call("a", 0))
+    const start = job.times[0] ?? 0
+    assert.deepStrictEqual(At.extent(job), [start, start + 1])
+    assert.strictEqual(At.tookOf(job, start - 5), 5)
+    JobModel.ended(job, { status: "success", result: 1 }, start + 6_000)
+    assert.deepStrictEqual(At.extent(job), [start, start + 6_000])
+    assert.strictEqual(At.tookOf(job, start - 5), 6_005)
+    assert.strictEqual(job.spans[0]?.endedAt, start + 6_000)
+    // Of a runtime that does not say when.
+    const silent = model(call("a", 0), result("a", 2))
+    JobModel.ended(silent, { status: "success", result: 1 })
+    assert.strictEqual(At.tookOf(silent, start), 2_000)
+    assert.isUndefined(At.tookOf(JobModel.empty(), start))
+  })
+
+  it("has a step with all its attempts in one, and says of each what it took", () => {
+    const told = (state: string, attempt: number, ms?: number, second = 0): JobEvent => ({
+      kind: "x-vendor.effect-arcp.step",
+      ts: at(second),
+      eventSeq: ++seq,
+      body: { key: "flaky", state, attempt, ms }
+    })
+    const job = model(told("started", 1), told("retry", 2, undefined, 3), told("retry", 3, undefined, 5))
+    assert.deepStrictEqual(
+      job.spans.map(({ outcome, tries }) => [outcome, tries]),
+      [["open", 3]]
+    )
+    JobModel.take(job, told("ended", 3, 1, 6))
+    const [span, ...others] = job.spans
+    assert.deepStrictEqual(
+      [span?.outcome, (span?.endedAt ?? 0) - (span?.startedAt ?? 0), others.length],
+      ["ended", 6_000, 0]
+    )
+    assert.strictEqual(Rows.textOf(told("ended", 3, 1)), "flaky ended after 3 tries, the last of 1 ms")
+    assert.strictEqual(Rows.textOf(told("retry", 2)), "flaky retry, try 2")
+    assert.strictEqual(Rows.textOf(told("ended", 1, 20_000)), "flaky ended after 20 s")
+    // One that was told to have failed, as by an interruption, goes on in another.
+    JobModel.take(job, told("failed", 3, 1, 7))
+    JobModel.take(job, told("retry", 4, undefined, 8))
+    assert.deepStrictEqual(
+      job.spans.map(({ tries }) => tries),
+      [3, 4]
+    )
   })
 
   it("draws no more bars than can be seen", () => {
@@ -371,10 +424,8 @@ describe("the console's model", () => {
     const field = fieldOf(schema)
     assert.strictEqual(field.type, "object")
     const value = initial(field, true)
-    assert.deepStrictEqual(Object.entries(value as object), [
-      ["topic", ""],
-      ["__proto__", false]
-    ])
+    // Nothing is chosen, or said, that nobody meant.
+    assert.deepStrictEqual(value, {})
     assert.deepStrictEqual(missing(field, {}), ["input.topic is missing", "input.__proto__ is missing"])
     assert.strictEqual(fieldOf({ $ref: "#/a", a: { $ref: "#/a" } }).type, "json")
     const members = (n: number) => ({
@@ -383,6 +434,77 @@ describe("the console's model", () => {
     })
     assert.deepStrictEqual([fieldOf(members(200)).type, fieldOf(members(10_000)).type], ["object", "json"])
     fc.assert(fc.property(fc.jsonValue(), (any) => void missing(fieldOf(any), initial(fieldOf(any), true))))
+  })
+
+  it("takes nothing but what its fields show", () => {
+    const text = { type: "string" }
+    const properties = {
+      a: text,
+      n: { type: "number" },
+      e: { enum: ["x", "y"] },
+      l: { type: "array", items: text }
+    }
+    const field = fieldOf({ type: "object", required: ["a"], properties })
+    const wrong = (value: unknown) => missing(field, value)
+    assert.deepStrictEqual(wrong({ a: "1", n: 1, e: "y", l: ["", "b"] }), [])
+    assert.deepStrictEqual(wrong({ a: "" }), [])
+    assert.deepStrictEqual(wrong({ a: 1, n: Number.NaN, e: "z", l: {} }), [
+      "input.a is no text",
+      "input.n needs a number",
+      "input.e is none of its choices",
+      "input.l is no list"
+    ])
+    assert.deepStrictEqual(wrong({ a: "1", l: [null] }), ["input.l[0] is missing"])
+    assert.deepStrictEqual([wrong(5), wrong(undefined)], [["input is no object"], ["input is missing"]])
+    // What is in a box and is no JSON is no value, wherever the box is.
+    const typed = new Unreadable("hello world", "Unexpected token")
+    assert.deepStrictEqual(missing(fieldOf({}), typed), ["input is no JSON"])
+    assert.deepStrictEqual(wrong(typed), ["input is no JSON"])
+    assert.deepStrictEqual(
+      [valueIn(' {"__proto__":1} '), valueIn(" ")],
+      [JSON.parse('{"__proto__":1}'), undefined]
+    )
+    for (const text of ["hello world", "{", '{"a":[1e400]}']) {
+      const read = valueIn(text)
+      assert.isTrue(read instanceof Unreadable && read.text === text && read.problem !== "", text)
+    }
+    const deep = fieldOf({ anyOf: [{ type: "object", properties: { any: {} } }, { type: "null" }] })
+    assert.deepStrictEqual(missing(deep, { any: typed }), ["input.any is no JSON"])
+  })
+
+  it("says what a schema calls a member, and what it is when nobody gives it", () => {
+    const field = fieldOf({
+      type: "object",
+      required: ["mode", "depth", "yes"],
+      properties: {
+        mode: { enum: ["a", "b"], title: "How it is done", default: "b" },
+        depth: { type: "integer", title: "between(1, 5)", default: "deep" },
+        yes: { type: "boolean", title: "int" },
+        note: { type: "string", default: "none" }
+      }
+    })
+    assert.deepStrictEqual(
+      field.type === "object" ? field.members.map(({ otherwise, title }) => [title, otherwise]) : [],
+      [
+        ["How it is done", "b"],
+        [undefined, undefined],
+        [undefined, undefined],
+        [undefined, "none"]
+      ]
+    )
+    assert.deepStrictEqual(initial(field, true), { mode: "b" })
+    assert.deepStrictEqual(missing(field, initial(field, true)), [
+      "input.depth is missing",
+      "input.yes is missing"
+    ])
+  })
+
+  it("says what to do about a refusal, by what was asked for", () => {
+    assert.match(adviceFor("PERMISSION_DENIED") ?? "", /lease that does/)
+    assert.match(adviceFor("PERMISSION_DENIED", undefined, "cancel") ?? "", /--cancel principal/)
+    assert.strictEqual(adviceFor("TIMEOUT", undefined, "cancel"), adviceFor("TIMEOUT"))
+    assert.isUndefined(adviceFor("constructor", undefined, "cancel"))
+    assert.notMatch(adviceFor("INTERNAL_ERROR") ?? "", /submit it again/)
   })
 
   it("makes a form of what a few references make endless, or very much", () => {
@@ -458,6 +580,11 @@ describe("the console's model", () => {
     away()
     table.take([entry("error")])
     assert.deepStrictEqual(heard, ["nothing to pending", "pending to running", "running to success"])
+    table.take([{ ...entry("running", "b@1.0.0"), job_id: "k", waiting_for: ["i"] }])
+    assert.deepStrictEqual(
+      [table.asking(Route.noFilters, 0), table.asking({ ...Route.noFilters, agent: "a" }, 0)],
+      [1, 0]
+    )
     const only = { ...Route.noFilters, agent: "a", status: ["running" as const] }
     assert.deepStrictEqual(
       [letsThrough(only, 0)(entry("error")), letsThrough(only, 0, { ofAnyStatus: true })(entry("error"))],

@@ -115,6 +115,7 @@ describe("jobs that are followed", () => {
             body: chunk
           }),
           chunks: Stream.make(new Uint8Array()),
+          completedAt: Effect.succeed("1970-01-01T00:00:06.000Z"),
           result: Effect.fail(new InvalidRequest({ message: "use result or chunks" }))
         }),
       list: () => Stream.empty
@@ -123,7 +124,55 @@ describe("jobs that are followed", () => {
     await vi.waitFor(() => assert.isDefined(job.model.end), { timeout: 30_000, interval: 20 })
     const { end } = job.model
     assert.strictEqual(end?.status, "success")
+    // Long after the last that it has said.
+    assert.strictEqual(job.model.endedAt, 6_000)
     assert.strictEqual(((end as { readonly result?: unknown }).result as Streamed).content, "")
+    ;(client.value as { value: unknown }).value = undefined
+  })
+
+  it("tell who has delegated to them when they end, and does not have to look", async () => {
+    vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
+    const { follow } = await import("../../src/programs/console/state/follow.js")
+    let end = () => {}
+    const ended = new Promise<void>((resolve) => {
+      end = resolve
+    })
+    let lists = 0
+    const handle = { agent: "a@1", current_status: "running" }
+    ;(client.value as { value: unknown }).value = {
+      subscribe: (jobId: string) =>
+        jobId === "parent"
+          ? Effect.succeed({
+              subscribed: { ...handle, job_id: jobId },
+              events: Stream.concat(Stream.fromIterable(delegations(["child"])), Stream.never),
+              chunks: Stream.never,
+              result: Effect.never
+            })
+          : jobId !== "child"
+            ? Effect.never
+            : Effect.succeed({
+                subscribed: { ...handle, job_id: jobId },
+                events: Stream.empty,
+                chunks: Stream.execute(Effect.promise(() => ended)),
+                completedAt: Effect.succeed("1970-01-01T00:00:06.000Z"),
+                result: Effect.succeed(1)
+              }),
+      list: ({ parent_job_id: parent }: { readonly parent_job_id: string }) =>
+        parent !== "parent"
+          ? Stream.empty
+          : lists++ === 0
+            ? Stream.make({ job_id: "child", delegate_id: "child" })
+            : Stream.never
+    }
+    const job = follow("parent")
+    await vi.waitFor(() => assert.lengthOf(job.children.value, 1), { timeout: 30_000, interval: 20 })
+    assert.strictEqual(job.model.spans[0]?.outcome, "open")
+    end()
+    await vi.waitFor(() => assert.strictEqual(job.model.spans[0]?.outcome, "ended"), {
+      timeout: 30_000,
+      interval: 20
+    })
+    assert.strictEqual(job.model.spans[0]?.endedAt, 6_000)
     ;(client.value as { value: unknown }).value = undefined
   })
 
@@ -211,6 +260,7 @@ describe("jobs that are followed", () => {
                     )
                   )
                 : Stream.make(bytes),
+            completedAt: Effect.succeed("1970-01-01T00:00:06.000Z"),
             result: Effect.fail(new InvalidRequest({ message: "use result or chunks" }))
           })
         }),

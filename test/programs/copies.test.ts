@@ -41,6 +41,7 @@ import * as STM from "effect/STM"
 import { Context, Effect, ParseResult, Schema } from "effect"
 import * as OneByOne from "effect/Effect"
 import { Agent, Errors, Job, Lease } from "effect-arcp"
+import { isArcpError } from "effect-arcp/Errors"
 import { RuntimeSqlite } from "effect-arcp/node"
 
 const prototype = (value) => Object.getPrototypeOf(value)
@@ -64,7 +65,8 @@ export const agents = [
           wrong instanceof ParseResult.ParseError,
           OneByOne.succeed === Effect.succeed,
           (yield* STM.commit(STM.succeed(1))) === 1,
-          typeof RuntimeSqlite.layer === "function"
+          typeof RuntimeSqlite.layer === "function",
+          isArcpError === Errors.isArcpError
         ]
       }
     })

@@ -312,7 +312,8 @@ describe("arcp dev, when the agents do not load at first", () => {
       ["const a = 1\nexport const agents = [\n  a +\n]\n", /Unexpected token '\]' \(agents\.mjs:4\)/],
       ["const a = 1\n\nthrow new Error('not today')\n", /not today \(agents\.mjs:3:7\)/],
       ["throw 'no error'\n", /no error/],
-      ["export const nothing = 1\n", /must export agents/],
+      ["export const nothing = 1\n", /must export agents, for example/],
+      ["export const agents = [{}]\n", /must export agents: number 1 of them is none, for example/],
       ["export const agents = []\nimport 'no-such-package'\n", /'no-such-package' \(agents\.mjs\)/],
       ['import "./part.mjs"\nexport const agents = []\n', /part\.mjs' \(agents\.mjs\)/]
     ]

@@ -127,7 +127,13 @@ const ofSession = (arcp: Session): Readonly<Record<string, ReadonlyArray<Case>>>
     ],
     list: each("list: filter has no stauts; did you mean", [{ stauts: ["running"] }], (filter) =>
       first(arcp.list(filter))
-    ).concat(each("list: filter", [3, "x", [], null, () => {}], (filter) => first(arcp.list(filter)))),
+    ).concat(
+      each("list: filter", [3, "x", [], null, () => {}], (filter) => first(arcp.list(filter))),
+      [
+        ...options("list: options", (options) => first(arcp.list({}, options))),
+        ...each("list: options.limit", [0, -1, 1.5, "x", null], (limit) => first(arcp.list({}, { limit })))
+      ]
+    ),
     cancel: [
       ...each("cancel: jobId", [...noText, undefined], (jobId) => arcp.cancel(jobId)),
       ...each("cancel: reason", without("string"), (reason) => arcp.cancel("job_x", reason))

@@ -23,6 +23,14 @@ it("names the path of the first thing wrong, and never a value", () => {
   })
   expect(problem(schema, {})).toBe("fine")
   expect(problem(schema, "s3cret")).toMatch(/^input: expected /)
+  for (const any of [
+    schema,
+    Schema.Int,
+    Schema.NullOr(Schema.String),
+    Schema.NumberFromString,
+    Schema.NonEmptyString
+  ])
+    expect(problem(any as Schema.Schema<unknown>, undefined)).toBe("input: is missing")
   expect(problem(schema, { items: [{ name: "x" }, {}] })).toBe("input.items[1].name: is missing")
   expect(problem(schema, { items: [{ name: "" }] })).toBe("input.items[0].name: expected a non empty string")
   expect(problem(schema, { items: [{ name: "x", size: "s3cret" }] })).toBe(

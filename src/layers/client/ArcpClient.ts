@@ -204,11 +204,15 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       now,
       elapsed: monotonic(clock),
       save: state?.save(() => ({ ...session.resumeState, jobs: state.jobs.toSave(jobs.all) })) ?? Effect.void,
-      reattach: (orphans, lost) =>
+      reattach: (lost) =>
         Effect.gen(function* () {
-          state?.jobs.forget()
-          for (const orphan of orphans)
-            yield* Effect.forkIn(Reattach.reattach(session, jobs, orphan, lost), scope)
+          if (lost) state?.jobs.forget()
+          for (const orphan of session.handles.jobs) {
+            const looked = lost
+              ? Reattach.reattach(session, jobs, orphan, lost)
+              : Reattach.confirm(session, jobs, orphan)
+            yield* Effect.forkIn(looked, scope)
+          }
         })
     })
     for (const job of state?.jobs.restore(session) ?? []) jobs.add(job)

@@ -61,8 +61,11 @@ export interface SessionOptions {
   readonly elapsed: () => number
   /** The session's token or place has changed: called, and waited for, before anything shows it to the runtime. */
   readonly save: Effect.Effect<void>
-  /** These jobs had handles in a session that is gone; a new one is open. Waits for nothing. */
-  readonly reattach: (jobs: Handles["jobs"], lost: ResumeWindowExpired) => Effect.Effect<void>
+  /**
+   * A new session is open in place of one that is `lost`: all jobs with handles are looked for. Or, without it, the same one with
+   * another token: subscriptions may have ended. Waits for nothing.
+   */
+  readonly reattach: (lost: ResumeWindowExpired | undefined) => Effect.Effect<void>
 }
 
 const request = "the request"
@@ -118,8 +121,12 @@ export class ClientSession implements Host {
   declare delivered: boolean | undefined
   /** Jobs under way that have no handle here: an error of theirs refuses nothing. Of the runtimes that say not what. */
   readonly strangers = new Set<unknown>()
-  /** Jobs of a session that is gone, to be found again in the next. */
-  declare orphans: { readonly jobs: Handles["jobs"]; readonly error: ResumeWindowExpired } | undefined
+  /** Why the session before is gone: its jobs are to be found again in this one. */
+  declare orphaned: ResumeWindowExpired | undefined
+  /** The token of the last hello. */
+  declare told: string | undefined
+  /** It is another than before, which may have ended, and with it subscriptions to jobs of others. */
+  declare doubts: boolean | undefined
 
   constructor(dialer: Dialer["Type"], options: SessionOptions) {
     this.dialer = dialer
@@ -318,7 +325,7 @@ export class ClientSession implements Host {
   forget(error: ResumeWindowExpired): void {
     this.requests.fail(error, true)
     this.handles.lose()
-    this.orphans = { jobs: this.handles.jobs, error }
+    this.orphaned = error
     this.sessionId = undefined
     this.token = undefined
     this.superseded = this.evicted = false

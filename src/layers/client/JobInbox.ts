@@ -81,6 +81,8 @@ export class JobInbox {
   declare newest: number
   /** The job's end was seen here. */
   declare ended: boolean | undefined
+  /** When the job has ended, as its end says. */
+  declare completedAt: string | undefined
   /** What the end says of a result whose last chunk was read. */
   declare summary: string | undefined
   /** The handle is no longer used. */
@@ -134,6 +136,7 @@ export class JobInbox {
     this.#chunkLane.finish(seq, end)
     if (this.ended) return
     this.ended = true
+    this.completedAt = frame.payload.completed_at
     this.#settleLatest()
     // A streamed result is there when its chunks are.
     if (frame.type === "job.error" || frame.payload.result_id === undefined) this.#settle(end)
@@ -185,7 +188,9 @@ export class JobInbox {
   get replayAfter(): { readonly events: number; readonly chunks: number } | undefined {
     if (this.#rebased) return undefined
     const { position } = this.events
-    return { events: position, chunks: this.#chunkLane.behind ? this.#chunkLane.position : position }
+    const { complete, opened, position: chunks } = this.#chunkLane
+    // Nobody is waiting for those of one that was never opened: the rest comes again if that is.
+    return { events: position, chunks: opened && !complete ? chunks : position }
   }
   /** The session is gone. */
   lose(): void {
@@ -202,6 +207,13 @@ export class JobInbox {
     if (replayed !== undefined)
       this.events.rebase(after, this.#gap(after, "session_lost", replayed, "session lost"))
     this.newest = after
+  }
+  /** For a while it was not subscribed to. What else is to come of the time before comes after this, which has no number. */
+  missed(): void {
+    this.#rebased = true
+    this.events.note(
+      this.#gap(this.events.position, "unsubscribed", false, "subscribed to again; events are missing")
+    )
   }
   #rebased: boolean | undefined
 

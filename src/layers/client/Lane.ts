@@ -141,6 +141,12 @@ export class Lane<in out A, in out End> {
     this.position = seq
     this.#ring()
   }
+  /** Something to be read after what is held. */
+  note(item: A): void {
+    if (this.#end) return
+    this.#hold(this.position, item, 0)
+    this.#ring()
+  }
   /** Goes on in another session's numbering. */
   rebase(after: number, gap: A | undefined): void {
     if (this.#end) return

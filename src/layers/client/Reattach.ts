@@ -79,6 +79,40 @@ const adopt = (session: ClientSession, { job_id, agent }: About, onAnswer?: () =
     { extensions: { [Vendor.adopt]: job_id }, repeatable: false, onAnswer }
   )
 
+/**
+ * Makes sure that a job of somebody else is subscribed to still: with a token that has ended its subscription has, too (§4.1 of the
+ * protocol page), and nothing says so. Of one that had ended it says in its streams that something is missing.
+ */
+export const confirm = (
+  session: ClientSession,
+  jobs: SubmittedJobs,
+  [jobId, inboxes]: Handles["jobs"][number]
+): Effect.Effect<void> => {
+  // Others do not say whether it went on.
+  if (inboxes.some((inbox) => jobs.of(inbox)) || session.guesses || !session.features.includes("subscribe"))
+    return Effect.void
+  const asked = session.request(
+    "job.subscribe",
+    "job.subscribed",
+    { job_id: jobId },
+    {
+      jobId,
+      repeatable: false,
+      onAnswer: ({ payload }) => {
+        if (!payload[Vendor.goesOn]) for (const inbox of inboxes) inbox.missed()
+      }
+    }
+  )
+  return Effect.catchAll(asked, (error) =>
+    Effect.sync(() => {
+      if (error instanceof ResumeWindowExpired || session.over) return
+      // It may be there all the same.
+      if (error.retryable) session.doubts = true
+      else session.handles.fail(jobId, error)
+    })
+  )
+}
+
 /** Subscribes to a job of a lost session from the new one; says in its streams what that means. */
 export const reattach = (
   session: ClientSession,

@@ -136,11 +136,9 @@ const attempt = (
     session.begin(connection)
     session.status.set({ _tag: "Connected", sessionId: session.sessionId ?? "", resumedAt })
     yield* ready
-    if (session.orphans) {
-      const { jobs, error } = session.orphans
-      session.orphans = undefined
-      yield* session.options.reattach(jobs, error)
-    }
+    const { doubts, orphaned } = session
+    session.doubts = session.orphaned = undefined
+    if (orphaned || doubts) yield* session.options.reattach(orphaned)
     return yield* serve(session, connection, frames, token)
   }).pipe(
     Effect.ensuring(
@@ -157,6 +155,8 @@ const greet = (session: ClientSession) =>
   Effect.gen(function* () {
     const token = session.fresh ?? (yield* ask(session.options))
     session.fresh = undefined
+    if (session.sessionId && session.told !== token) session.doubts = true
+    session.told = token
     const connection = yield* session.dialer.connect
     const { seen } = session.numbers
     session.numbers.from = session.evicted ? seen : session.handles.rewindTo(seen)

@@ -92,6 +92,7 @@ export const handle = <O, F>(
         : outcome,
       violation
     ),
+    completedAt: Effect.sync(() => inbox.completedAt),
     chunks: inbox.chunks(),
     resultAsFile: (path) => resultAsFile(inbox, path),
     cancel: (reason) => cancel(parts, about.job_id, reason)

@@ -79,9 +79,19 @@ const errorOf = (payload: Fields): ArcpError =>
     ...(isFields(payload["details"]) ? { details: payload["details"] } : {})
   })
 
+/** Says whether a request does nothing the second time: all but a submit without a key, which is a second job. */
+const isRepeatable = (type: string, payload: Fields): boolean =>
+  type !== "job.submit" || payload["idempotency_key"] !== undefined
+
+/** Who waits for an answer. */
+interface Asking {
+  readonly isRepeatable: boolean
+  readonly settle: (answer: Effect.Effect<Fields, ArcpError>) => void
+}
+
 /** The client's end of a session: who waits for which answer. */
 class Caller {
-  private readonly waiting = new Map<string, (answer: Effect.Effect<Fields, ArcpError>) => void>()
+  private readonly waiting = new Map<string, Asking>()
   private readonly welcomed = Deferred.unsafeMake<Fields, ArcpError>(FiberId.none)
   private sent = 0
   private seen = 0
@@ -100,14 +110,14 @@ class Caller {
   private end(error: ArcpError): void {
     this.ended ??= error
     Deferred.unsafeDone(this.welcomed, Effect.fail(this.ended))
-    const unanswered = this.last ?? unknown("the session has ended before the answer")
-    for (const resume of this.waiting.values()) resume(Effect.fail(unanswered))
+    for (const { isRepeatable, settle } of this.waiting.values())
+      settle(Effect.fail(isRepeatable ? error : unknown("the session has ended before the answer")))
     this.waiting.clear()
   }
 
   private settle(id: unknown, answer: Effect.Effect<Fields, ArcpError>): void {
     if (typeof id !== "string") return
-    this.waiting.get(id)?.(answer)
+    this.waiting.get(id)?.settle(answer)
     this.waiting.delete(id)
   }
 
@@ -190,9 +200,14 @@ class Caller {
       if (byteLength(frame) > this.frameBytes) return tooLarge(this.frameBytes)
       const answer = Deferred.unsafeMake<Fields, ArcpError>(FiberId.none)
       // Before it is sent: the answer may be quicker than whoever sends.
-      this.waiting.set(id, (said) => Deferred.unsafeDone(answer, said))
+      const asking = {
+        isRepeatable: isRepeatable(type, payload),
+        settle: (said: Effect.Effect<Fields, ArcpError>) => Deferred.unsafeDone(answer, said)
+      }
+      this.waiting.set(id, asking)
+      const onTimeout = () => (asking.isRepeatable ? late("no answer in time") : unknown("no answer in time"))
       return Effect.zipRight(this.connection.send([frame]), Deferred.await(answer)).pipe(
-        Effect.timeoutFail({ duration: patience, onTimeout: () => unknown("no answer in time") }),
+        Effect.timeoutFail({ duration: patience, onTimeout }),
         Effect.ensuring(Effect.sync(() => this.waiting.delete(id)))
       )
     })
@@ -200,7 +215,7 @@ class Caller {
 
 const unwritable = new InvalidRequest({ message: "the body is nested too deeply" })
 
-/** Of what was sent and not answered. Who repeats it may have it done twice. */
+/** Of what was sent and not answered, and would be done twice by whoever repeats it, whatever the session has ended with. */
 const unknown = (what: string) =>
   new InternalError({
     message: `${what}; whether it was done is not known`,
@@ -216,8 +231,8 @@ export const tooLarge = (bytes: number, headers?: Refused["headers"]) =>
     headers
   })
 
-const late = () =>
-  new InternalError({ message: "no session in time; try again", details: { reason: "timeout" } })
+const late = (what: string) =>
+  new InternalError({ message: `${what}; try again`, details: { reason: "timeout" } })
 
 /** Opens a session for the scope; leaving that ends it, and its jobs go on. */
 export const open = (
@@ -236,7 +251,7 @@ export const open = (
     yield* caller.hello(token)
     const { capabilities } = yield* Effect.timeoutFail(caller.welcome, {
       duration: patience,
-      onTimeout: late
+      onTimeout: () => late("no session in time")
     })
     const agents = fieldsOf(capabilities)["agents"]
     return { agents: Array.isArray(agents) ? agents : [], ask: caller.ask, isOver: caller.isOver }

@@ -168,7 +168,7 @@ const observe = (
     const given = yield* inputOf(parts, session, record)
     const credentials = yield* ownership.shown(session, record)
     const history = payload.history ?? false
-    const onCommit = (subscribedFrom: number) => {
+    const onCommit = (subscribedFrom: number, goesOn: boolean) => {
       const current = running.current(record)
       session.send({
         type: "job.subscribed",
@@ -180,6 +180,7 @@ const observe = (
             requestId: id,
             subscribedFrom,
             replayed: history,
+            goesOn,
             credentials: credentials()
           }),
           ...given

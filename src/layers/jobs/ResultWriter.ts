@@ -1,5 +1,6 @@
 /** The one streamed result of a job: chunks in order, numbered, and finalised when the handler leaves it open (§6). */
 import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -38,7 +39,7 @@ export interface ResultWriter {
 }
 
 type Encoding = "utf8" | "base64"
-type Chunk = Event.Body<"result_chunk">
+type ResultChunk = Event.Body<"result_chunk">
 
 /** Bytes of one chunk of `streamResult` where larger ones are allowed. */
 const streamChunk = 63 * 1024
@@ -71,7 +72,7 @@ interface ResultContext {
    * `ending`: it is the last one, which the runtime writes for a handler that has returned. `size` is that of the result
    * with this chunk.
    */
-  readonly emitChunk: (body: Chunk, ending: boolean, size: number) => Effect.Effect<void, EmitError>
+  readonly emitChunk: (body: ResultChunk, ending: boolean, size: number) => Effect.Effect<void, EmitError>
   /** What an earlier run of the handler has streamed: this one goes on after it. */
   readonly before?: ResultProgress | undefined
   readonly resultId: () => string
@@ -94,7 +95,7 @@ class OpenResult {
   private carry = ""
   /** Why an accepted chunk is missing: such a result cannot end in success any more. */
   private broken: EmitError | undefined
-  private readonly gathered: Array<Pick<Chunk, "data" | "encoding">> = []
+  private readonly gathered: Array<Pick<ResultChunk, "data" | "encoding">> = []
   readonly resultId: string
   /** What the agent says of it. */
   summary: string | undefined
@@ -274,10 +275,27 @@ const writeAll = <E, R>(
   const text = (piece: string | Uint8Array) =>
     typeof piece === "string" || encoding === "base64" ? piece : decoder.decode(piece, { stream: true })
   return data.pipe(
-    Stream.mapConcat((piece) => slices(text(piece), chunkBytes)),
+    // What the stream has ready together goes together, so that a stream of lines is not an event for each; nothing waits for more.
+    Stream.mapChunks((pieces) => joined(Chunk.map(pieces, text), Math.floor(chunkBytes / 3))),
+    Stream.mapConcat((piece) => slices(piece, chunkBytes)),
     Stream.runForEach((piece) => result.write(piece)),
     Effect.zipRight(Effect.suspend(() => result.end(encoding === "utf8" ? decoder.decode() : "", options)))
   )
+}
+
+/** Joins texts that follow each other, up to so many UTF-16 units. */
+const joined = (
+  pieces: Chunk.Chunk<string | Uint8Array>,
+  units: number
+): Chunk.Chunk<string | Uint8Array> => {
+  const whole: Array<string | Uint8Array> = []
+  for (const piece of pieces) {
+    const last = whole.at(-1)
+    if (typeof piece === "string" && typeof last === "string" && last.length + piece.length <= units)
+      whole[whole.length - 1] = last + piece
+    else whole.push(piece)
+  }
+  return Chunk.unsafeFromArray(whole)
 }
 
 const utf8 = new TextEncoder()

@@ -26,6 +26,7 @@ import { type ArcpError, InternalError, isArcpError } from "../../protocol/Error
 import { timestamp } from "../../protocol/EventText.js"
 import { failureMessage, missingService, type Registered } from "../../services/agents/Agent.js"
 import * as Thrown from "../../services/agents/Thrown.js"
+import { EndedBy } from "../../services/jobs/EndedBy.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
 import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
@@ -74,13 +75,14 @@ export const running = (at: number): NewEvent => ({
  * that cannot be interrupted must not keep anything from closing.
  */
 const start = (
-  { lease, parts, service, services, span, surroundings }: RunContext,
+  { lease, live, parts, service, services, span, surroundings }: RunContext,
   handler: RunContext["handler"],
   onExit: (exit: Exit.Exit<unknown, ArcpError>) => void
 ): Fiber.RuntimeFiber<unknown, ArcpError> => {
   const given = services?.({ job: service, lease }) ?? new Map<string, unknown>()
   given.set(Job.key, service).set(Lease.key, lease)
   given.set(Tracer.ParentSpan.key, span).set(Turn.key, parts.turn)
+  given.set(EndedBy.key, () => endedBy(live))
   const run = Effect.flatMap(Scope.make(), (scope) => {
     given.set(Scope.Scope.key, scope)
     return Effect.onExit(handler, (exit) => {
@@ -89,6 +91,13 @@ const start = (
     })
   })
   return surroundings.forkInterruptible(run, Context.unsafeMake<Job | Lease | Scope.Scope>(given))
+}
+
+/** Returns what a handler is told that is given up: why its job ends, or that it goes on elsewhere, or later. */
+const endedBy = ({ ending, record }: LiveJob): ArcpError => {
+  if (ending?._tag === "Leave") return leftToTheNext
+  if (ending?._tag === "Unload") return waits
+  return ending === undefined ? hasEnded : Terminal.errorOf(ending, record)
 }
 
 /** What is left of the budgets, as attributes have it. */
@@ -305,6 +314,8 @@ const leftToTheNext = new InternalError({
   message: "the runtime shut down; the job goes on when it is started again",
   details: { reason: "shutdown" }
 })
+
+const hasEnded = new InternalError({ message: "the job has ended" })
 
 const held = Exit.fail(
   new InternalError({ message: "the agent's finalizers did not end within the cancel grace" })

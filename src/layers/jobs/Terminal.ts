@@ -114,41 +114,41 @@ export const failed = (
   ...(more.keyFreed === true ? { keyFreed: true } : {})
 })
 
-/** The end of a job that something other than its handler ended. */
-export const ended = (ending: Ending, record: JobRecord, at: number, maxBytes: number): TerminalMessage => {
+/** Returns what ends a job other than its handler, as an error. */
+export const errorOf = (ending: Ending, record: JobRecord): ArcpError => {
   switch (ending._tag) {
     case "Cancel":
-      return failed(
-        new Cancelled({
-          message:
-            ending.reason === undefined ? "the job was cancelled" : `the job was cancelled: ${ending.reason}`
-        }),
-        "cancelled",
-        at,
-        maxBytes
-      )
+      return new Cancelled({
+        message:
+          ending.reason === undefined ? "the job was cancelled" : `the job was cancelled: ${ending.reason}`
+      })
     case "Timeout":
-      return failed(
-        new Timeout({ message: `the job ran longer than ${record.maxRuntimeSec} s` }),
-        "timed_out",
-        at,
-        maxBytes
-      )
+      return new Timeout({ message: `the job ran longer than ${record.maxRuntimeSec} s` })
     case "LeaseExpired":
-      return failed(
-        new LeaseExpired({ message: `the lease expired at ${record.leaseConstraints?.expires_at}` }),
-        "error",
-        at,
-        maxBytes
-      )
+      return new LeaseExpired({ message: `the lease expired at ${record.leaseConstraints?.expires_at}` })
     case "Shutdown":
     case "Leave":
     case "Unload":
-      return failed(shutDown, "error", at, maxBytes, { keyFreed: true })
+      return shutDown
     case "Broken":
-      return failed(ending.error, "error", at, maxBytes, { keyFreed: true })
+      return ending.error
     case "Restart":
-      return failed(restarted, "error", at, maxBytes, { keyFreed: true })
+      return restarted
+  }
+}
+
+/** The end of a job that something other than its handler ended. */
+export const ended = (ending: Ending, record: JobRecord, at: number, maxBytes: number): TerminalMessage => {
+  const error = errorOf(ending, record)
+  switch (ending._tag) {
+    case "Cancel":
+      return failed(error, "cancelled", at, maxBytes)
+    case "Timeout":
+      return failed(error, "timed_out", at, maxBytes)
+    case "LeaseExpired":
+      return failed(error, "error", at, maxBytes)
+    default:
+      return failed(error, "error", at, maxBytes, { keyFreed: true })
   }
 }
 

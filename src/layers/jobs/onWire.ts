@@ -91,6 +91,8 @@ export const subscribed = (
     readonly requestId: string
     readonly subscribedFrom: number
     readonly replayed: boolean
+    /** The session was subscribed to it before, and is still. */
+    readonly goesOn: boolean
     /** Those that the subscriber may see. */
     readonly credentials: ReadonlyArray<Credential>
   }
@@ -107,7 +109,8 @@ export const subscribed = (
   ...startOf(job),
   ...waitingOf(job),
   subscribed_from: answer.subscribedFrom,
-  replayed: answer.replayed
+  replayed: answer.replayed,
+  ...(answer.goesOn ? { [Vendor.goesOn]: true } : {})
 })
 
 const countersOf = (stored: Readonly<Record<string, string>>) =>

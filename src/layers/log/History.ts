@@ -36,7 +36,7 @@ export interface Join {
   /** Stored in the same commit. */
   readonly ops?: ReadonlyArray<Op> | undefined
   /** Gets the view's newest `event_seq` before the join, at the commit. */
-  readonly onCommit: (subscribedFrom: number) => void
+  readonly onCommit: (subscribedFrom: number, observed: boolean) => void
 }
 
 /** What a job's past is read from. */
@@ -160,7 +160,8 @@ const observe =
             isOver = false
             return
           }
-          tx.onApply(() => join.onCommit(before))
+          const observed = behind !== undefined || view.observed.has(job) || view.watched.has(job.jobId)
+          tx.onApply(() => join.onCommit(before, observed))
           if (view.dropped) return
           if (isNothing) return tx.add(join.ops ?? [])
           const observing = view.observed.has(job)

@@ -58,7 +58,7 @@ export const make = ({ elapsed, jobs, now, options }: ExpiryServices) => ({
         step: () => {}
       })
       if (elapsed() < last) {
-        // Who reads what there is, however slowly, has the rest of the hour for it.
+        // Who gets on with what there is (`part`), however slowly, has the rest of the hour for it.
         close(true)
         yield* Effect.sleep(last - elapsed())
       }

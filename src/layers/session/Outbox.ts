@@ -32,7 +32,6 @@ export class Outbox {
   private frames: Array<{ readonly text: string; readonly bytes: number }> = []
   private taken = 0
   private held = 0
-  private progress = 0
   private waiter: ((next: Awakened) => void) | undefined
   private rung = false
   private waits = 0
@@ -116,7 +115,6 @@ export class Outbox {
   /** Counts a batch as sent: it was handed to the transport, which has room again. */
   sent({ bytes }: Batch): void {
     this.taken -= bytes
-    this.progress += bytes
     if (!this.full) this.makeRoom()
   }
   private makeRoom(): void {
@@ -135,10 +133,6 @@ export class Outbox {
   release(): void {
     this.released = true
     this.makeRoom()
-  }
-  /** Bytes handed over so far: whether a peer that has to read gets on. */
-  get sentBytes(): number {
-    return this.progress
   }
   /** Waits while too much waits. */
   get room(): Effect.Effect<void> {

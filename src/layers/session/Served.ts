@@ -60,6 +60,9 @@ export class Served {
   /** How writing has ended, and who waits for that. */
   private written: Exit.Exit<void> | undefined
   private onWritten: ((exit: Exit.Exit<void>) => void) | undefined
+  /** How often the writer has sent, and whether it does now. */
+  private sends = 0
+  private sending = false
   /** What the keeper looks at, as long as it serves. */
   readonly kept: Array<Kept> = []
 
@@ -92,9 +95,22 @@ export class Served {
     this.written ??= exit
     this.onWritten?.(exit)
   }
-  /** How far what is to be sent has got: another value whenever the peer has taken something. */
-  get progress(): string {
-    return `${this.attachment.outbox.sentBytes} ${this.attachment.cursor}`
+  /** Hands frames over, and waits until there is room for more. */
+  send(frames: ReadonlyArray<string>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.sends++
+      this.sending = true
+      return Effect.map(this.connection.send(frames), () => {
+        this.sending = false
+      })
+    })
+  }
+  /**
+   * How far the peer has got with what it is sent: twice the same when it has taken nothing in between. It is `undefined` while the
+   * writer does not wait for the peer, but for the store or for something to say: that is no fault of the peer's.
+   */
+  get progress(): string | undefined {
+    return this.sending ? `${this.sends} ${this.connection.progress()}` : undefined
   }
   /** Waits until nothing is written any more. */
   get allWritten(): Effect.Effect<void> {

@@ -74,7 +74,7 @@ const greet = (served: Served) =>
       outbox.take(),
       (batch) =>
         Effect.zipRight(
-          served.connection.send(batch.frames),
+          served.send(batch.frames),
           Effect.sync(() => outbox.sent(batch))
         ),
       { discard: true }
@@ -106,12 +106,12 @@ const round = (
     if (isMeasured && page.frames.length > 0) families.eventsSent.update(page.frames.length)
     const last = batches.length - 1
     for (const [i, batch] of batches.entries()) {
-      yield* connection.send(i === last && events.length > 0 ? [...batch.frames, ...events] : batch.frames)
+      yield* served.send(i === last && events.length > 0 ? [...batch.frames, ...events] : batch.frames)
       outbox.sent(batch)
     }
-    if (batches.length === 0 && events.length > 0) yield* connection.send(events)
+    if (batches.length === 0 && events.length > 0) yield* served.send(events)
     if (farewell !== undefined && (events.length === 0 || !farewell.drained)) {
-      if (farewell.frame !== undefined) yield* connection.send([farewell.frame])
+      if (farewell.frame !== undefined) yield* served.send([farewell.frame])
       yield* connection.close(farewell.code, farewell.reason)
       return "end"
     }

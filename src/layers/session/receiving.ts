@@ -39,9 +39,9 @@ const answersTaken = (services: ReceiptServices, served: Served): Effect.Effect<
   const { outbox } = served.attachment
   const untilTaken = Effect.gen(function* () {
     while (outbox.full && !served.over) {
-      const before = outbox.sentBytes
+      const before = served.progress
       yield* Effect.raceFirst(outbox.room, Effect.sleep(patience(services.interval)))
-      if (outbox.full && outbox.sentBytes === before) {
+      if (outbox.full && before !== undefined && served.progress === before) {
         const message = "answers were not read for a long time"
         return yield* giveUp(services.turn, served, new HeartbeatLost({ message }), closeCode.heartbeatLost)
       }

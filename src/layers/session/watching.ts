@@ -90,19 +90,22 @@ export const expire = (services: WatchServices, served: Served, expiresAt: numbe
 
 /**
  * Sees to it that a connection that is to close does. The writer says farewell when it comes to that, and may be stuck on this very
- * peer; by then nobody reads what the peer says, so its silence tells nothing. Who only reads slowly takes something now and then.
- * One that cannot come back for the rest has as long for it as others have for that.
+ * peer; by then nobody reads what the peer says, so its silence tells nothing. Whoever reads, however slowly, takes something now
+ * and then, of a single large frame, too; and while it is the store that the last events are waited for from, the peer is not
+ * judged. One that cannot come back for the rest has as long for it as others have for that.
  */
 export const part = (services: WatchServices, served: Served): void => {
   const { interval, options, turn } = services
   const { outbox } = served.attachment
   outbox.onFarewell = () => {
-    let before: string | undefined
+    let before: string | undefined = "not looked at yet"
     let stoodMs = 0
     keep(services, served, () => {
       const { farewell } = outbox
       const { inputEnded, progress } = served
-      stoodMs = progress === before ? stoodMs + progressLook : 0
+      // Without the last events the farewell does not need the store: there the writer is stuck on what is not waited for.
+      const stands = progress === before && (progress !== undefined || farewell?.drained === false)
+      stoodMs = stands ? stoodMs + progressLook : 0
       before = progress
       const longest = inputEnded ? Duration.toMillis(options.resumeWindow) : patience(interval)
       if (farewell === undefined || stoodMs < longest) return progressLook

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { amiss } from "../../protocol/amounts.js"
-import { exceeds } from "../../protocol/Utf8.js"
+import { byteLength, exceeds } from "../../protocol/Utf8.js"
 import { called } from "../../services/runtime/called.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import { eventLoop } from "../../services/runtime/Turn.js"
@@ -69,6 +69,7 @@ export const fromOpen = (ws: Open, options: Options): Connection => {
   const maxHeldBytes = options.maxHeldBytes ?? maxHeldBytesDefault
   let maxFrameBytes = options.maxFrameBytes ?? defaults.maxFrameBytes
   const inbox = new Inbox()
+  let handed = 0
   const close = (closed: Closed) => {
     if (inbox.ended) return
     inbox.end(closed)
@@ -103,9 +104,13 @@ export const fromOpen = (ws: Open, options: Options): Connection => {
     send: (frames) =>
       Effect.suspend(() => {
         if (ws.readyState !== ws.OPEN) return eventLoop.next
-        for (const frame of frames) ws.send(frame)
+        for (const frame of frames) {
+          handed += byteLength(frame)
+          ws.send(frame)
+        }
         return ws.bufferedAmount > highWaterBytes ? room : eventLoop.next
       }),
+    progress: () => `${handed - ws.bufferedAmount}`,
     close: (code, reason) =>
       called((back) => {
         close(new Closed({ code, reason }))

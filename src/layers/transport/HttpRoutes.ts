@@ -261,6 +261,11 @@ export class Mounts {
     }
   }
 
+  /** Where something is mounted. */
+  get paths(): ReadonlyArray<string> {
+    return [...this.byPath.keys()]
+  }
+
   /** Returns what answers a path: its own mount, or else that of the nearest path above it. */
   at(path: string): Answer | undefined {
     for (let end = path.length; end > 0; end = path.lastIndexOf("/", end - 1)) {

@@ -31,7 +31,9 @@ export interface Options {
 export const make = (options: Options): Connection => {
   const { input, output } = options
   const inbox = new PausingInbox({ pause: () => input.pause(), resume: () => input.resume() })
-  const writer = new StreamWriter(output, (frames) => void output.write(`${frames.join("\n")}\n`))
+  const writer = new StreamWriter(output, (frames, taken) => {
+    output.write(`${frames.join("\n")}\n`, taken)
+  })
   let maxFrameBytes = options.maxFrameBytes
   let partial: Array<Buffer> = []
   let partialBytes = 0
@@ -123,6 +125,7 @@ export const make = (options: Options): Connection => {
     remote: options.remote,
     take: inbox.take,
     send: (frames) => writer.send(frames),
+    progress: writer.progress,
     close: (code, reason) =>
       Effect.async<void>((resume) => {
         end(new Closed({ code, reason }))

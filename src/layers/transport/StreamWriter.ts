@@ -8,14 +8,34 @@ import { eventLoop } from "../../services/runtime/Turn.js"
 /** Unwritten bytes above which a sender waits until the stream has drained. */
 const highWaterBytes = 256 * 1024
 
+/** What is below a stream of Node's, as far as it tells: a socket, or TLS, which has a socket below it. */
+interface Handle {
+  readonly writeQueueSize?: number | undefined
+  readonly _parent?: Handle | undefined
+}
+
+/**
+ * Returns the bytes that the system has not taken yet of a write that it has begun with. Streams tell only when it has taken
+ * all of it; this is what Node's own timeout of sockets goes by. Where there is none, nothing is told before that.
+ */
+const begun = (output: Writable & { readonly _handle?: Handle | null | undefined }): string => {
+  const sizes: Array<number> = []
+  for (let handle = output._handle; handle != null; handle = handle._parent)
+    sizes.push(handle.writeQueueSize ?? 0)
+  return sizes.join(" ")
+}
+
 /** Writes to a stream, and waits when its buffer is full. */
 export class StreamWriter {
   private readonly waiting = new PassingSet<() => void>()
   private released = false
+  /** How many writes the system has taken all of. */
+  private taken = 0
 
+  /** `write` calls back whenever the system has taken something of the frames. */
   constructor(
     private readonly output: Writable,
-    private readonly write: (frames: ReadonlyArray<string>) => void
+    private readonly write: (frames: ReadonlyArray<string>, taken: () => void) => void
   ) {
     const wake = () => {
       for (const resume of [...this.waiting]) resume()
@@ -31,6 +51,12 @@ export class StreamWriter {
     for (const resume of [...this.waiting]) resume()
   }
 
+  private readonly count = (): void => {
+    this.taken++
+  }
+  /** See `Connection.progress`. */
+  readonly progress = (): string => `${this.taken} ${begun(this.output)}`
+
   private get writable(): boolean {
     return !this.released && this.output.writable
   }
@@ -40,7 +66,7 @@ export class StreamWriter {
     return Effect.async<void>((resume) => {
       if (this.writable && frames.length > 0) {
         this.output.cork()
-        this.write(frames)
+        this.write(frames, this.count)
         this.output.uncork()
       }
       const done = () => {

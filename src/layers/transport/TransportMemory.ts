@@ -28,9 +28,14 @@ const nextTurn = Effect.flatMap(Turn, (turn) => turn.next)
 
 class End {
   readonly waiting = new Set<() => void>()
+  /** How often its reader has taken all that a sender waited with. */
+  taken = 0
   readonly inbox = new PausingInbox({
     pause: () => {},
-    resume: () => this.wake()
+    resume: () => {
+      this.taken++
+      this.wake()
+    }
   })
 
   constructor(public maxFrameBytes: number) {}
@@ -74,6 +79,7 @@ const connection = (own: End, peer: End): Connection => {
         }
         return isFull() ? room : nextTurn
       }),
+    progress: () => `${peer.taken}`,
     close: (code, reason) => Effect.sync(() => close(new Closed({ code, reason }))),
     setMaxFrameBytes: (bytes) =>
       Effect.sync(() => {

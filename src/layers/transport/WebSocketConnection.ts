@@ -82,10 +82,10 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
   // Apart, so that what goes on does not hold the evidence.
   const { client, evidence, masked, maxPayload, remote } = options
   const inbox = new PausingInbox({ pause: () => ws.pause(), resume: () => ws.resume() })
-  const writer = new StreamWriter(socket, (frames) => {
+  const writer = new StreamWriter(socket, (frames, taken) => {
     // A client's frames are masked, which `ws` does; a server's go out as they are.
-    if (masked) for (const frame of frames) ws.send(frame)
-    else if (ws.readyState === WebSocket.OPEN) socket.write(encodeTextFrames(frames))
+    if (masked) for (const frame of frames) ws.send(frame, taken)
+    else if (ws.readyState === WebSocket.OPEN) socket.write(encodeTextFrames(frames), taken)
   })
   let timer: ReturnType<typeof setTimeout> | undefined
   let maxFrameBytes = options.maxFrameBytes
@@ -155,6 +155,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
     ...(evidence === undefined ? {} : { evidence: once(evidence) }),
     take: inbox.take,
     send: (frames) => writer.send(frames),
+    progress: writer.progress,
     close: (code, reason) =>
       Effect.async<void>((resume) => {
         close(code, reason)

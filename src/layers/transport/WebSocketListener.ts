@@ -128,6 +128,14 @@ const mounted = <E, R>(mounts: HttpRoutes.Mounts, routes: Layer.Layer<never, E, 
     return Effect.addFinalizer((exit) => Scope.close(scope, exit))
   })
 
+/** What else there is to go to, for whoever has come to a path where there is nothing. */
+const alsoAt = (paths: ReadonlyArray<string>): string => {
+  const others = [...new Set(paths)]
+    .filter((path) => !paths.some((above) => path.startsWith(`${above}/`)))
+    .sort()
+  return others.length === 0 ? "" : `; other paths: ${others.join(", ")}`
+}
+
 /** Answers what is no upgrade: pages, then routes; the rest is told what there is. */
 const answering =
   (
@@ -156,7 +164,10 @@ const answering =
     if (at === trimmed(path)) return refuse(426, usage, { upgrade: "websocket" })
     const route = mounts.at(at)
     return route === undefined
-      ? refuse(404, `not found: the ARCP endpoint is at ${path}\n`)
+      ? refuse(
+          404,
+          `not found: the ARCP endpoint is at ${path}${alsoAt([...pages.keys(), ...mounts.paths])}\n`
+        )
       : HttpRoutes.answer(route, request, response, refusal(request))
   }
 

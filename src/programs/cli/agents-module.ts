@@ -90,6 +90,11 @@ const checked = (name: string, module: Exports): Effect.Effect<AgentsModule, Usa
     return refuse(
       `agents: ${contract.name} is a contract without a handler\n  export what Agent.handle(contract, handler) returns`
     )
+  const other = agents.findIndex((agent) => !isRegistered(agent))
+  if (exported !== undefined && other >= 0)
+    return refuse(
+      `agents: ${Array.isArray(exported) ? `number ${other + 1} of them` : "what it exports"} is none, for example\n  ${help}`
+    )
   if (!agents.every(isRegistered)) return refuse(`agents, for example\n  ${help}`)
   const { layer = Layer.empty, leased = [] } = module
   if (!isLayer(layer)) return refuse("as layer a Layer with the services of its agents")

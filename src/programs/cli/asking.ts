@@ -14,6 +14,7 @@ import type {
   JobHandle
 } from "../../services/client/ArcpClient.js"
 import * as Question from "./question.js"
+import * as Screen from "./screen.js"
 import { safe } from "./text.js"
 
 /** Is there a person who can be asked? */
@@ -31,23 +32,26 @@ const line: Effect.Effect<string | undefined> = Effect.async((resume) => {
   return Effect.sync(() => reader.close())
 })
 
-const write = (text: string) => Effect.sync(() => process.stderr.write(text))
-
 /** What was written, if anybody is there. */
 type Written = { readonly value: unknown } | undefined
 
 /** Asks for a line until it is one that can be read. */
-const untilRead = (mark: string, read: (text: string) => Question.ReadAnswer): Effect.Effect<Written> =>
+const untilRead = (
+  screen: Screen.Screen,
+  mark: string,
+  read: (text: string) => Question.ReadAnswer
+): Effect.Effect<Written> =>
   Effect.gen(function* () {
     for (;;) {
-      yield* write(mark)
+      screen.ask(mark)
       const text = yield* line
       if (text === undefined) return undefined
+      screen.answered()
       const written = read(text)
       if ("value" in written) return written
-      yield* write(`  ${safe(written.problem)}\n`)
+      screen.print(`  ${safe(written.problem)}`)
     }
-  })
+  }).pipe(Effect.ensuring(Effect.sync(screen.unasked)))
 
 /** What stands for a member that is left out. */
 const nothing = Symbol("nothing")
@@ -58,12 +62,16 @@ class Whole {
 }
 
 /** Asks for one member after the other; for the first one the whole answer may be written as JSON. */
-const askMembers = (request: InputRequest, members: ReadonlyArray<Question.Member>): Effect.Effect<Written> =>
+const askMembers = (
+  screen: Screen.Screen,
+  request: InputRequest,
+  members: ReadonlyArray<Question.Member>
+): Effect.Effect<Written> =>
   Effect.gen(function* () {
     for (;;) {
       const answer: Record<string, unknown> = {}
       for (const [i, member] of members.entries()) {
-        const written = yield* untilRead(Question.memberMark(member), (text) => {
+        const written = yield* untilRead(screen, Question.memberMark(member), (text) => {
           const whole = i === 0 && text.trim().startsWith("{") ? Question.read(request, text) : undefined
           if (whole !== undefined && "value" in whole) return { value: new Whole(whole.value) }
           if (text.trim() === "" && !member.isRequired) return { value: nothing }
@@ -75,36 +83,37 @@ const askMembers = (request: InputRequest, members: ReadonlyArray<Question.Membe
       }
       const checked = Question.checked(request, answer)
       if ("value" in checked) return checked
-      yield* write(`  ${safe(checked.problem)}\n`)
+      screen.print(`  ${safe(checked.problem)}`)
     }
   })
 
 /** Asks until there is an answer that may be one; `undefined` when nobody is there any more. */
-export const ask = (request: InputRequest): Effect.Effect<Written> =>
+export const ask = (screen: Screen.Screen, request: InputRequest): Effect.Effect<Written> =>
   Effect.gen(function* () {
-    yield* write(`${Question.lines(request).join("\n")}\n`)
+    screen.print(Question.lines(request).join("\n"))
     const members = Question.membersOf(request)
     return members === undefined
-      ? yield* untilRead(Question.mark(request), (text) => Question.read(request, text))
-      : yield* askMembers(request, members)
+      ? yield* untilRead(screen, Question.mark(request), (text) => Question.read(request, text))
+      : yield* askMembers(screen, request, members)
   })
 
 /** Asks, and answers; again when the runtime does not take the value. */
 const settle = (
+  screen: Screen.Screen,
   client: ArcpClientService,
   jobId: string,
   request: InputRequest
 ): Effect.Effect<void, ClientError> =>
   Effect.gen(function* () {
     for (;;) {
-      const written = yield* ask(request)
+      const written = yield* ask(screen, request)
       if (written === undefined) return
       const sent = yield* Effect.either(
         client.answer(jobId, request.input_id, written.value, { about: request.about?.sha256 })
       )
       if (sent._tag === "Right") return
       const error = sent.left
-      yield* write(`  ${safe(error.message)}\n`)
+      screen.print(`  ${safe(error.message)}`)
       if (!(error instanceof InvalidRequest) || error.details?.["reason"] !== "value") return
     }
   })
@@ -120,7 +129,11 @@ interface Asker {
 }
 
 /** Returns what asks on the terminal. */
-const make = (client: ArcpClientService, job: Pick<JobHandle, "inputs" | "jobId">): Asker => {
+const make = (
+  screen: Screen.Screen,
+  client: ArcpClientService,
+  job: Pick<JobHandle, "inputs" | "jobId">
+): Asker => {
   let asking: { readonly id: string; readonly closed: Deferred.Deferred<void> } | undefined
   return {
     run: Stream.runForEach(job.inputs, (request) =>
@@ -128,8 +141,8 @@ const make = (client: ArcpClientService, job: Pick<JobHandle, "inputs" | "jobId"
         const closed = yield* Deferred.make<void>()
         asking = { id: request.input_id, closed }
         yield* Effect.raceFirst(
-          Effect.ignore(settle(client, job.jobId, request)),
-          Effect.zipRight(Deferred.await(closed), write("\n"))
+          Effect.ignore(settle(screen, client, job.jobId, request)),
+          Deferred.await(closed)
         )
         asking = undefined
       })
@@ -149,14 +162,16 @@ export const whileAsked = <A, E, R>(
   job: Pick<JobHandle, "inputs" | "jobId">,
   flags: { readonly json: boolean },
   show: (options: {
+    readonly screen: Screen.Screen
     readonly asks: boolean
     readonly each: (event: JobEvent) => Effect.Effect<void>
     readonly isAsking: () => boolean
   }) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
+  const screen = Screen.make()
   if (flags.json || !isAttended())
-    return show({ asks: false, each: () => Effect.void, isAsking: () => false })
-  const { isAsking, run, seen } = make(client, job)
-  const shown = show({ asks: true, each: (event) => Effect.sync(() => seen(event)), isAsking })
+    return show({ screen, asks: false, each: () => Effect.void, isAsking: () => false })
+  const { isAsking, run, seen } = make(screen, client, job)
+  const shown = show({ screen, asks: true, each: (event) => Effect.sync(() => seen(event)), isAsking })
   return Effect.scoped(Effect.zipRight(Effect.forkScoped(run), shown))
 }

@@ -152,7 +152,7 @@ export const parse = (
     return { _tag: "Help", about: undefined }
   const entry = entries.find((entry) => entry.name === name)
   if (entry === undefined) {
-    const names = [...entries.map(({ name }) => name), "help", "completions"]
+    const names = [...entries.map(({ name }) => name), "help", "completions", "--version"]
     return refused(
       name.startsWith("-")
         ? `${name} is no flag of arcp; flags follow a command`

@@ -1,18 +1,17 @@
-/** How a running job looks: lines on stderr, on a terminal with a progress bar below them. */
+/** How a running job looks: what is said of each of its events. */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import { type ArcpError, denials, isArcpError, isRetryable, toPayload } from "../../protocol/Errors.js"
-import type { Body } from "../../protocol/Event.js"
 import { membersOf } from "../../protocol/Json.js"
 import type { JobStatus } from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { ArcpClientService, ClientError, JobEvent, JobHandle } from "../../services/client/ArcpClient.js"
-import { columnsOf, cut } from "./columns.js"
 import * as Gauge from "./gauge.js"
 import * as Lost from "./lost.js"
+import type { Screen } from "./screen.js"
 import * as Summary from "./summary.js"
 import { coloured, json, safe, safeJson } from "./text.js"
 
@@ -28,17 +27,6 @@ const levels: { readonly [level: string]: (text: string) => string } = {
   warn: (text) => paint(33, text),
   error: (text) => paint(31, text),
   critical: (text) => paint(31, text)
-}
-
-const width = 30
-
-/** A runtime that counts beyond its total must not end this program. */
-export const bar = ({ current, total, units, message }: Body<"progress">): string => {
-  const numbers = `${current}${total === undefined ? "" : `/${total}`}${units === undefined ? "" : ` ${units}`}`
-  const tail = message === undefined ? "" : ` ${message}`
-  if (total === undefined || total === 0) return `${numbers}${tail}`
-  const full = Math.min(width, Math.max(0, Math.round((current / total) * width)))
-  return `${"█".repeat(full)}${"░".repeat(width - full)} ${Math.floor((100 * current) / total)}% ${numbers}${tail}`
 }
 
 const brief = (value: unknown): string => {
@@ -65,15 +53,15 @@ const step = (body: unknown): string | undefined => {
 }
 
 /** What a job asks, and how that is settled, as one line. */
-const asked = (kind: string, body: unknown): string => {
+const asked = (jobId: string, kind: string, body: unknown): string => {
   const { by, input_id, prompt, reason } = membersOf(body)
   return kind === Vendor.inputRequest
-    ? paint(36, `? ${brief(prompt)}`) + dim(`  (arcp answer JOB ${brief(input_id)})`)
+    ? paint(36, `? ${brief(prompt)}`) + dim(`  (arcp answer ${brief(jobId)} ${brief(input_id)})`)
     : dim(`  ${brief(reason)}${typeof by === "string" ? ` by ${by}` : ""}`)
 }
 
 /** An event as one line; `undefined` when it is not for reading. */
-const line = (event: JobEvent): string | undefined => {
+const line = (jobId: string, event: JobEvent): string | undefined => {
   switch (event.kind) {
     case "log":
       return (levels[event.body.level] ?? safe)(`${event.body.level.padEnd(5)} ${event.body.message}`)
@@ -101,51 +89,14 @@ const line = (event: JobEvent): string | undefined => {
       return step(event.body)
     case Vendor.inputRequest:
     case Vendor.inputClosed:
-      return asked(event.kind, event.body)
+      return asked(jobId, event.kind, event.body)
     default:
       return safe(`${event.kind === "other" ? event.wireKind : event.kind} ${brief(event.body)}`)
   }
 }
 
-/** Writes lines to stderr; on a terminal the bar stays below them. */
-const makeScreen = () => {
-  const tty = process.stderr.isTTY === true
-  let current = ""
-  let shown = 0
-  let bottom = { gauge: "", progress: "" }
-  const redraw = () => {
-    const text = [bottom.gauge, bottom.progress].filter((part) => part !== "").join("  ")
-    current = cut(text, columnsOf(process.stderr) - 1)
-    process.stderr.write(`\r\u001b[K${current}`)
-  }
-  const clear = () => (tty && current !== "" ? "\r\u001b[K" : "")
-  return {
-    print: (text: string) => process.stderr.write(`${clear()}${text}\n${tty ? current : ""}`),
-    progress: (progress: Body<"progress">) => {
-      // The bar is one line, whatever the message.
-      const text = safe(bar(progress)).replace(/\s/g, " ")
-      if (!tty) {
-        // Without a terminal a line per tenth is enough.
-        const tenth = progress.total ? Math.floor((10 * progress.current) / progress.total) : -1
-        if (tenth !== shown) process.stderr.write(`${text}\n`)
-        shown = tenth
-        return
-      }
-      bottom = { ...bottom, progress: text }
-      redraw()
-    },
-    /** Without a terminal the `cost.budget.remaining` lines say it. */
-    gauge: (text: string) => {
-      if (!tty) return
-      bottom = { ...bottom, gauge: safe(text) }
-      redraw()
-    },
-    done: () => {
-      process.stderr.write(clear())
-      current = ""
-    }
-  }
-}
+/** Says that this session is slower than the job: each time that it is, which is of interest once. */
+const isSlow = (event: JobEvent): boolean => event.kind === "status" && event.body.phase === "back_pressure"
 
 /** An event as a value of `--json`. */
 const asJson = (jobId: string, event: JobEvent): string =>
@@ -167,6 +118,7 @@ export const show = (
   job: JobHandle,
   options: {
     readonly json: boolean
+    readonly screen: Screen
     readonly each?: (event: JobEvent) => Effect.Effect<void>
     /** A person is asked what the job asks, and need not read it twice. */
     readonly asks?: boolean | undefined
@@ -176,7 +128,8 @@ export const show = (
   }
 ): Effect.Effect<void, ClientError> =>
   Effect.gen(function* () {
-    const screen = makeScreen()
+    const { screen } = options
+    let toldSlow = false
     const summary = Summary.make()
     const gauge = Gauge.make(job.lease["cost.budget"] ?? [], options.left)
     if (!options.json && gauge.toString() !== "") screen.gauge(gauge.toString())
@@ -194,7 +147,9 @@ export const show = (
           if (event.kind === "progress") screen.progress(event.body)
           else {
             const isAsked = options.asks === true && event.kind === Vendor.inputRequest
-            const text = isAsked ? undefined : line(event)
+            const isKnown = isSlow(event) && toldSlow
+            toldSlow ||= isSlow(event)
+            const text = isAsked || isKnown ? undefined : line(job.jobId, event)
             if (text !== undefined) screen.print(text)
             if (gauge.take(event)) screen.gauge(gauge.toString())
           }

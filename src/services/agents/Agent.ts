@@ -25,11 +25,11 @@ import { decodeUnknown } from "./decoding.js"
 import { checkDeclared, checkHandled, checkRun } from "./given.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import { identityOf, type PromiseJob } from "./PromiseJob.js"
-import { assertSteps, make as makeInPromises, settled } from "./PromiseStep.js"
+import { assertSteps, make as makeInPromises } from "./PromiseStep.js"
 import { readable } from "./Thrown.js"
 import type { AnyVendorEvent, Emits, VendorKind, Writable } from "./VendorEvent.js"
 
-export type { Contract, Outcome, PromiseJob }
+export type { Contract, Outcome, PromiseJob, Restart }
 
 /** What each job's handler is given: the job itself, its lease, and a scope that is closed before the job's end. */
 type Given = Job | Lease | Scope.Scope
@@ -47,7 +47,7 @@ type Declared<R, Events extends AnyVendorEvent> = [Undeclared<R, Events>] extend
   : { readonly "emits an event that the contract does not declare": Undeclared<R, Events> }
 
 /** A tag, as far as a service is found by it. */
-interface ServiceTag {
+export interface ServiceTag {
   readonly key: string
 }
 
@@ -112,7 +112,10 @@ export interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   readonly description?: string | undefined
   /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
   readonly examples?: ReadonlyArray<NoInfer<IE>> | undefined
-  /** Default: any JSON. */
+  /**
+   * Default: any JSON. Members that it does not know are left out, as by any schema; one annotated with
+   * `parseOptions: { onExcessProperty: "error" }` refuses them, by name.
+   */
   readonly input?: Schema.Schema<I, IE> | undefined
   readonly output?: Schema.Schema<O, OE> | undefined
   /** Failures beside the protocol's own. They reach the client as `INTERNAL_ERROR` with `details.error`. */
@@ -290,8 +293,14 @@ const emitting = <Value>(
 /**
  * Makes an agent of a plain function, async or not. What its job refuses it (`authorize`, `delegate`, an emit …) rejects with
  * the protocol's error, and ends the job with that error's code when it is not caught. Any other rejection ends it in
- * `INTERNAL_ERROR`, and is in the runtime's log. A job that is ended aborts the signal and waits for the function, no
- * longer than the cancel grace: until then it may still emit.
+ * `INTERNAL_ERROR`, and is in the runtime's log.
+ *
+ * When the job is ended (a cancel, a limit, a shutdown) everything of it that is waited for rejects with that as the protocol's
+ * error (`Cancelled`, `Timeout`, `LeaseExpired`, `InternalError`), which is also the reason of the signal, and the function is
+ * waited for, no longer than the cancel grace. Until then it may still emit, and begins nothing: `step`, `sleep`, `input` and
+ * `delegate` reject at once. Whatever it does with the error, the job ends as it was ended. To a durable agent this also happens
+ * when its job is unloaded, or left to the next process (`details.reason` is `unloaded` or `shutdown`): nothing that it does
+ * then is in the log, and it is run again.
  *
  * @example
  * Agent.fromPromise("hello", { version: "1.0.0" }, async (input, job) => {
@@ -314,23 +323,23 @@ export const fromPromise = <
     Effect.gen(function* () {
       const job = yield* Job
       const lease = yield* Lease
-      const { promise, step } = yield* makeInPromises(job)
+      const { handle, promise, step, unlessEnded } = yield* makeInPromises(job)
       const lift =
         <P extends ReadonlyArray<unknown>, A, E>(method: (...args: P) => Effect.Effect<A, E>) =>
         (...args: P) =>
           promise(method(...args))
-      return yield* settled((signal) =>
+      return yield* handle((signal) =>
         run(input, {
           ...identityOf(job),
           signal,
           step,
-          sleep: lift(job.sleep),
+          sleep: (key, duration) => unlessEnded(job.sleep(key, duration)),
           hold: async (run) => {
             const refused = Argument.refusal("hold", ["run", Argument.callable, run])
             if (refused !== undefined) throw refused
             return promise(job.hold(Effect.tryPromise({ try: async () => run(), catch: readable })))
           },
-          input: (key, options) => promise(job.input(key, options)),
+          input: (key, options) => unlessEnded(job.input(key, options)),
           log: lift(job.log),
           thought: lift(job.thought),
           status: lift(job.status),
@@ -348,10 +357,10 @@ export const fromPromise = <
           authorize: lift(lease.authorize),
           spend: lift(lease.spend),
           delegate: async (agent, input, options) => {
-            const child = await promise(job.delegate(agent, input, options))
+            const child = await unlessEnded(job.delegate(agent, input, options))
             return {
               jobId: child.jobId,
-              result: () => promise(child.await),
+              result: () => unlessEnded(child.await),
               cancel: () => promise(child.cancel)
             }
           },

@@ -45,7 +45,10 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
   ) => Promise<A>
   /** Resolves when everything that the job has emitted is committed. */
   readonly flush: () => Promise<void>
-  /** Aborted when the job is cancelled, times out or the runtime shuts down. */
+  /**
+   * Aborted when the job is cancelled, times out or the runtime shuts down, with that as its reason: the protocol's error, which
+   * everything that is waited for of the job rejects with, too.
+   */
   readonly signal: AbortSignal
   readonly openResult: (encoding?: "utf8" | "base64") => Promise<{
     readonly resultId: string

@@ -3,17 +3,23 @@ import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Argument from "../../protocol/Argument.js"
-import { type ArcpError, isArcpError } from "../../protocol/Errors.js"
+import { type ArcpError, isArcpError, Timeout } from "../../protocol/Errors.js"
+import { EndedBy } from "../jobs/EndedBy.js"
 import { HandlerThread, type JobService, Step, type StepService } from "../jobs/Job.js"
 import { readable } from "./Thrown.js"
 
 /** The step that an async function runs in, and its end. */
 export interface PromiseStepContext extends StepService {
-  /** Aborted when the attempt is: the job is ended, or the step has taken too long. */
+  /**
+   * Aborted when the attempt is: the job is ended, or the step has taken too long. A step that has asked for it is waited for
+   * then, until it has settled; one that has not, and waits for nothing of the job, is not.
+   */
   readonly signal: AbortSignal
 }
 
@@ -55,10 +61,42 @@ interface Platform {
     | undefined
 }
 
-/** Which step an async function is in, where the platform can tell: Node, Bun and Deno can. */
+/** What an async function has asked its job for and waits for: a handler, or an attempt of a step. */
+class Calls {
+  private readonly controller = new AbortController()
+  private readonly pending = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
+  private isTold = false
+
+  constructor(readonly step?: StepService) {}
+
+  /** Aborted with the error that what is pending rejects with. */
+  get signal(): AbortSignal {
+    this.isTold = true
+    return this.controller.signal
+  }
+  /** Why the function is to end, when it is. */
+  get reason(): unknown {
+    return this.controller.signal.reason
+  }
+
+  add(fiber: Fiber.RuntimeFiber<unknown, unknown>): void {
+    this.pending.add(fiber)
+    fiber.addObserver(() => this.pending.delete(fiber))
+  }
+
+  /** Tells the function to end, and interrupts what it waits for; returns whether it can know. */
+  abort(reason: unknown): boolean {
+    this.isTold ||= this.pending.size > 0
+    this.controller.abort(reason)
+    for (const fiber of [...this.pending]) fiber.unsafeInterruptAsFork(FiberId.none)
+    return this.isTold
+  }
+}
+
+/** In which step an async function runs, where the platform can tell: Node, Bun and Deno can. */
 const running = (() => {
   const hooks = (globalThis as Platform).process?.getBuiltinModule?.("node:async_hooks")
-  return hooks === undefined ? undefined : new hooks.AsyncLocalStorage<StepService>()
+  return hooks === undefined ? undefined : new hooks.AsyncLocalStorage<Calls>()
 })()
 
 /** Throws when async functions cannot have steps here. */
@@ -70,34 +108,38 @@ export const assertSteps = (agent: string): void => {
 }
 
 /**
- * Runs an async function. An interruption aborts its signal and waits until it has settled, so that what it does in
- * `finally` is part of the run.
+ * Runs an async function. An interruption tells it to end, and waits until it has settled, so that what it does in `finally` is
+ * part of the run.
  */
 const settling = <A, E>(
-  run: (signal: AbortSignal) => unknown,
-  rejected: (error: unknown) => Effect.Effect<A, E>
+  run: () => unknown,
+  rejected: (error: unknown) => Effect.Effect<A, E>,
+  /** Tells the function; returns whether it is to be waited for. */
+  abort: () => boolean
 ): Effect.Effect<A, E> =>
   Effect.async((resume) => {
-    const controller = new AbortController()
-    const settled = new Promise<A>((resolve) => resolve(run(controller.signal) as A)).then(
+    const settled = new Promise<A>((resolve) => resolve(run() as A)).then(
       (output) => resume(Effect.succeed(output)),
       (thrown: unknown) => resume(rejected(readable(thrown)))
     )
-    return Effect.promise(() => {
-      controller.abort()
-      return settled
-    })
+    return Effect.suspend(() => (abort() ? Effect.promise(() => settled) : Effect.void))
   })
-
-/** Runs the async function of a handler: a rejection with an error of the protocol is a failure, any other a defect. */
-export const settled = (run: (signal: AbortSignal) => unknown): Effect.Effect<unknown, ArcpError> =>
-  settling(run, (error) => (isArcpError(error) ? Effect.fail(error) : Effect.die(error)))
 
 /** Runs effects for an async function, in the step in which that is called. */
 export interface InPromises {
-  /** Rejects with the effect's own error, which has its code, and not with a wrapper. */
+  /**
+   * Rejects with the effect's own error, which has its code, and not with a wrapper; with what ends the job, or the attempt of
+   * the step, when that happens meanwhile.
+   */
   readonly promise: <A, E>(effect: Effect.Effect<A, E>) => Promise<A>
+  /**
+   * The same for what a job that is ended does not begin any more: nothing interrupts a function that goes on, so it is told
+   * at each of these.
+   */
+  readonly unlessEnded: <A, E>(effect: Effect.Effect<A, E>) => Promise<A>
   readonly step: PromiseStep
+  /** Runs the async function of the handler: a rejection with an error of the protocol is a failure, any other a defect. */
+  readonly handle: (run: (signal: AbortSignal) => unknown) => Effect.Effect<unknown, ArcpError>
 }
 
 /** What an async function has thrown. */
@@ -128,18 +170,39 @@ const stepOptions = Argument.options<PromiseStepOptions>({
   compensate: Argument.maybe(Argument.callable)
 })
 
+const tookTooLong = new Timeout({ message: "the attempt of the step has taken too long" })
+
 /** Returns what runs effects for the async function of a handler, whose job this is. */
 export const make = (job: JobService): Effect.Effect<InPromises> =>
-  Effect.map(Effect.provideService(Effect.runtime<never>(), HandlerThread, true), (runtime) => {
-    const promise: InPromises["promise"] = (effect) => {
-      const step = running?.getStore()
-      return Runtime.runPromiseExit(runtime)(
+  Effect.gen(function* () {
+    const endedBy = yield* EndedBy
+    const runtime = yield* Effect.provideService(Effect.runtime<never>(), HandlerThread, true)
+    const own = new Calls()
+    const current = () => running?.getStore() ?? own
+
+    const promise: InPromises["promise"] = <A, E>(effect: Effect.Effect<A, E>) => {
+      const calls = current()
+      const { step } = calls
+      const fiber = Runtime.runFork(runtime)(
         step === undefined ? effect : Effect.provideService(effect, Step, step)
-      ).then((exit) => {
+      )
+      calls.add(fiber)
+      const exited = new Promise<Exit.Exit<A, E>>((resolve) => fiber.addObserver(resolve))
+      const promised: Promise<A> = exited.then((exit) => {
         if (Exit.isSuccess(exit)) return exit.value
-        throw Cause.originalError(Cause.squash(exit.cause))
+        if (!Cause.isInterruptedOnly(exit.cause)) throw Cause.originalError(Cause.squash(exit.cause))
+        // Where nobody waits for it, that the job is ended is no fault of the agent's.
+        promised.catch(() => {})
+        throw calls.reason ?? endedBy()
       })
+      return promised
     }
+
+    const unlessEnded: InPromises["unlessEnded"] = (effect) => {
+      const { reason } = current()
+      return promise(reason === undefined ? effect : Effect.interrupt)
+    }
+
     const step: PromiseStep = <A>(
       key: string,
       run: (step: PromiseStepContext) => A | PromiseLike<A>,
@@ -155,31 +218,45 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
       const inStep = <B>(body: (step: PromiseStepContext) => B | PromiseLike<B>) =>
         Effect.flatMap(Step, (step) => {
           const { attempt, idempotencyKey, key } = step
-          const within = (signal: AbortSignal) => body({ key, attempt, idempotencyKey, signal })
+          const calls = new Calls(step)
+          const context: PromiseStepContext = {
+            key,
+            attempt,
+            idempotencyKey,
+            get signal() {
+              return calls.signal
+            }
+          }
           return settling<B, ArcpError | Thrown>(
-            (signal) => (running === undefined ? within(signal) : running.run(step, () => within(signal))),
-            (error) => Effect.fail(isArcpError(error) ? error : new Thrown(error))
+            () => (running === undefined ? body(context) : running.run(calls, () => body(context))),
+            (error) => Effect.fail(isArcpError(error) ? error : new Thrown(error)),
+            // One that has not asked for its signal, and waits for nothing of the job, goes on for as long as it likes.
+            () => calls.abort(own.reason ?? tookTooLong)
           )
         })
       const retry = Schedule.intersect(Schedule.recurs(attempts - 1), Schedule.spaced(pause))
-      return promise(
-        Effect.mapError(
-          job.step(key, inStep(run), {
-            error: ThrownSchema,
-            retry,
-            timeout,
-            compensate:
-              compensate === undefined
-                ? undefined
-                : (output: A) =>
-                    Effect.mapError(
-                      inStep((step) => compensate(output, step)),
-                      thrown
-                    )
-          }),
-          thrown
-        )
-      )
+      const outcome = job.step(key, inStep(run), {
+        error: ThrownSchema,
+        retry,
+        timeout,
+        compensate:
+          compensate === undefined
+            ? undefined
+            : (output: A) =>
+                Effect.mapError(
+                  inStep((step) => compensate(output, step)),
+                  thrown
+                )
+      })
+      return unlessEnded(Effect.mapError(outcome, thrown))
     }
-    return { promise, step }
+
+    const handle: InPromises["handle"] = (run) =>
+      settling<unknown, ArcpError>(
+        () => run(own.signal),
+        (error) => (isArcpError(error) ? Effect.fail(error) : Effect.die(error)),
+        () => own.abort(endedBy())
+      )
+
+    return { promise, unlessEnded, step, handle }
   })

@@ -52,7 +52,7 @@ export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, F
   readonly costOnFailure: (input: Input, failure: Failure | ArcpError | undefined) => Cost | undefined
 }
 
-interface ToolOptions<I, IE, O, OE, F, FE> {
+export interface ToolOptions<I, IE, O, OE, F, FE> {
   /** For people, and for models that choose among tools. */
   readonly description?: string | undefined
   /** Default: any JSON. */

@@ -2,6 +2,7 @@
 import * as Schema from "effect/Schema"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Argument from "../../protocol/Argument.js"
+import { cut } from "../../protocol/Text.js"
 import type { AgentOptions } from "./Agent.js"
 
 const { boolean, callable, check, fields, listOf, maybe, object, oneOf, positive, that } = Argument
@@ -32,13 +33,19 @@ const options = Argument.options<AgentOptions<never, never, never, never, never,
   events: maybe(listOf(fields({ kind: Argument.text, decode: callable })))
 })
 
+/** A name is no secret, and says best what is wrong with it. */
+const nameRule: Argument.Rule = (value, name) => {
+  const is = 'a name of lower-case letters, digits, ".", "_", "-", such as "my-agent"'
+  const isText = typeof value === "string" && value !== ""
+  const problem = written(is, AgentRef.isName)(value, name)
+  return problem !== undefined && isText
+    ? `${name} has to be ${is}, and is ${JSON.stringify(cut(value, 64))}`
+    : problem
+}
+
 /** Throws when no agent can be declared with these, by the name of what is not as it has to be. */
 export const checkDeclared = (name: unknown, given: unknown): void => {
-  check("Agent.make", [
-    "name",
-    written('a name of lower-case letters, digits, ".", "_", "-", such as "my-agent"', AgentRef.isName),
-    name
-  ])
+  check("Agent.make", ["name", nameRule, name])
   check(`Agent.make ${name}`, ["options", options, given])
 }
 

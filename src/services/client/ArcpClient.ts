@@ -75,13 +75,15 @@ export interface Latest<A> {
  * - `session_lost`: the session could not be resumed. The client has subscribed to the job from a new session, and
  *   `eventSeq` starts again. With `replayed`, what the runtime still had of the time between follows; without, it is
  *   missing
+ * - `unsubscribed`: the client's token had ended, and with it the subscription to somebody else's job. The client has
+ *   subscribed again; what came between is missing
  */
 export interface Gap {
   readonly kind: "gap"
   /** When it was noticed. */
   readonly ts: string
   readonly body: {
-    readonly reason: "evicted" | "session_lost"
+    readonly reason: "evicted" | "session_lost" | "unsubscribed"
     /** Whether what the runtime still has of the time between follows. */
     readonly replayed: boolean
     readonly message: string
@@ -186,6 +188,8 @@ export interface JobHandle<
    * the job, unless it was submitted with `onInterrupt: "detach"` or is only subscribed to.
    */
   readonly result: Effect.Effect<Output, Failure | ClientError>
+  /** Returns when the job ended, in UTC, by the runtime's clock: `undefined` before its end has come, or of one that does not say. */
+  readonly completedAt: Effect.Effect<string | undefined>
   /**
    * The bytes of the result as they come, checked for order and size, without ever holding all of them. One
    * reader, and in place of `result`. A result that is not streamed comes as one piece: a text in UTF-8, anything
@@ -251,13 +255,19 @@ export interface Known {
   readonly idempotencyKey: string | undefined
 }
 
-interface SubmitMethod {
+export interface SubmitMethod {
   <I, IE, O, OE, F, FE, Events extends AnyVendorEvent = AnyVendorEvent>(
     agent: Contract<I, IE, O, OE, F, FE, Events>,
     input: I,
     options?: SubmitOptions
   ): Effect.Effect<JobHandle<O, F, Events>, ClientError, Scope.Scope>
   (agent: string, input: unknown, options?: SubmitOptions): Effect.Effect<JobHandle, ClientError, Scope.Scope>
+}
+
+/** How much of a listing is wanted. */
+export interface ListOptions {
+  /** Jobs, at most: the oldest of those that match. Default: all. */
+  readonly limit?: number | undefined
 }
 
 /** Submits, watches, lists and cancels jobs over one session, through any number of connections. */
@@ -309,9 +319,13 @@ export interface ArcpClientService {
     value: unknown,
     options?: AnswerOptions
   ) => Effect.Effect<void, ClientError>
-  /** Returns all jobs that match, oldest first, page by page as they are read. */
+  /**
+   * Returns all jobs that match, oldest first, page by page as they are read. Entries are as they are on the wire, as those of
+   * events and of `subscribed` are, and have `job_id` where a handle has `jobId`.
+   */
   readonly list: (
-    filter?: NonNullable<Message.ListJobs["filter"]>
+    filter?: NonNullable<Message.ListJobs["filter"]>,
+    options?: ListOptions
   ) => Stream.Stream<Message.JobEntry, ClientError>
   /** Returns what the runtime hosts, as of the last welcome. */
   readonly agents: Effect.Effect<ReadonlyArray<Message.AgentEntry>>

@@ -69,12 +69,25 @@ export interface StepOptions<A, AEncoded, E, EEncoded, RC = never> {
 /** Why a step failed other than by its effect: it took too long, or its outcome cannot be stored. */
 export type StepError = Timeout | InternalError
 
-/** Runs an effect once in the life of a durable job. */
-export type RunStep = <A, E = never, R = never, AEncoded = unknown, EEncoded = unknown, RC = never>(
+/**
+ * Runs an effect once in the life of a durable job. What it gives is what comes out of the store: of the schema's type `Out`, if there
+ * is one, which may be wider than what the effect gives (`Schema.Array` of a mutable array).
+ */
+export type RunStep = <
+  A extends Out,
+  E = never,
+  R = never,
+  AEncoded = unknown,
+  EEncoded = unknown,
+  RC = never,
+  Out = A
+>(
   key: string,
   effect: Effect.Effect<A, E, R>,
-  options?: StepOptions<NoInfer<A>, AEncoded, E, EEncoded, RC>
-) => Effect.Effect<A, E | StepError, Exclude<R | NoInfer<RC>, Step>>
+  options?: Omit<StepOptions<NoInfer<Out>, unknown, E, EEncoded, RC>, "output"> & {
+    readonly output?: Schema.Schema<Out, AEncoded> | undefined
+  }
+) => Effect.Effect<Out, E | StepError, Exclude<R | NoInfer<RC>, Step>>
 
 /** What may be said with the end of a streamed result. */
 export interface ResultEnd {

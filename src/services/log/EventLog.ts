@@ -316,7 +316,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     /**
      * Lets the view observe a job from now on. With `history`, events that are retained, newer than `fromEventSeq` in
      * the owner's numbering, come first, without gap or duplicate at the join; of a job that has ended, at
-     * least the terminal message comes. `onCommit` gets the view's newest `event_seq` before the join.
+     * least the terminal message comes. `onCommit` gets the view's newest `event_seq` before the join, and whether it observed the job already.
      */
     readonly observe: (
       view: View,
@@ -328,7 +328,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
         readonly unless?: (() => boolean) | undefined
         /** Stored in the same commit. */
         readonly ops?: ReadonlyArray<Op> | undefined
-        readonly onCommit: (subscribedFrom: number) => void
+        readonly onCommit: (subscribedFrom: number, observed: boolean) => void
       }
     ) => Effect.Effect<void, InternalError>
     /**

@@ -113,6 +113,11 @@ export interface Connection {
    * close, frames are dropped and `take` tells.
    */
   readonly send: (frames: ReadonlyArray<string>) => Effect.Effect<void>
+  /**
+   * Returns how far the peer has got with what is being sent, to be compared only: another value whenever it has taken some
+   * of it, also of a single large frame, and the same as long as it takes none. What the system holds for it counts as taken.
+   */
+  readonly progress: () => string
   /** Flushes what was sent and closes. Idempotent; returns when the transport is gone or after 2 s. */
   readonly close: (code: number, reason: string) => Effect.Effect<void>
   /** Sets the largest inbound frame from now on, in bytes. A larger one closes with 1009. */

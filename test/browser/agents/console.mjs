@@ -109,7 +109,20 @@ const approve = Agent.fromPromise("approve", { version: "1.0.0", durable: true }
   return { yes, much }
 })
 
-const breaks = Agent.fromPromise("breaks", { version: "1.0.0" }, async () => {
+/** Says something at once, and ends later. */
+const quiet = Agent.fromPromise("quiet", { version: "1.0.0" }, async ({ ms }, job) => {
+  await job.log("info", "said")
+  await pause(ms, undefined, { signal: job.signal })
+  return "ended"
+})
+
+/** Asks for a yes or a no; an answer is made of nothing else. */
+const sure = Agent.fromPromise("sure", { version: "1.0.0", durable: true }, async (_, job) =>
+  job.input("sure", { prompt: "Is it to be sent?", schema: Schema.Boolean })
+)
+
+const breaks = Agent.fromPromise("breaks", { version: "1.0.0" }, async (_, job) => {
+  await job.log("info", "begins")
   throw new Error("the disk is on fire")
 })
 
@@ -160,4 +173,4 @@ const many = Agent.fromPromise("many", { version: "1.0.0" }, async ({ count }, j
 /** A result that is streamed where frames are small. */
 const long = Agent.fromPromise("long", { version: "1.0.0" }, async ({ size }) => "x".repeat(size))
 
-export const agents = [work, helper, hostile, approve, breaks, odd, vast, members, many, long]
+export const agents = [work, helper, hostile, approve, quiet, sure, breaks, odd, vast, members, many, long]

@@ -281,6 +281,29 @@ describe("an answer without a result, over HTTP", () => {
     })
   )
 
+  it.scopedLive("leaves no timer, whatever the server says of when to go on", () =>
+    Effect.gen(function* () {
+      const { port } = yield* serve({
+        refused: ({ id, response }) =>
+          stream(response).end(
+            `retry: 3600000\nid: e${id}\ndata: ${JSON.stringify({ jsonrpc: "2.0", id, error: { code: -32000, message: "no" } })}\n\n`
+          ),
+        held: ({ id, response }) => void stream(response).write(`retry: 3600000\nid: e${id}\ndata:\n\n`)
+      })
+      const tools = yield* build(http(port))
+      const timers = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length
+      const before = timers()
+      for (let i = 0; i < 30; i++) {
+        yield* Effect.flip(tools.call("mcp:bad/refused"))
+        const held = yield* Effect.fork(tools.call("mcp:bad/held"))
+        yield* Effect.sleep("5 millis")
+        yield* Fiber.interrupt(held)
+      }
+      for (let i = 0; i < 400 && timers() > before + 10; i++) yield* Effect.sleep("5 millis")
+      expect(timers()).toBeLessThanOrEqual(before + 10)
+    })
+  )
+
   it.scopedLive("is not gone on with when nobody waits for it, however much of it was still to be read", () =>
     Effect.gen(function* () {
       const heard = [yield* Effect.makeLatch(false), yield* Effect.makeLatch(false)]
@@ -726,14 +749,14 @@ describe("requests to a server", () => {
 })
 
 describe("whole events", () => {
-  const all = async (pieces: ReadonlyArray<string>, max = 1_000) => {
+  const all = async (pieces: ReadonlyArray<string>, max = 1_000, retry = (_ms: number) => {}) => {
     const source = new ReadableStream<Uint8Array>({
       start: (controller) => {
         for (const piece of pieces) controller.enqueue(new TextEncoder().encode(piece))
         controller.close()
       }
     })
-    return new Response(wholeEvents(source, max, undefined)).text()
+    return new Response(wholeEvents(source, max, { retry })).text()
   }
 
   it("are cut after each kind of empty line, wherever the pieces end", async () => {
@@ -741,6 +764,16 @@ describe("whole events", () => {
       const text = `data: a${end}data: b${end}${end}data: c${end}${end}`
       for (let at = 0; at <= text.length; at++)
         expect(await all([text.slice(0, at), text.slice(at), `data: half${end}`]), end).toBe(text)
+    }
+  })
+
+  it("say to nobody but us when a stream may be begun again", async () => {
+    const said: Array<number> = []
+    const text = "\uFEFFretry:1\n\ndata: retry: 2\r\nretry: 3\r\nretry: soon\r\n\r\n"
+    for (let at = 0; at <= text.length; at++) {
+      const rest = await all([text.slice(0, at), text.slice(at)], 1_000, (ms) => void said.push(ms))
+      expect(rest).toBe("\uFEFF:etry:1\n\ndata: retry: 2\r\n:etry: 3\r\n:etry: soon\r\n\r\n".slice(1))
+      expect(said.splice(0)).toEqual([1, 3])
     }
   })
 
@@ -758,7 +791,7 @@ describe("whole events", () => {
       if (counting) setImmediate(count)
     }
     setImmediate(count)
-    const reader = wholeEvents(source, 1_000, undefined).getReader()
+    const reader = wholeEvents(source, 1_000, { retry: () => {} }).getReader()
     let events = 0
     while (!(await reader.read()).done) {
       events++

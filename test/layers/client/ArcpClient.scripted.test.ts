@@ -37,7 +37,7 @@ describe("ArcpClient with a scripted runtime", () => {
         message("job.event", { kind: "log", ts: "", body: 1 }, { job_id: "job_1", event_seq: 1 }),
         message(
           "job.result",
-          { final_status: "success", result: 7, completed_at: "" },
+          { final_status: "success", result: 7, completed_at: "2026-01-01T00:00:06Z" },
           { job_id: "job_1", event_seq: 2 }
         ),
         message(
@@ -48,6 +48,7 @@ describe("ArcpClient with a scripted runtime", () => {
       )
       const job = yield* Fiber.join(submitting)
       assert.strictEqual(yield* job.result, 7)
+      assert.strictEqual(yield* job.completedAt, "2026-01-01T00:00:06Z")
       assert.strictEqual((yield* collect(job.events)).length, 1)
     })
   )

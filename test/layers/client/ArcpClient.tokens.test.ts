@@ -9,12 +9,14 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as jose from "jose"
 import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
 import * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
 import { all } from "../../../src/protocol/Features.js"
+import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import type { TokenSource } from "../../../src/services/client/ArcpClient.js"
 import { Job } from "../../../src/services/jobs/Job.js"
@@ -24,7 +26,7 @@ import * as ScriptedRuntime from "../../../src/testing/ScriptedRuntime.js"
 import { boot, Disk } from "../../support/Rig.js"
 import { scripted } from "./scripted.js"
 
-const { message, result, sessionError, subscribed, welcome } = ScriptedRuntime
+const { event, message, result, sessionError, subscribed, welcome } = ScriptedRuntime
 
 const renewal = "x-vendor.effect-arcp.renewal"
 const atOnce = Schedule.recurs(20)
@@ -343,38 +345,50 @@ describe("a client's token", () => {
     })
   )
 
-  it.scoped("has ended subscriptions to jobs of others: they are subscribed to again, and only they", () =>
-    Effect.gen(function* () {
-      const { connecting, greeted, submitted, welcomed } = yield* scripted
-      const connected = yield* connecting({ reconnect: atOnce, token: () => "opaque" })
-      const features = [renewal, "subscribe"]
-      const server = yield* welcomed(welcome(features))
-      const client = yield* Fiber.join(connected)
-      yield* submitted(client, server)
-      const watching = yield* Effect.fork(client.subscribe("job_2"))
-      yield* server.send(subscribed((yield* server.expect("job.subscribe")).id, 0, "job_2"))
-      const watched = yield* Fiber.join(watching)
-      yield* server.send(sessionError("UNAUTHENTICATED"))
-      yield* server.connection.close(4003, "the token has ended")
-      const { server: again } = yield* greeted
-      yield* again.send(welcome(features))
-      const { id, job_id } = yield* again.expect("job.subscribe")
-      assert.strictEqual(job_id, "job_2")
-      yield* again.send(subscribed(id, 0, "job_2"), result(1, undefined, "job_2"))
-      const events = yield* Stream.runCollect(watched.events)
-      assert.deepStrictEqual(
-        Array.from(events, ({ eventSeq, kind }) => [kind, eventSeq]),
-        [["gap", 0]]
-      )
-      // The next that is asked is no other subscription.
-      yield* Effect.fork(client.submit("x", 1))
-      const asked = yield* again.received
-      assert.deepStrictEqual(
-        asked.map(({ type }) => type).filter((type) => type.startsWith("job.")),
-        ["job.submit"]
-      )
-    })
-  )
+  for (const goesOn of [true, false])
+    it.scoped(
+      `may have ended subscriptions to jobs of others: asked, one ${goesOn ? "goes on" : "had"}`,
+      () =>
+        Effect.gen(function* () {
+          const { connecting, greeted, submitted, welcomed } = yield* scripted
+          let asked = 0
+          const connected = yield* connecting({ reconnect: atOnce, token: () => `opaque ${++asked}` })
+          const features = [renewal, Vendor.requests, "subscribe"]
+          const server = yield* welcomed(welcome(features))
+          const client = yield* Fiber.join(connected)
+          yield* submitted(client, server)
+          const watching = yield* Effect.fork(client.subscribe("job_2"))
+          yield* server.send(subscribed((yield* server.expect("job.subscribe")).id, 0, "job_2"))
+          const watched = yield* Fiber.join(watching)
+          // Left while nothing is connected: not to be asked for again.
+          const scope = yield* Scope.make()
+          const leaving = yield* Effect.fork(Scope.extend(client.subscribe("job_3"), scope))
+          yield* server.send(subscribed((yield* server.expect("job.subscribe")).id, 0, "job_3"))
+          yield* Fiber.join(leaving)
+          yield* server.drop
+          const { server: again } = yield* greeted
+          yield* Scope.close(scope, Exit.void)
+          yield* again.send(welcome(features))
+          const { id, job_id } = yield* again.expect("job.subscribe")
+          assert.strictEqual(job_id, "job_2")
+          // What is replayed comes after the answer, and is of numbers before that.
+          const answer = JSON.parse(subscribed(id, 3, "job_2"))
+          Object.assign(answer.payload, goesOn ? { [Vendor.goesOn]: true } : {})
+          const events = [1, 2, 3].map((seq) => event(seq, undefined, "log", "job_2"))
+          yield* again.send(JSON.stringify(answer), ...events, result(4, undefined, "job_2"))
+          assert.deepStrictEqual(
+            Array.from(yield* Stream.runCollect(watched.events), ({ body, eventSeq, kind }) =>
+              kind === "gap" ? body.reason : eventSeq
+            ),
+            [...(goesOn ? [] : ["unsubscribed"]), 1, 2, 3]
+          )
+          // And is the only one.
+          yield* Effect.fork(client.submit("x", 1))
+          const types: Array<string> = []
+          while (!types.includes("job.submit")) types.push(...(yield* again.received).map(({ type }) => type))
+          assert.notInclude(types, "job.subscribe")
+        })
+    )
 })
 
 describe("the renewal of a token that says when it ends", () => {

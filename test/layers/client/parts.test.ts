@@ -233,6 +233,16 @@ describe("a streamed result that goes on in another session", () => {
     })
   )
 
+  it.effect("is replayed from where its reader is, as long as there is one, also while it catches up", () =>
+    Effect.gen(function* () {
+      const inbox = new JobInbox(makeHost().host, { events: 500, chunks: 100, from: 0 })
+      assert.deepStrictEqual(inbox.replayAfter, { events: 500, chunks: 500 })
+      yield* Effect.fork(Stream.runDrain(inbox.chunks()))
+      yield* Effect.repeatN(Effect.yieldNow(), 20)
+      assert.deepStrictEqual(inbox.replayAfter, { events: 500, chunks: 100 })
+    })
+  )
+
   it.effect.each([[[1]], [[3]], [[1, 2, 3]]])("without the chunks %j fails as the session did", ([left]) =>
     Effect.gen(function* () {
       for (const read of [

@@ -93,7 +93,10 @@ describe("an error that is about the session", () => {
 })
 
 describe("a request that is not answered", () => {
-  const asked = (then: (connection: Connection) => Effect.Effect<void>) =>
+  const asked = (
+    then: (connection: Connection) => Effect.Effect<void>,
+    [type, payload]: readonly [string, Readonly<Record<string, unknown>>] = ["job.submit", { agent: "echo" }]
+  ) =>
     Effect.gen(function* () {
       const taken = yield* Deferred.make<void>()
       const sessions = welcoming((connection) =>
@@ -104,7 +107,7 @@ describe("a request that is not answered", () => {
         )
       )
       const line = yield* open(sessions, guest)
-      const asking = yield* Effect.fork(Effect.flip(line.ask("job.submit", { agent: "echo" })))
+      const asking = yield* Effect.fork(Effect.flip(line.ask(type, payload)))
       yield* Deferred.await(taken)
       return { line, asking }
     })
@@ -131,6 +134,38 @@ describe("a request that is not answered", () => {
       isNotRepeated(yield* refusal(request))
       const { headers, status } = answerOf(yield* Effect.flip(request.line.ask("job.submit", {})))
       expect([status, headers["retry-after"]]).toEqual([503, "1"])
+    })
+  )
+
+  it.scoped("before its session ends for a reason may have been done, too", () =>
+    Effect.gen(function* () {
+      const why = {
+        code: "INTERNAL_ERROR",
+        message: "a fault",
+        retryable: true,
+        details: { reason: "storage" }
+      }
+      const request = yield* asked(({ close, send }) =>
+        Effect.zipRight(send([frame("session.error", why)]), close(1013, ""))
+      )
+      isNotRepeated(yield* refusal(request))
+    })
+  )
+
+  it.scoped("and that does nothing the second time may be repeated, whatever became of it", () =>
+    Effect.gen(function* () {
+      for (const repeatable of [
+        ["session.list_jobs", {}],
+        ["job.cancel", {}],
+        ["x-vendor.effect-arcp.job.input", { input_id: "i", value: 1 }],
+        ["job.submit", { agent: "echo", idempotency_key: "k" }]
+      ] as const)
+        for (const then of [({ close }: Connection) => close(1001, "shutdown"), () => Effect.never]) {
+          const request = yield* asked(then, repeatable)
+          yield* TestClock.adjust("30 seconds")
+          const { headers, status } = answerOf(yield* refusal(request))
+          expect([status, headers["retry-after"]], repeatable[0]).toEqual([503, "1"])
+        }
     })
   )
 })

@@ -64,6 +64,14 @@ describe("a job that only waits", () => {
         const end = yield* session.next(isEnd)
         assert.strictEqual(end.payload.result, "rested")
         assert.deepStrictEqual(told(session), whole)
+        // What it took is from its beginning, which another run of the handler has seen.
+        assert.deepStrictEqual(
+          session.seen.flatMap(({ payload }) => {
+            const { key, ms } = payload?.body ?? {}
+            return key === "nap" && ms !== undefined ? [ms] : []
+          }),
+          [3_600_000]
+        )
         assert.deepStrictEqual(
           session.seen.flatMap(({ event_seq }) => event_seq ?? []),
           upTo(whole.length + 1)

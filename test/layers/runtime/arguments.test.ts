@@ -102,6 +102,7 @@ describe("odd options", () => {
     )
     for (const name of [...odd, undefined].filter((name) => name !== "odd"))
       refused("Agent.make: name", () => Agent.make(name as never, { version: "1.0.0" }))
+    refused('and is "asksD"', () => Agent.make("asksD", { version: "1.0.0" }))
     const contract = Agent.make("a", { version: "1.0.0" })
     for (const value of odd) {
       refused("Agent.handle: contract", () => Agent.handle(value as never, () => Effect.void))

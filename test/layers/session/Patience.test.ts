@@ -1,14 +1,24 @@
 /** How long a connection waits for a peer that does not read (protocol 4.4 and 4.5). */
 import { assert, describe, it } from "@effect/vitest"
+import * as Chunk from "effect/Chunk"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
+import type { Kept } from "../../../src/layers/session/Keeper.js"
+import { type Farewell, Outbox } from "../../../src/layers/session/Outbox.js"
+import { Served } from "../../../src/layers/session/Served.js"
+import { part } from "../../../src/layers/session/watching.js"
+import { encode } from "../../../src/protocol/Codec.js"
 import { all } from "../../../src/protocol/Features.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
+import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { Sessions } from "../../../src/services/session/Sessions.js"
+import { Closed, type Connection } from "../../../src/services/transport/Transport.js"
 import { boot, Disk } from "../../support/Rig.js"
-import { type Frame, open } from "../../support/Wire.js"
+import { type Frame, hello, open } from "../../support/Wire.js"
 
 const flood = Agent.handle(Agent.make("flood", { version: "1.0.0" }), () =>
   Effect.gen(function* () {
@@ -195,4 +205,110 @@ describe("a peer that does not read the last", () => {
       )
     })
   )
+})
+
+describe("a peer that takes a single large frame little by little", () => {
+  it.scoped("is waited for as long as that takes, and given up when it stops", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot([flood], { disk, options })
+      yield* run(
+        Effect.gen(function* () {
+          const { serve } = yield* Sessions
+          const closed = yield* Deferred.make<void>()
+          const over = { code: 0 }
+          let sent = 0
+          let taken = 0
+          const nonce = "n".repeat(900_000)
+          const session_id = yield* Deferred.make<string>()
+          const take = (function* () {
+            yield Effect.succeed(
+              encode({ id: "h", type: "session.hello", payload: hello({}, withoutHeartbeat) })
+            )
+            for (let i = 0; ; i++)
+              yield Effect.map(Deferred.await(session_id), (session_id) =>
+                encode({ id: `${i}`, type: "session.ping", session_id, payload: { nonce } })
+              )
+          })()
+          const connection: Connection = {
+            kind: "websocket",
+            remote: "here",
+            take: Effect.suspend(() => {
+              if (over.code !== 0) return new Closed({ ...over, reason: "" })
+              return Effect.map(take.next().value ?? Effect.never, Chunk.of)
+            }),
+            send: ([frame = ""]) => {
+              if (sent++ > 0) return Deferred.await(closed)
+              return Effect.asVoid(
+                Deferred.succeed(
+                  session_id,
+                  (JSON.parse(frame) as { readonly session_id: string }).session_id
+                )
+              )
+            },
+            progress: () => `${taken}`,
+            close: (code) => {
+              over.code ||= code
+              return Effect.asVoid(Deferred.succeed(closed, undefined))
+            },
+            setMaxFrameBytes: () => Effect.void
+          }
+          yield* Effect.forkScoped(serve(connection))
+          yield* settle
+          assert.isAbove(sent, 1)
+          for (taken = 1; taken < 10; taken++) yield* Effect.zipRight(TestClock.adjust("50 seconds"), settle)
+          assert.isFalse(yield* Deferred.isDone(closed))
+          yield* Effect.zipRight(TestClock.adjust("2 minutes"), settle)
+          yield* Deferred.await(closed)
+          assert.strictEqual(over.code, 4002)
+        })
+      )
+    })
+  )
+})
+
+describe("a farewell", () => {
+  /** One that waits for the writer, which is sending something or is not. */
+  const saying = (farewell: Pick<Farewell, "drained">, isSending: boolean) => {
+    const at = { taken: 0, closed: false }
+    const connection = {
+      send: () => Effect.never,
+      progress: () => `${at.taken}`,
+      close: () =>
+        Effect.sync(() => {
+          at.closed = true
+        })
+    }
+    const outbox = new Outbox(1_000)
+    const start = { resumed: false, frames: Chunk.empty() }
+    const served = new Served(connection as never, {} as never, { outbox } as never, start, () => 0)
+    let kept: Kept | undefined
+    const keeper = {
+      keep: (it: Kept) => {
+        kept = it
+      }
+    }
+    const services = { keeper, run: Effect.runFork, interval: 30_000, options: RuntimeOptions.make() }
+    part(services as never, served)
+    if (isSending) Effect.runFork(served.send(["frame"]))
+    outbox.close({ ...farewell, code: 1000, reason: "" })
+    return { at, look: () => kept?.look() }
+  }
+
+  it("waits for whoever takes some of a frame in every minute, and for nobody else", () => {
+    const { at, look } = saying({ drained: true }, true)
+    while (at.taken++ < 20) look()
+    assert.isFalse(at.closed)
+    look()
+    look()
+    assert.isTrue(at.closed)
+  })
+
+  it("after all events waits for the store; one that does not need them is not kept by it", () => {
+    for (const drained of [true, false]) {
+      const { at, look } = saying({ drained }, false)
+      for (let i = 0; i < 5; i++) look()
+      assert.strictEqual(at.closed, !drained)
+    }
+  })
 })

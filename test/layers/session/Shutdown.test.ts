@@ -105,6 +105,7 @@ describe("a shutdown", () => {
               // The welcome has room in the pipe.
               send: (frames) => (sent.push(...frames) > 1 ? Deferred.await(closed) : Effect.void),
               close: () => Effect.asVoid(Deferred.succeed(closed, undefined)),
+              progress: () => "",
               setMaxFrameBytes: () => Effect.void
             })
           )

@@ -109,6 +109,9 @@ describe("what is mounted", () => {
         "404 not found:",
         "426 this is"
       ])
+      // What is below another one is found from there.
+      const { body } = yield* ask(new URL("/", url))
+      expect(body).toBe("not found: the ARCP endpoint is at /arcp; other paths: /metrics, /v1\n")
     })
   )
 

@@ -5,7 +5,7 @@ import {
   type Socket,
   connect as tcpConnect
 } from "node:net"
-import { createServer as createTlsServer } from "node:tls"
+import { createServer as createTlsServer, connect as tlsConnect } from "node:tls"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -13,6 +13,7 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -21,6 +22,7 @@ import * as DialerWebSocket from "../../../src/layers/transport/DialerWebSocket.
 import * as DialerWebSocketGlobal from "../../../src/layers/transport/DialerWebSocketGlobal.js"
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
 import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import {
   type Connection,
   closeCode,
@@ -241,6 +243,39 @@ describe("who may connect", () => {
       expect(unusable.message).toContain("PEM")
     })
   )
+
+  for (const scheme of ["ws", "wss"] as const)
+    it.scoped(
+      `tells over ${scheme} that a peer takes a single large frame, long before it has all of it`,
+      () =>
+        Effect.gen(function* () {
+          const certificate = selfSigned()
+          const server = yield* listening(scheme === "wss" ? { host: "localhost", tls: certificate } : {})
+          const port = portOf(server.address)
+          const peer = yield* Effect.acquireRelease(
+            Effect.sync(() =>
+              scheme === "ws"
+                ? tcpConnect(port, "127.0.0.1")
+                : tlsConnect({ port, host: "localhost", ca: certificate.cert })
+            ),
+            (socket) => Effect.sync(() => socket.destroy())
+          )
+          // Some of it, and then no more until the next time.
+          peer.on("error", () => {}).on("data", () => void peer.pause())
+          peer.write(upgradeText("/arcp", { Host: `localhost:${port}` }))
+          const connection = yield* accepted(server)
+          // Many times what the system holds for both.
+          const sending = yield* Effect.fork(connection.send(["x".repeat(64 * 1024 * 1024)]))
+          const seen = new Set<string>()
+          for (; seen.size < 8; yield* eventLoop.next) {
+            peer.resume()
+            seen.add(connection.progress())
+            expect(sending.unsafePoll()).toBe(null)
+          }
+          peer.destroy()
+          yield* Fiber.join(sending)
+        })
+    )
 
   it.scoped("more connections than may say hello at once wait before the upgrade, and not for ever", () =>
     Effect.gen(function* () {

@@ -6,6 +6,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterAll, describe, expect, it } from "vitest"
 import { lines, memberMark, membersOf, read } from "../../../src/programs/cli/question.js"
+import * as Screen from "../../../src/programs/cli/screen.js"
 import { run, serving } from "./inProcess.js"
 
 const folder = mkdtempSync(join(tmpdir(), "arcp-asking-"))
@@ -87,6 +88,46 @@ describe("a line is read as an answer", () => {
   })
 })
 
+describe("on a terminal", () => {
+  const terminal = () => {
+    let text = ""
+    const screen = Screen.make({
+      isTTY: true,
+      columns: 80,
+      write: (part: string) => {
+        text += part
+      }
+    })
+    /** What a person sees of it. */
+    const lines = () => text.split("\n").map((line) => line.split("\r\u001b[K").at(-1))
+    return { lines, screen }
+  }
+
+  it("a question has the place of the bar, which comes again after it", () => {
+    const { lines, screen } = terminal()
+    screen.progress({ current: 1, total: 1, units: "files" })
+    screen.print("? Publish?")
+    screen.ask("yes or no > ")
+    expect(lines()).toEqual(["? Publish?", "yes or no > "])
+    screen.print("info  elsewhere")
+    screen.progress({ current: 1, total: 2, units: "files" })
+    expect(lines()).toEqual(["? Publish?", "info  elsewhere", "yes or no > "])
+    screen.answered()
+    expect(lines().at(-1)).toMatch(/50% 1\/2 files$/)
+    screen.done()
+    screen.print("success in 1 s")
+    expect(lines().slice(-2)).toEqual(["success in 1 s", ""])
+  })
+
+  it("one that is closed leaves its line", () => {
+    const { lines, screen } = terminal()
+    screen.ask("> ")
+    screen.unasked()
+    screen.print("  timed out")
+    expect(lines()).toEqual(["> ", "  timed out", ""])
+  })
+})
+
 it("arcp answer lists what is open, refuses what is none, and answers; arcp jobs --waiting finds it", async () => {
   await serving(served, async (url) => {
     const arcp = (...args: ReadonlyArray<string>) => run(args, environmentOf(url))
@@ -112,7 +153,9 @@ it("arcp answer lists what is open, refuses what is none, and answers; arcp jobs
     const { input_id } = JSON.parse(answered.stdout) as { input_id: string }
     const watched = await arcp("watch", job)
     expect(watched.stdout).toBe("true\n")
-    expect(watched.stderr).toMatch(/\? Deploy\? {2}\(arcp answer JOB inp_\w+\)\n {2}answered by me/)
+    expect(watched.stderr).toMatch(
+      new RegExp(`\\? Deploy\\? {2}\\(arcp answer ${job} inp_\\w+\\)\\n {2}answered by me`)
+    )
 
     expect((await arcp("answer", job, "--value", "true")).stderr).toContain("waits for no answer")
     expect((await arcp("answer", job, input_id, "--value", "false")).code).toBe(1)

@@ -67,6 +67,8 @@ describe("a mistake", () => {
   it.each([
     [["sumbit"], /sumbit is no command.*did you mean submit\?/],
     [["help", "job"], /did you mean jobs\?/],
+    [["version"], /did you mean --version\?/],
+    [["context", "remove", "x"], /did you mean rm\?/],
     [["--nope"], /flags follow a command/],
     [["jobs", "--statsu", "error"], /--statsu is no flag of arcp jobs; did you mean --status\?/],
     [["submit", "echo", "--time", "1"], /did you mean --timeout-sec\?/],

@@ -50,7 +50,7 @@ it("shows sessions, jobs and rates of a server that runs, and what is left of on
     // Without a terminal it is a line for each look.
     const lines = await run(["top", "--db", db, "--count", "1", "--principal", "bob"])
     expect(lines.stdout).toMatch(
-      /^\d\d:\d\d:\d\d {2}0 running, 0 pending, 1 ended {2}1 of 1 session connected {2}0 B\n$/
+      /^\d\d:\d\d:\d\d {2}0 running, 0 pending, 1 ended or refused {2}1 of 1 session connected {2}0 B\n$/
     )
   } finally {
     server.signal("SIGKILL")

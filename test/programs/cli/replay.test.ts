@@ -3,8 +3,9 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
-import { type StepRow, table } from "../../../src/programs/cli/run/replaySteps.js"
+import { type StepRow, Telling, table } from "../../../src/programs/cli/run/replaySteps.js"
 import * as Tree from "../../../src/programs/cli/run/replayTree.js"
+import * as Vendor from "../../../src/protocol/Vendor.js"
 import type { JobRecord } from "../../../src/services/store/Store.js"
 import { run, serving } from "./inProcess.js"
 
@@ -28,11 +29,11 @@ it("shows the steps of a job and the tree below it, also while its runtime runs"
       const shown = await replay("--job", steps, "--steps")
       expect(shown.stderr).toBe(`steps@1.0.0 ${steps} success\n`)
       expect(lines(shown.stdout).map((line) => line.replace(/ +\d+ms$/, "").split(/ {2,}/))).toEqual([
-        ["STEP", "STATE", "TRIES", "TOOK", "NOTE"],
-        ["1", "ended", "1"],
-        ["", "1 inner", "ended", "1"],
-        ["2", "ended", "1"],
-        ["", "2 inner", "ended", "1"]
+        ["KEY", "KIND", "STATE", "TRIES", "TOOK", "NOTE"],
+        ["1", "step", "ended", "1"],
+        ["", "1 inner", "step", "ended", "1"],
+        ["2", "step", "ended", "1"],
+        ["", "2 inner", "step", "ended", "1"]
       ])
       const rows = values((await replay("--job", steps, "--steps", "--json")).stdout)
       expect(rows[1]).toMatchObject({
@@ -43,6 +44,11 @@ it("shows the steps of a job and the tree below it, also while its runtime runs"
         attempts: 1,
         within: "1"
       })
+
+      const nap = await submit("nap", "--input", '{"ms":300}')
+      const [slept] = values((await replay("--job", nap, "--steps", "--json")).stdout)
+      expect(slept).toMatchObject({ key: "nap", kind: "sleep", state: "ended" })
+      expect(slept?.["ms"]).toBeGreaterThanOrEqual(300)
 
       const failed = await submit("steps", "--input", '{"count":1,"failAt":1}')
       expect(values((await replay("--job", failed, "--steps", "--json")).stdout)).toMatchObject([
@@ -70,6 +76,28 @@ it("shows the steps of a job and the tree below it, also while its runtime runs"
       expect(below[1]).toMatchObject({ parent_job_id: delegate, agent: "delegate@1.0.0" })
     }
   )
+})
+
+it("a step takes from its beginning to its end, with all attempts and what was between them", () => {
+  const telling = new Telling()
+  const told = (at: number, body: unknown) =>
+    telling.take({
+      seq: 1,
+      type: "job.event",
+      kind: Vendor.step,
+      payload: JSON.stringify({ kind: Vendor.step, ts: new Date(at).toISOString(), body })
+    })
+  told(0, { key: "flaky", state: "started", attempt: 1 })
+  told(200, { key: "flaky", state: "retry", attempt: 2, ms: 1 })
+  told(600, { key: "flaky", state: "ended", attempt: 2, ms: 1 })
+  // The beginning of this one is retained no more, and this one has not ended.
+  told(600, { key: "old", state: "ended", attempt: 1, ms: 7 })
+  told(700, { key: "open", state: "retry", attempt: 2, ms: 1 })
+  expect(Array.from(telling.steps, ([key, { ms }]) => [key, ms])).toEqual([
+    ["flaky", 600],
+    ["old", 7],
+    ["open", undefined]
+  ])
 })
 
 it.each([

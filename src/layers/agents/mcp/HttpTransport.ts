@@ -4,11 +4,11 @@
  * nobody waits for any more are not read on.
  */
 import { randomUUID } from "node:crypto"
-import { setTimeout } from "node:timers/promises"
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 import type { FetchLike, Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
 import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js"
 import { atMost, type End, wholeEvents } from "./events.js"
+import { Pauses } from "./Pauses.js"
 import { Replies } from "./Replies.js"
 import { idOfAnswer, idOfGivenUp, idOfRequest, inPlaceOfAnswer, tooLarge, Unanswered } from "./Unanswered.js"
 
@@ -21,15 +21,11 @@ interface Asked {
   resumable: string | undefined
   /** How often in a row the server has refused to go on with it. */
   refused: number
-  /** When it was gone on with last, a `performance.now()`. */
-  resumedAt: number
+  readonly pauses: Pauses
   /** Where a redirect leads next on the way to the stream, and how many there were. */
   leadsTo: string | undefined
   hops: number
 }
-
-/** Milliseconds between two beginnings of a stream: a server may ask for none. */
-const streamEvery = 500
 
 /** Milliseconds that the server gets to take what it is to answer nothing to. */
 const heardWithin = 30_000
@@ -63,8 +59,8 @@ export class HttpTransport implements Transport {
    */
   private readonly mark = `${randomUUID()}:`
   private readonly replies = new Replies()
-  /** When the stream of what the server says by itself was begun last. */
-  private listenedAt = Number.NEGATIVE_INFINITY
+  /** Of the stream of what the server says by itself. */
+  private readonly listening = new Pauses()
 
   constructor(
     private readonly url: URL,
@@ -78,9 +74,10 @@ export class HttpTransport implements Transport {
       requestInit: { headers: { ...options.headers } },
       fetch: this.fetch,
       reconnectionOptions: {
-        initialReconnectionDelay: 1_000,
-        maxReconnectionDelay: 30_000,
-        reconnectionDelayGrowFactor: 1.5,
+        // The pauses are ours.
+        initialReconnectionDelay: 0,
+        maxReconnectionDelay: 0,
+        reconnectionDelayGrowFactor: 1,
         maxRetries: maxResumptions
       }
     })
@@ -115,7 +112,7 @@ export class HttpTransport implements Transport {
       streamed: false,
       resumable: undefined,
       refused: 0,
-      resumedAt: Number.NEGATIVE_INFINITY,
+      pauses: new Pauses(performance.now()),
       leadsTo: undefined,
       hops: 0
     }
@@ -169,12 +166,12 @@ export class HttpTransport implements Transport {
     if (after?.startsWith(this.mark) === true)
       return this.goOn(Number(after.slice(this.mark.length)), url, init, headers)
     const id = idIn(init.body)
-    if (id === undefined) return this.bounded(await this.said(url, init))
+    if (id === undefined) return this.bounded(await this.said(url, init), this.listening)
     const asked = this.asked.get(id)
     if (asked === undefined) throw givenUp
     const response = await fetch(url, { ...init, signal: asked.abort.signal })
     asked.streamed = response.ok && response.status !== 202 && isStream(response)
-    return this.bounded(response, this.lastEvent(id, undefined))
+    return this.bounded(response, asked.pauses, this.lastEvent(id, undefined))
   }
 
   /** Makes the event at the end of an answer that went on from the event `from`, if it did. */
@@ -193,8 +190,7 @@ export class HttpTransport implements Transport {
     if (asked === undefined || from === undefined) return new Response(null, { status: 405 })
     if (asked.leadsTo !== String(url)) {
       asked.hops = 0
-      await pause(asked.resumedAt, asked.abort.signal)
-      asked.resumedAt = performance.now()
+      await asked.pauses.begin(asked.abort.signal)
     }
     headers.set("last-event-id", from)
     return this.resumed(id, asked, from, fetch(url, { ...init, headers, signal: asked.abort.signal }), url)
@@ -206,11 +202,10 @@ export class HttpTransport implements Transport {
       const signals = [AbortSignal.timeout(heardWithin), ...(init.signal == null ? [] : [init.signal])]
       return fetch(url, { ...init, signal: AbortSignal.any(signals) })
     }
+    // Closed: as of a server without such a stream, which the SDK does not ask again.
+    if (init.signal?.aborted === true) return new Response(null, { status: 405 })
     // Elsewhere is where a redirect has led.
-    if (String(url) === this.url.href) {
-      await pause(this.listenedAt, init.signal ?? undefined)
-      this.listenedAt = performance.now()
-    }
+    if (String(url) === this.url.href) await this.listening.begin(init.signal ?? undefined)
     return fetch(url, init)
   }
 
@@ -244,24 +239,20 @@ export class HttpTransport implements Transport {
       return new Response(null, { status: response.status, statusText: response.statusText })
     }
     asked.refused = 0
-    return this.bounded(response, this.lastEvent(id, from))
+    return this.bounded(response, asked.pauses, this.lastEvent(id, from))
   }
 
-  private bounded(response: Response, last?: (end: End) => string): Response {
+  private bounded(response: Response, { retry }: Pauses, last?: (end: End) => string): Response {
     const { body, headers, status, statusText } = response
     if (body === null) return response
     const max = this.options.maxAnswerBytes
     const bounded =
       response.ok && isStream(response)
-        ? wholeEvents(body, max, last)
+        ? wholeEvents(body, max, { last, retry })
         : atMost(body, max, () => tooLarge(max))
     return new Response(bounded, { status, statusText, headers })
   }
 }
-
-/** Waits until a while after `last`, or until nobody waits for it any more. */
-const pause = (last: number, signal: AbortSignal | undefined): Promise<unknown> =>
-  setTimeout(Math.max(0, last + streamEvery - performance.now()), undefined, { signal, ref: false })
 
 /** Returns where the SDK asks next after a redirect: nowhere, when that leads out of the origin. */
 const followed = ({ headers, status }: Response, url: string | URL): string | undefined => {

@@ -50,7 +50,7 @@ export const answer = (tool: string, result: CallToolResult): Effect.Effect<unkn
  * With these a server says that it does not know the session: nothing else can be asked on the connection. What it says with 400,
  * 401 or 403 may be about the call alone.
  */
-const leftBy: ReadonlySet<number | undefined> = new Set([404, 410])
+const leftBy: ReadonlySet<number> = new Set([404, 410])
 
 /**
  * Says whether the connection is gone, as opposed to the call having failed: then every other call on it fails, too. A request
@@ -60,7 +60,7 @@ const leftBy: ReadonlySet<number | undefined> = new Set([404, 410])
 export const isLost = (error: unknown): boolean => {
   if (error instanceof McpError)
     return error.code === ErrorCode.ConnectionClosed && error.message.endsWith("Connection closed")
-  if (error instanceof StreamableHTTPError) return leftBy.has(error.code)
+  if (error instanceof StreamableHTTPError) return error.code !== undefined && leftBy.has(error.code)
   return error instanceof Error && error.message === "Not connected"
 }
 

@@ -15,13 +15,13 @@ class EventCutter {
   private empty = true
   /** The last byte was a carriage return, of which a line feed may be a part. */
   private afterReturn = false
-  private whole: Array<Uint8Array> = []
+  private whole: Array<Buffer> = []
   private tooLarge = false
 
   constructor(private readonly max: number) {}
 
   /** Returns the events that are whole with these bytes, and whether there was one of more than `max` bytes. */
-  push(chunk: Uint8Array): { readonly events: ReadonlyArray<Uint8Array>; readonly tooLarge: boolean } {
+  push(chunk: Uint8Array): { readonly events: ReadonlyArray<Buffer>; readonly tooLarge: boolean } {
     this.whole = []
     this.tooLarge = false
     let from = 0
@@ -55,7 +55,7 @@ class EventCutter {
   }
 
   private cut(): void {
-    this.whole.push(...this.held)
+    if (this.held.length > 0) this.whole.push(Buffer.concat(this.held))
     this.held = []
     this.heldBytes = 0
     this.passing = false
@@ -65,16 +65,37 @@ class EventCutter {
 /** Why there are no more events: the stream ended, it was cut off, or one is larger than it may be. */
 export type End = "end" | "cut" | "too_large"
 
+/** The field with which a server says when a stream may be begun again, at the beginning of a line of an event as latin1. */
+const retryField = /(?<=^|[\r\n]|^\xef\xbb\xbf)retry(?=:(?: ?(\d+)[\r\n])?)/g
+
+/** Returns an event without that field, of which a comment of the same length is made, and says what it was. */
+const withoutRetry = (event: Buffer, said: (ms: number) => void): Uint8Array => {
+  if (!event.includes("retry:")) return event
+  const commented = event.toString("latin1").replace(retryField, (_, ms: string | undefined) => {
+    if (ms !== undefined) said(Number(ms))
+    return ":etry"
+  })
+  return Buffer.from(commented, "latin1")
+}
+
 const encoder = new TextEncoder()
 
+/** What is done with the events of a stream. */
+interface Reading {
+  /** Makes what follows the last event. */
+  readonly last?: ((end: End) => string) | undefined
+  /** Is told in how many milliseconds the server wants the stream to be begun again. */
+  readonly retry: (ms: number) => void
+}
+
 /**
- * Returns the whole events of a stream, each of at most `max` bytes. Where `last` is given, what it gives follows the last one,
- * and one that is too large ends the stream; else that is passed over.
+ * Returns the whole events of a stream, each of at most `max` bytes, without what they say of the time to its next beginning.
+ * Where `last` is given, what it gives follows the last one, and one that is too large ends the stream; else that is passed over.
  */
 export const wholeEvents = (
   source: ReadableStream<Uint8Array>,
   max: number,
-  last: ((end: End) => string) | undefined
+  { last, retry }: Reading
 ): ReadableStream<Uint8Array> => {
   const reader = source.getReader()
   const cutter = new EventCutter(max)
@@ -89,7 +110,7 @@ export const wholeEvents = (
         return
       }
       const cut = cutter.push(value)
-      events.push(...cut.events)
+      for (const event of cut.events) events.push(withoutRetry(event, retry))
       if (cut.tooLarge && last !== undefined) end = "too_large"
     } catch {
       end = "cut"

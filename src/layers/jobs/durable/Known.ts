@@ -14,6 +14,8 @@ export interface About {
   readonly failed?: boolean | undefined
   /** Of a sleep, and of an input that expires: epoch ms. */
   readonly until?: number | undefined
+  /** Of a sleep: when it began, epoch ms. Those that earlier versions began have none. */
+  readonly since?: number | undefined
   /** Of an input. */
   readonly inputId?: string | undefined
   /** Of an input: it is asked no more, and has no outcome. */

@@ -131,7 +131,7 @@ const commitOutcome = (
   known: Known,
   attempted: About,
   outcome: Outcome.Outcome,
-  ms: number,
+  ms: number | undefined,
   restore: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>,
   undo?: Undo
 ): Effect.Effect<string, InternalError> =>
@@ -259,15 +259,24 @@ const sleepOnce = (
       yield* restore(afterFound(journal))
       const full = journal.overLimit(key, 0)
       if (full !== undefined) return yield* full
+      const isBegun = known.about.until !== undefined
+      const since = isBegun ? known.about.since : now()
       const until = known.about.until ?? now() + Duration.toMillis(duration)
-      const about: About = { attempt: 1, until, within: within?.key }
-      if (known.about.until === undefined) {
+      const about: About = { attempt: 1, since, until, within: within?.key }
+      if (!isBegun) {
         const body = { key, state: "started", attempt: 1, until: timestamp(until) } as const
         yield* restore(tell(context, body, journal.entry(known, about)))
       }
       yield* restore(committed(context))
       yield* restore(context.presence.waiting({ until }, sleepUntil(until)))
-      yield* commitOutcome(context, known, about, { state: "ended", text: "{}" }, 0, restore)
+      yield* commitOutcome(
+        context,
+        known,
+        about,
+        { state: "ended", text: "{}" },
+        since === undefined ? undefined : now() - since,
+        restore
+      )
     })
   )
 }

@@ -36,6 +36,8 @@ export interface Stats {
   readonly bytes: { readonly file: number; readonly free: number; readonly log: number }
   readonly tables: ReadonlyArray<TableStats>
   readonly statuses: Readonly<Record<string, number>>
+  /** Submits that were refused, which are rows of the table of jobs, so that the same frame is answered alike. */
+  readonly refused: number
   readonly sessions: number
   readonly principals: ReadonlyArray<Share>
   readonly agents: ReadonlyArray<Share>
@@ -123,6 +125,7 @@ export const stats = (filename: string): Effect.Effect<Stats, StoreError> => {
         },
         tables: yield* tablesOf(sql, name),
         statuses: Object.fromEntries(statuses.map(([status, n]) => [String(status), Number(n)])),
+        refused: yield* number("SELECT count(*) FROM jobs WHERE rejected <> 0"),
         sessions: yield* number("SELECT count(*) FROM sessions"),
         principals: yield* sharesBy(sql, name, "principal"),
         agents: yield* sharesBy(sql, name, "agent"),

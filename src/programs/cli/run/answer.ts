@@ -12,6 +12,7 @@ import type { AnswerFlags } from "../commands.js"
 import { attended } from "../lost.js"
 import { parseInput } from "../parseInput.js"
 import { exampleValue, lines } from "../question.js"
+import * as Screen from "../screen.js"
 import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 
@@ -78,7 +79,7 @@ export const run = (flags: AnswerFlags, jobId: string, input?: string) =>
       return yield* new UsageError({
         message: `--value JSON is missing, and there is no terminal to ask on: ${exampleValue(request)}\n${lines(request).join("\n")}`
       })
-    const answer = given ?? (yield* ask(request))
+    const answer = given ?? (yield* ask(Screen.make(), request))
     if (answer === undefined) return yield* new UsageError({ message: "nothing was answered" })
     const about = Option.getOrElse(flags.about, () => request.about?.sha256)
     yield* client.answer(jobId, request.input_id, answer.value, { about }).pipe(attended(client, flags))

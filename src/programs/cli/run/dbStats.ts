@@ -57,7 +57,7 @@ const lines = (name: string, stats: Stats.Stats, now: number): ReadonlyArray<str
     Object.entries(stats.statuses)
       .map(([status, n]) => `${n} ${status}`)
       .join(", ") || "none"
-  }`,
+  }${stats.refused === 0 ? "" : `; ${count(stats.refused, "refused submit")}`}`,
   ...(stats.toFree === 0 ? [] : [`${stats.toFree} logs or views with something that is yet to be freed`]),
   "",
   ...aligned(

@@ -17,7 +17,7 @@ export interface StepRow {
   /** Of what it has come to: `open` is not yet, `cut off` without an outcome. */
   readonly state: string
   readonly attempts: number
-  /** Milliseconds of its last attempt, or from the question to the answer. */
+  /** Milliseconds from its beginning to its end, all attempts and what was between them; of its last attempt where the beginning is not retained. */
   readonly ms: number | undefined
   /** The step in which it was. */
   readonly within: string | undefined
@@ -30,6 +30,8 @@ interface StepTold {
   readonly at: string
   /** Its place among those that began. */
   readonly order: number
+  /** Whether `at` is when it began, and not the first that is retained. */
+  readonly isWhole: boolean
   state: string
   attempt: number
   ms: number | undefined
@@ -44,7 +46,7 @@ const text = (value: unknown): string => (typeof value === "string" ? value : ""
 const closed = ({ by, reason }: Body): string => `${text(reason)}${typeof by === "string" ? ` by ${by}` : ""}`
 
 /** Collects what events tell of keys; of questions by their ids. */
-class Telling {
+export class Telling {
   readonly steps = new Map<string, StepTold>()
   readonly inputs = new Map<string, StepTold>()
   private count = 0
@@ -58,6 +60,7 @@ class Telling {
       this.inputs.set(text(body["input_id"]), {
         at,
         order: this.count++,
+        isWhole: true,
         state: "open",
         attempt: 1,
         ms: undefined,
@@ -75,6 +78,7 @@ class Telling {
     const known = this.steps.get(name) ?? {
       at,
       order: this.count++,
+      isWhole: state === "started" && attempt === 1,
       state: "",
       attempt: 1,
       ms: undefined,
@@ -83,7 +87,9 @@ class Telling {
     this.steps.set(name, known)
     known.state = text(state)
     known.attempt = typeof attempt === "number" ? attempt : known.attempt
-    known.ms = typeof ms === "number" ? ms : undefined
+    const isOver = state === "ended" || state === "failed"
+    const own = typeof ms === "number" ? ms : undefined
+    known.ms = !isOver ? undefined : known.isWhole ? Date.parse(at) - Date.parse(known.at) : own
     if (typeof until === "string") known.note = `until ${until}`
   }
 }
@@ -157,10 +163,11 @@ const nested = (rows: ReadonlyArray<StepRow>): ReadonlyArray<readonly [StepRow, 
 /** A table no wider than `columns`: notes give way first, then keys. */
 export const table = (rows: ReadonlyArray<StepRow>, columns: number): ReadonlyArray<string> => {
   const cells = [
-    ["STEP", "STATE", "TRIES", "TOOK", "NOTE"],
+    ["KEY", "KIND", "STATE", "TRIES", "TOOK", "NOTE"],
     ...nested(rows).map(([row, depth]) =>
       [
-        `${"  ".repeat(depth)}${row.kind === "step" ? "" : `${row.kind} `}${row.key}`,
+        `${"  ".repeat(depth)}${row.key}`,
+        row.kind,
         row.state,
         String(row.attempts),
         row.ms === undefined ? "" : took(row.ms),
@@ -170,7 +177,7 @@ export const table = (rows: ReadonlyArray<StepRow>, columns: number): ReadonlyAr
   ]
   const width = (i: number, most: number) =>
     Math.min(most, Math.max(...cells.map((row) => widthOf(row[i] ?? ""))))
-  const rest = [1, 2, 3].map((i) => width(i, i === 1 ? 24 : 12))
+  const rest = [1, 2, 3, 4].map((i) => width(i, i === 2 ? 24 : 12))
   const taken = rest.reduce((sum, each) => sum + each + 2, 0)
   const first = width(0, Math.max(8, columns - taken))
   return cells.map((row) =>
@@ -178,7 +185,7 @@ export const table = (rows: ReadonlyArray<StepRow>, columns: number): ReadonlyAr
       [
         padded(cut(row[0] ?? "", first), first),
         ...rest.map((each, i) => padded(cut(row[i + 1] ?? "", each), each)),
-        row[4] ?? ""
+        row[5] ?? ""
       ].join("  "),
       columns
     ).trimEnd()

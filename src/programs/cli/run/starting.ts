@@ -4,9 +4,10 @@ import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { later } from "../../../layers/client/later.js"
-import { AgentNotAvailable, InvalidRequest, isArcpError } from "../../../protocol/Errors.js"
+import { AgentNotAvailable, InvalidRequest } from "../../../protocol/Errors.js"
 import { whereNoJson } from "../../../protocol/Json.js"
 import type { Lease } from "../../../protocol/Lease.js"
 import { didYouMean } from "../../../protocol/suggest.js"
@@ -20,12 +21,13 @@ import { askedAgent, exitCode, leaving } from "../exit.js"
 import { askedFor } from "../lease.js"
 import { attended, whileConnected, whileThere } from "../lost.js"
 import { parseInput } from "../parseInput.js"
+import type { Screen } from "../screen.js"
 import { readStdin } from "../stdin.js"
 import type { Target } from "../target.js"
 import { inLine, json } from "../text.js"
 import { durationMs, latest, moment } from "../time.js"
 import { UsageError } from "../UsageError.js"
-import { endedAs, show } from "../view.js"
+import { show } from "../view.js"
 
 /** Reads `JSON`, `@FILE`, or `-` for stdin. */
 export const readInput = (input: string) =>
@@ -56,9 +58,15 @@ const cancelTimeout = Duration.seconds(5)
  * What an interruption does, Ctrl-C for example: the job is cancelled and seen to its end; a second one leaves. Without a
  * runtime that takes the cancel there is nothing to wait for: then the job goes on, and `arcp cancel` can end it later.
  */
-const cancelled = (flags: StartFlags, target: Target, client: ArcpClientService, job: JobHandle) =>
+const cancelled = (
+  target: Target,
+  client: ArcpClientService,
+  job: JobHandle,
+  screen: Screen,
+  shown: Fiber.Fiber<void, unknown>
+) =>
   Effect.gen(function* () {
-    yield* Console.error("\ncancelling; Ctrl-C again to leave at once")
+    screen.print("\ncancelling; Ctrl-C again to leave at once")
     yield* job.cancel("cancelled by the user").pipe(
       whileConnected(client),
       Effect.timeoutFail({
@@ -70,10 +78,8 @@ const cancelled = (flags: StartFlags, target: Target, client: ArcpClientService,
     )
     // What was acknowledged holds, whatever becomes of the connection.
     leaving.code = exitCode.cancelled
-    const end = yield* Effect.either(whileConnected(client)(job.result))
-    // Who reads values waits for the last one.
-    if (flags.json && end._tag === "Left" && isArcpError(end.left))
-      yield* Console.log(endedAs(job.jobId, end.left))
+    // What it does until then is shown as what it did before: how it cleaned up, and how it ended.
+    yield* Effect.exit(whileConnected(client)(Fiber.await(shown)))
   }).pipe(
     Effect.catchAll((error) =>
       Console.error(
@@ -188,11 +194,14 @@ export const startAndShow = (
     )
     if (!flags.json) yield* Console.error(inLine(`${job.agent} ${job.jobId}${waits}`))
     yield* whileAsked(client, job, flags, ({ isAsking, ...asking }) =>
-      show(client, job, { ...flags, ...asking, since }).pipe(
-        whileThere(client, flags),
-        Effect.onInterrupt(() =>
-          isAsking() ? leftOpen(target, client, job) : cancelled(flags, target, client, job)
+      Effect.gen(function* () {
+        // An interruption is not its end: that is what the job comes to.
+        const shown = yield* Effect.forkScoped(
+          show(client, job, { ...flags, ...asking, since }).pipe(whileThere(client, flags))
         )
-      )
+        yield* Effect.onInterrupt(Fiber.join(shown), () =>
+          isAsking() ? leftOpen(target, client, job) : cancelled(target, client, job, asking.screen, shown)
+        )
+      }).pipe(Effect.scoped)
     )
   })

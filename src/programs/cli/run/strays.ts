@@ -33,8 +33,8 @@ const inNameOf = (base: Scheduler.Scheduler, { agent, jobId: job }: Job["Type"])
 /** The agent, whatever it starts being known as its job's. */
 export const traceable = (agent: Hosted): Hosted => ({
   ...agent,
-  prepare: (input) =>
-    Effect.map(agent.prepare(input), (run) =>
+  prepare: (...args) =>
+    Effect.map(agent.prepare(...args), (run) =>
       Effect.gen(function* () {
         const scheduler = inNameOf(yield* FiberRef.get(FiberRef.currentScheduler), yield* Job)
         return yield* Effect.withScheduler(Effect.zipRight(Effect.yieldNow(), run), scheduler)

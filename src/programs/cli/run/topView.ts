@@ -24,7 +24,7 @@ export interface Look {
   readonly jobs: ReadonlyArray<Seen>
   readonly connected: number
   readonly sessions: number
-  /** Jobs that are kept and have ended. */
+  /** Jobs that are kept and have ended, and submits that were refused. */
   readonly ended: number
 }
 
@@ -132,7 +132,7 @@ export const summaryLine = (look: Look, before: Look | undefined): string => {
   } = summaryOf(look, before)
   return [
     new Date(look.now).toISOString().slice(11, 19),
-    `${running} running, ${pending} pending, ${ended} ended`,
+    `${running} running, ${pending} pending, ${ended} ended or refused`,
     `${connected} of ${count(sessions, "session")} connected`,
     ...(rate === undefined ? [] : [`${perSecond(rate)} events/s`]),
     bytes(size)

@@ -5,7 +5,7 @@
 import { denials } from "../../../protocol/Errors.js"
 import * as Vendor from "../../../protocol/Vendor.js"
 import type { JobEvent } from "../../../services/client/ArcpClient.js"
-import { field, isRecord, textIn } from "./values.js"
+import { field, isRecord, numberIn, textIn } from "./values.js"
 
 /** Something that takes time: a step, a call of a tool, a question, a delegation. */
 export interface Span {
@@ -19,6 +19,8 @@ export interface Span {
   to: number | undefined
   endedAt: number | undefined
   outcome: "open" | "ended" | "failed" | "denied"
+  /** Attempts of a step, of which all are in it. */
+  tries: number
   /** What it was given, and what came of it. */
   readonly given: unknown
   result: unknown
@@ -88,6 +90,8 @@ export interface JobModel {
   /** Bytes of a streamed result, as they came. */
   readonly streamed: Array<Point<number>>
   end: End | undefined
+  /** When that was, which may be long after the last event; where the runtime does not say so, nobody knows. */
+  endedAt: number | undefined
   /** By lane and id, what is not ended. */
   readonly open: Map<string, Span>
 }
@@ -105,6 +109,7 @@ export const empty = (): JobModel => ({
   questions: [],
   streamed: [],
   end: undefined,
+  endedAt: undefined,
   open: new Map()
 })
 
@@ -122,6 +127,7 @@ const open = (model: JobModel, lane: Lane, id: string, name: string, given: unkn
     to: undefined,
     endedAt: undefined,
     outcome: "open",
+    tries: 1,
     given,
     result: undefined
   }
@@ -159,14 +165,16 @@ export const mark = (model: JobModel, value: Mark, at?: number): void => {
 
 const takeStep = (model: JobModel, body: unknown): void => {
   const key = textIn(body, "key") ?? "?"
-  const ended = { ended: "ended", failed: "failed", retry: "failed" } as const
-  const state = textIn(body, "state") ?? ""
-  if (state === "started") {
-    // An attempt that a crash has cut off has said nothing of its end.
-    close(model, "step", key, "failed", undefined)
-    open(model, "step", key, key, body)
-  } else if (state === "ended" || state === "failed" || state === "retry")
-    close(model, "step", key, ended[state], body)
+  const state = textIn(body, "state")
+  if (state === "ended" || state === "failed") close(model, "step", key, state, body)
+  if (state === "started" || state === "retry") {
+    // A retry is more of the same, also after a crash; a step that was told to have failed is begun anew.
+    if (state === "started") close(model, "step", key, "failed", undefined)
+    const isOpen = model.open.has(`step ${key}`)
+    if (!isOpen) open(model, "step", key, key, body)
+    const span = model.open.get(`step ${key}`)
+    if (span !== undefined && state === "retry") span.tries = numberIn(body, "attempt") ?? span.tries + 1
+  }
 }
 
 const takeQuestion = (model: JobModel, body: unknown): void => {
@@ -286,24 +294,26 @@ export const take = (model: JobModel, event: JobEvent): void => {
     }
 }
 
-/** A delegated job has ended: its span ends where the parent is now. */
-export const childEnded = (model: JobModel, delegateId: string, end: End, at: number): void => {
+/** A delegated job has ended: its span ends where the parent is now. Tells whether that was not known. */
+export const childEnded = (model: JobModel, delegateId: string, end: End, at: number): boolean => {
   const span = model.open.get(`delegate ${delegateId}`)
-  if (span === undefined) return
+  if (span === undefined) return false
   model.open.delete(`delegate ${delegateId}`)
   span.to = Math.max(span.from, model.events.length - 1)
   span.endedAt = at
   span.outcome = end.status === "success" ? "ended" : "failed"
   span.result = end.status === "success" ? end.result : { code: end.code, message: end.message }
+  return true
 }
 
-/** Notes how the job has ended; what has not said so has ended with it. */
-export const ended = (model: JobModel, end: End): void => {
+/** Notes how the job has ended, and when; what has not said so has ended with it. */
+export const ended = (model: JobModel, end: End, at?: number): void => {
   model.end = end
+  model.endedAt = at
   const last = Math.max(0, model.events.length - 1)
   for (const span of model.open.values()) {
     span.to = last
-    span.endedAt = model.times[last]
+    span.endedAt = at ?? model.times[last]
     span.outcome = end.status === "success" ? "ended" : "failed"
   }
   model.open.clear()

@@ -119,6 +119,14 @@ export class JobTable {
     return counts
   }
 
+  /** Jobs that ask for something, among those that the other filters let through. */
+  asking(filters: Filters, now: number): number {
+    const isShown = letsThrough({ ...filters, waiting: true }, now)
+    let asking = 0
+    for (const entry of this.#entries.values()) if (isShown(entry)) asking++
+    return asking
+  }
+
   /** The jobs that the filters let through, newest first. */
   shown(filters: Filters, now: number): ReadonlyArray<Entry> {
     const isShown = letsThrough(filters, now)

@@ -2,7 +2,7 @@
 
 const advice: Readonly<Record<string, string>> = {
   PERMISSION_DENIED:
-    "The lease, or the policy of the runtime, does not allow it. A job: submit it again with a lease that does. A cancel: where it was submitted, or as an operator of the runtime.",
+    "The lease, or the policy of the runtime, does not allow it. Submit it again with a lease that does.",
   LEASE_SUBSET_VIOLATION:
     "A delegated job asked for more than its parent has. Give the parent more, or let the child ask for less.",
   JOB_NOT_FOUND:
@@ -21,7 +21,7 @@ const advice: Readonly<Record<string, string>> = {
     "Something in the request is not as it must be; the message says what. Change the input and submit it again.",
   UNAUTHENTICATED: "The token is not known, or is over. Log in again with another.",
   INTERNAL_ERROR:
-    "The fault is the runtime's or the agent's. It may go well the next time: submit it again. The log of the server has the whole of it.",
+    "The agent, or the runtime, has a fault. The log of the server has the whole of it: look there first. The same again may well end the same.",
   TRANSPORT_ERROR: "The runtime cannot be reached. Is it running?",
   REQUEST_TIMEOUT:
     "The runtime has not answered in time; whether it was done is not known. Look at the list of jobs."
@@ -41,7 +41,18 @@ const reasons: Readonly<Record<string, string>> = {
   about: "What the question is about is not what is shown here. Reload the page and look again."
 }
 
+/** What was asked for and refused, where that is about something else than what a job may do. */
+export type Doing = "cancel"
+
+const refused: Readonly<Record<Doing, Readonly<Record<string, string>>>> = {
+  cancel: {
+    PERMISSION_DENIED:
+      "While the session that submitted it exists, only that may cancel it: cancel where it was submitted. Others may when the runtime is served with --cancel principal (everybody of its principal) or --operator (whoever that names)."
+  }
+}
+
 /** Returns what to do about an error, `undefined` when nobody knows. */
-export const adviceFor = (code: string, reason?: string): string | undefined =>
+export const adviceFor = (code: string, reason?: string, doing?: Doing): string | undefined =>
+  (doing !== undefined && Object.hasOwn(refused[doing], code) ? refused[doing][code] : undefined) ??
   (reason === undefined ? undefined : Object.hasOwn(reasons, reason) ? reasons[reason] : undefined) ??
   (Object.hasOwn(advice, code) ? advice[code] : undefined)

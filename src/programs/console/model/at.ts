@@ -61,9 +61,14 @@ export const running = (model: JobModel, upTo: number, most: number): ReadonlyAr
 export const waiting = (model: JobModel, upTo: number): ReadonlyArray<Question> =>
   model.questions.filter(({ from, to }) => from < upTo && (to === undefined || to >= upTo))
 
-/** Returns the times between which everything among the first `upTo` events was. */
-export const extent = (model: JobModel): readonly [from: number, to: number] => {
-  const from = model.times[0] ?? 0
-  const to = model.times.at(-1) ?? from
-  return [from, Math.max(to, from + 1)]
+/** Returns the times between which everything was: to the end of the job, which comes after its last event. */
+export const extent = ({ endedAt, times }: JobModel): readonly [from: number, to: number] => {
+  const from = times[0] ?? endedAt ?? 0
+  return [from, Math.max(from + 1, times.at(-1) ?? from, endedAt ?? from)]
+}
+
+/** Returns how many milliseconds a job has taken from its beginning on; `undefined` as long as its events do not say. */
+export const tookOf = (model: JobModel, began: number): number | undefined => {
+  const to = model.endedAt ?? model.times.at(-1)
+  return to === undefined || to < began ? undefined : to - began
 }

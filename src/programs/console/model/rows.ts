@@ -2,7 +2,7 @@
 import * as Vendor from "../../../protocol/Vendor.js"
 import type { JobEvent } from "../../../services/client/ArcpClient.js"
 import { isDenial } from "./JobModel.js"
-import { brief } from "./text.js"
+import { brief, duration } from "./text.js"
 import { field, numberIn, textIn } from "./values.js"
 
 /** How much a line matters. */
@@ -77,7 +77,15 @@ export const textOf = (event: JobEvent): string => {
       return event.body.message
     case Vendor.step: {
       const ms = numberIn(event.body, "ms")
-      return `${brief(textIn(event.body, "key") ?? "", 120)} ${brief(textIn(event.body, "state") ?? "", 20)}${ms === undefined ? "" : ` after ${Math.round(ms)} ms`}`
+      const attempt = numberIn(event.body, "attempt") ?? 1
+      const state = textIn(event.body, "state") ?? ""
+      const said = `${brief(textIn(event.body, "key") ?? "", 120)} ${brief(state, 20)}`
+      if (state === "retry") return `${said}, try ${attempt}`
+      const took = ms === undefined ? "" : duration(ms)
+      // The event has the time of the last attempt.
+      return attempt > 1
+        ? `${said} after ${attempt} tries${took === "" ? "" : `, the last of ${took}`}`
+        : `${said}${took === "" ? "" : ` after ${took}`}`
     }
     case Vendor.inputRequest:
       return `asks: ${brief(textIn(event.body, "prompt") ?? "")}`

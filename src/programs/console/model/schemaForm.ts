@@ -1,6 +1,33 @@
 /** A form made from a JSON Schema: its fields, and the value that they hold. What no field is for stays JSON. */
 import { membersOf } from "../../../protocol/Json.js"
+import { line } from "./text.js"
 import { field, isRecord, textIn } from "./values.js"
+
+/**
+ * What is in a box for JSON and is none: as it was typed, and what is wrong with it. It is a value like any other, in the place of
+ * the one that it was to be, so that what is sent is what is seen, or nothing.
+ */
+export class Unreadable {
+  constructor(
+    readonly text: string,
+    readonly problem: string
+  ) {}
+}
+
+/** Returns the value that a text in a box for JSON says; `undefined`: none. */
+export const valueIn = (text: string): unknown => {
+  if (text.trim() === "") return undefined
+  try {
+    return JSON.parse(text, (_, value) => {
+      // It would be sent as `null`.
+      if (value === Number.POSITIVE_INFINITY || value === Number.NEGATIVE_INFINITY)
+        throw new Error("a number is too large")
+      return value
+    })
+  } catch (error) {
+    return new Unreadable(text, error instanceof Error ? line(error.message, 120) : "no JSON")
+  }
+}
 
 export type Field =
   | { readonly type: "text"; readonly long: boolean }
@@ -10,7 +37,6 @@ export type Field =
       readonly least: number | undefined
       readonly most: number | undefined
     }
-  | { readonly type: "boolean" }
   | { readonly type: "choice"; readonly choices: ReadonlyArray<unknown> }
   | { readonly type: "object"; readonly members: ReadonlyArray<Member> }
   | { readonly type: "list"; readonly of: Field }
@@ -23,8 +49,12 @@ export type Field =
 
 export interface Member {
   readonly name: string
+  /** What people call it, where the schema says so. */
+  readonly title: string | undefined
   readonly required: boolean
   readonly says: string
+  /** What it is when nobody gives it, where the schema says so. */
+  readonly otherwise: unknown
   readonly field: Field
 }
 
@@ -132,13 +162,12 @@ const unionOf = (schema: unknown, root: Root, depth: number): Field | undefined 
 
 /** Tells whether a value may be one of a field's, by its form alone. */
 export const fits = (of: Field, value: unknown): boolean => {
+  if (value instanceof Unreadable) return true
   switch (of.type) {
     case "text":
       return typeof value === "string"
     case "number":
       return typeof value === "number"
-    case "boolean":
-      return typeof value === "boolean"
     case "choice":
       return of.choices.some((choice) => JSON.stringify(choice) === JSON.stringify(value))
     case "list":
@@ -163,6 +192,12 @@ const numberOf = (schema: unknown, name: string): number | undefined => {
   return typeof found === "number" ? found : undefined
 }
 
+/** The title of a schema, unless it is the name of a type or of a check (`int`, `between(1, 5)`), which generators give. */
+const titleIn = (schema: unknown): string | undefined => {
+  const title = textIn(schema, "title")
+  return title === undefined || /^[a-z]\w*(\(.*\))?$/.test(title) ? undefined : title
+}
+
 const ofType = (schema: unknown, root: Root, depth: number): Field => {
   switch (field(schema, "type")) {
     case "string":
@@ -176,7 +211,8 @@ const ofType = (schema: unknown, root: Root, depth: number): Field => {
         most: numberOf(schema, "maximum")
       }
     case "boolean":
-      return { type: "boolean" }
+      // Of a box that is checked or not nobody can tell whether somebody has chosen.
+      return { type: "choice", choices: [true, false] }
     case "null":
       return { type: "choice", choices: [null] }
     case "array": {
@@ -190,12 +226,19 @@ const ofType = (schema: unknown, root: Root, depth: number): Field => {
       const required = field(schema, "required")
       if (!isRecord(properties) || depth >= deepest) return { type: "json" }
       if (Object.keys(properties).length > mostMembers) return { type: "json" }
-      const members = Object.entries(properties).map(([name, inner]) => ({
-        name,
-        required: Array.isArray(required) && required.includes(name),
-        says: textIn(resolved(inner, root), "description") ?? "",
-        field: fieldIn(inner, root, depth + 1)
-      }))
+      const members = Object.entries(properties).map(([name, inner]) => {
+        const about = resolved(inner, root)
+        const of = fieldIn(inner, root, depth + 1)
+        const otherwise = field(about, "default")
+        return {
+          name,
+          title: titleIn(about),
+          required: Array.isArray(required) && required.includes(name),
+          says: textIn(about, "description") ?? "",
+          otherwise: otherwise !== undefined && fits(of, otherwise) ? otherwise : undefined,
+          field: of
+        }
+      })
       return members.length === 0 && field(schema, "additionalProperties") !== false
         ? { type: "json" }
         : { type: "object", members }
@@ -216,24 +259,23 @@ const fieldIn = (schema: unknown, root: Root, depth: number): Field => {
 /** Returns the field for a schema. */
 export const fieldOf = (schema: unknown): Field => fieldIn(schema, { schema, left: mostSchemas }, 0)
 
-/** What is in a field before anybody has touched it. `undefined`: nothing is given. */
+/**
+ * What is in a field before anybody has touched it. `undefined`: nothing is given. Nothing is chosen for anybody, and an empty box
+ * holds no text: what is sent was meant.
+ */
 export const initial = (of: Field, required: boolean): unknown => {
   if (!required) return undefined
   switch (of.type) {
-    case "text":
-      return ""
-    case "boolean":
-      return false
     case "choice":
-      return of.choices[0]
+      return of.choices.length === 1 ? of.choices[0] : undefined
     case "list":
       return []
     case "union":
       return of.variants[0] === undefined ? undefined : initial(of.variants[0].field, true)
     case "object": {
       const value: Record<string, unknown> = {}
-      for (const { field: inner, name, required: needed } of of.members) {
-        const held = initial(inner, needed)
+      for (const { field: inner, name, otherwise, required: needed } of of.members) {
+        const held = (needed ? otherwise : undefined) ?? initial(inner, needed)
         if (held !== undefined) define(value, name, held)
       }
       return value
@@ -266,28 +308,37 @@ const numberProblems = (
   value: unknown,
   path: string
 ): ReadonlyArray<string> => {
-  if (typeof value !== "number") return [`${path} needs a number`]
+  if (value === undefined) return [`${path} is missing`]
+  if (typeof value !== "number" || !Number.isFinite(value)) return [`${path} needs a number`]
   if (integer && !Number.isInteger(value)) return [`${path} needs a whole number`]
   if (least !== undefined && value < least) return [`${path} is at least ${least}`]
   return most !== undefined && value > most ? [`${path} is at most ${most}`] : []
 }
 
-/** Returns what is missing in a value, as sentences with its place. */
+/** What a value of another form is not. */
+const forms: Readonly<Record<"text" | "list" | "object" | "choice" | "union", string>> = {
+  text: "is no text",
+  list: "is no list",
+  object: "is no object",
+  choice: "is none of its choices",
+  union: "is of none of its forms"
+}
+
+/** Returns what is missing or wrong in a value, as sentences with its place: what a field does not show is not sent, either. */
 export const missing = (of: Field, value: unknown, path = "input"): ReadonlyArray<string> => {
+  if (value instanceof Unreadable) return [`${path} is no JSON`]
+  if (of.type === "json") return []
   if (of.type === "number") return numberProblems(of, value, path)
   if (of.type === "union") {
     const variant = of.variants.find((one) => fits(one.field, value))
-    return variant === undefined ? [`${path} is missing`] : missing(variant.field, value, path)
-  }
-  if (of.type === "list" && Array.isArray(value))
+    if (variant !== undefined) return missing(variant.field, value, path)
+  } else if (of.type === "list" && Array.isArray(value))
     return value.flatMap((item: unknown, i) => missing(of.of, item, `${path}[${i}]`))
-  if (of.type !== "object") return []
-  return of.members.flatMap(({ field: inner, name, required }) => {
-    const held = field(value, name)
-    return held === undefined
-      ? required
-        ? [`${path}.${name} is missing`]
-        : []
-      : missing(inner, held, `${path}.${name}`)
-  })
+  else if (of.type === "object" && isRecord(value))
+    return of.members.flatMap(({ field: inner, name, required }) => {
+      const held = field(value, name)
+      return held === undefined && !required ? [] : missing(inner, held, `${path}.${name}`)
+    })
+  else if (fits(of, value)) return []
+  return [`${path} ${value === undefined || value === null ? "is missing" : forms[of.type]}`]
 }

@@ -61,6 +61,10 @@ const beginning = (value: unknown, most: number, depth = 0): string => {
 export const brief = (value: unknown, most = 300): string =>
   line(typeof value === "string" ? value : beginning(value, most), most)
 
+/** Returns what one of several values to choose from is called. */
+export const optionName = (value: unknown, most: number): string =>
+  typeof value === "boolean" ? (value ? "yes" : "no") : brief(value, most)
+
 /** Returns the address when it is one that a link may have, else `undefined`. */
 export const safeUrl = (text: string): string | undefined => {
   if (!/^https?:\/\//i.test(text) || text.length > 2_000) return undefined

@@ -2,6 +2,7 @@
 import { effect, type Signal, signal } from "@preact/signals"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import { isArcpError, ResumeWindowExpired } from "../../../protocol/Errors.js"
 import type { Body } from "../../../protocol/Event.js"
@@ -42,7 +43,7 @@ class Kept implements Followed {
   readonly version = signal(0)
   readonly subscribed = signal<Message.Subscribed | undefined>(undefined)
   readonly problem = signal<ClientError | undefined>(undefined)
-  readonly children = signal<Followed["children"]["value"]>([])
+  readonly children = signal<ReadonlyArray<{ readonly entry: Entry; readonly job: Kept }>>([])
   readonly hasMore = signal(false)
   fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
   /** The model, for those who change it. */
@@ -133,10 +134,12 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
     job.subscribed.value = handle.subscribed
     job.problem.value = undefined
     let first: Body<"result_chunk"> | undefined
+    const delegated = yield* Queue.sliding<void>(1)
     const events = yield* Effect.fork(
       Stream.runForEach(handle.events, (event) =>
         Effect.sync(() => {
           if (event.kind === "result_chunk") first ??= event.body
+          if (event.kind === "delegate") Queue.unsafeOffer(delegated, undefined)
           take(model, event)
           const bytes = eventBytes + sizeOf(model.events.at(-1)?.body)
           // An event that is left out would make the rest wrong: it is kept, and others make room as far as they can.
@@ -146,7 +149,7 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
         })
       )
     )
-    const looking = yield* Effect.fork(children(made, job, model))
+    const looking = yield* Effect.fork(children(made, job, model, Queue.take(delegated)))
     const allEvents = Effect.ignore(Fiber.join(events))
     const pieces = new Pieces((bytes) => grow(job, bytes))
     const result = yield* Stream.runForEach(handle.chunks, (bytes) =>
@@ -167,12 +170,17 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
     )
     yield* allEvents
     yield* Fiber.interrupt(looking)
-    yield* Effect.ignore(findChildren(made, job, model))
+    yield* Effect.ignore(findChildren(made, job))
     const end: End | undefined =
       result._tag === "Right" ? { status: "success", result: result.right } : endOf(result.left)
     if (end === undefined && result._tag === "Left")
       job.problem.value = (first?.chunk_seq ?? 0) > 0 ? resultGone : result.left
-    if (end !== undefined) ended(model, end)
+    if (end !== undefined) {
+      const at = Date.parse((yield* handle.completedAt) ?? "")
+      ended(model, end, Number.isNaN(at) ? undefined : at)
+      for (const above of held.values())
+        if (above.children.peek().some((child) => child.job === job)) endChildren(above)
+    }
     if (end?.status === "success" && first === undefined) {
       const bytes = sizeOf(end.result)
       held.grow(job.jobId, bytes)
@@ -209,7 +217,7 @@ const followBelow = (above: Kept, jobId: string): Kept | undefined => {
   return job
 }
 
-const findChildren = (made: ArcpClientService, job: Kept, model: JobModel) =>
+const findChildren = (made: ArcpClientService, job: Kept) =>
   Effect.gen(function* () {
     const entries = yield* Stream.runCollect(
       Stream.take(made.list({ parent_job_id: job.jobId }), mostChildren + 1)
@@ -220,15 +228,21 @@ const findChildren = (made: ArcpClientService, job: Kept, model: JobModel) =>
     })
     if (children.length !== job.children.peek().length) job.children.value = children
     job.hasMore.value = children.length < entries.length
-    for (const { entry, job: child } of children) {
-      const { end } = child.model
-      if (entry.delegate_id !== undefined && end !== undefined)
-        childEnded(model, entry.delegate_id, end, child.model.times.at(-1) ?? Date.now())
-    }
+    endChildren(job)
   })
 
+/** Ends what a job has delegated to jobs that have ended. */
+const endChildren = (job: Kept): void => {
+  for (const { entry, job: child } of job.children.peek()) {
+    const { end, endedAt, times } = child.state
+    if (entry.delegate_id === undefined || end === undefined) continue
+    if (childEnded(job.state, entry.delegate_id, end, endedAt ?? times.at(-1) ?? Date.now()))
+      job.version.value++
+  }
+}
+
 /** Looks for delegated jobs while the job delegates. */
-const children = (made: ArcpClientService, job: Kept, model: JobModel) =>
+const children = (made: ArcpClientService, job: Kept, model: JobModel, delegated: Effect.Effect<void>) =>
   Effect.gen(function* () {
     if (job.depth >= deepest) return
     let seen = 0
@@ -236,9 +250,9 @@ const children = (made: ArcpClientService, job: Kept, model: JobModel) =>
       const delegations = model.spans.length
       const open = [...model.open.values()].some(({ lane }) => lane === "delegate")
       if (open || (delegations > seen && model.spans.slice(seen).some(({ lane }) => lane === "delegate")))
-        yield* findChildren(made, job, model)
+        yield* findChildren(made, job)
       seen = delegations
-      yield* Effect.sleep("1 second")
+      yield* Effect.race(Effect.sleep("1 second"), delegated)
     }
   }).pipe(Effect.ignore)
 

@@ -1,7 +1,7 @@
 /** One job: what it did and when, what it says, what it may, and how it has ended; at any of its events. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { JobStatus } from "../../../protocol/JobStatus.js"
-import { extent, latest, waiting } from "../model/at.js"
+import { extent, latest, tookOf, waiting } from "../model/at.js"
 import { isOver, principalOf, tookMs } from "../model/JobTable.js"
 import { clock, count, counted, duration, line, moment } from "../model/text.js"
 import { announce, announceSeldom } from "../state/announcing.js"
@@ -32,12 +32,14 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
   // Of one that there is not, nothing is known and nothing can be done.
   const isThere = entry !== undefined || job.subscribed.value !== undefined || job.problem.value === undefined
   const now = useNow(!isOver(status))
-  const [from, to] = extent(job.model)
-  const began = entry === undefined ? from : Date.parse(entry.created_at)
-  // Of one that is over and was not read yet it is what the list says.
-  // Where its last event is not read yet, and no list has told its end, it is not known.
-  const read = to >= began ? to - began : Number.NaN
-  const took = !isOver(status) ? now - began : to > 0 || entry === undefined ? read : tookMs(entry, now)
+  const began = entry === undefined ? extent(job.model)[0] : Date.parse(entry.created_at)
+  const listed = entry === undefined ? Number.NaN : tookMs(entry, now)
+  // Its end is that of the job itself, else of the list, else the last that it has said; until it is read it may not be known.
+  const took = !isOver(status)
+    ? now - began
+    : job.model.endedAt === undefined && !Number.isNaN(listed)
+      ? listed
+      : (tookOf(job.model, began) ?? Number.NaN)
   const cancel = () => {
     setError(undefined)
     cancelJob(job.jobId).then(() => {
@@ -78,7 +80,7 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
           <Go to={{ view: "job", jobId: parent, tab: "", event: undefined }}>its parent</Go>
         )}
       </p>
-      <Failed error={error} />
+      <Failed error={error} doing="cancel" />
     </>
   )
 }

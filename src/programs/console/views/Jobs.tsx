@@ -46,11 +46,13 @@ const Choice = ({
 )
 
 const FilterBar = ({
+  asking,
   counts,
   filters
 }: {
   readonly filters: Filters
   readonly counts: ReadonlyMap<JobStatus, number>
+  readonly asking: number
 }) => {
   const agents = namesOf(({ agent }) => agent.split("@")[0])
   const principals = namesOf(principalOf)
@@ -76,7 +78,7 @@ const FilterBar = ({
           aria-pressed={filters.waiting}
           onClick={() => apply({ ...filters, waiting: !filters.waiting })}
         >
-          asks for something
+          asks for something <span class="count">{count(asking)}</span>
         </button>
       </fieldset>
       <Choice
@@ -136,7 +138,10 @@ const Spend = ({ entry }: { readonly entry: Entry }) => {
                 min={0}
                 max={amount}
                 value={Math.max(0, amount - rest)}
-                high={amount * 0.8}
+                // Little is good, much is not, and all of it or more is bad.
+                optimum={0}
+                low={amount * 0.8}
+                high={amount * 0.999}
                 aria-label={`spent of ${currency}`}
               />
             )}
@@ -247,6 +252,7 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
   const minute = Math.floor(now / 60_000)
   const shown = useMemo(() => table.shown(filters, now), [known, filters, minute])
   const counts = useMemo(() => table.counts(filters, now), [known, filters, minute])
+  const asking = useMemo(() => table.asking(filters, now), [known, filters, minute])
   const visible = shown.slice(0, rows)
   const whose = useMemo(() => namesOf(principalOf).length > 1, [known])
   useEffect(() => wanted(visible), [visible])
@@ -264,11 +270,11 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
           {table.size === 1 ? "job" : "jobs"} {loading.value ? "so far" : ""}
         </p>
       </div>
-      <FilterBar filters={filters} counts={counts} />
+      <FilterBar filters={filters} counts={counts} asking={asking} />
       {problem.value === "" ? null : (
         <Problem isSaid code="" message={`The list is not up to date: ${problem.value}`} />
       )}
-      <Failed error={error} />
+      <Failed error={error} doing="cancel" />
       {shown.length === 0 ? (
         <p class="empty">
           {loading.value ? "Reading the jobs …" : table.size === 0 ? "No jobs yet." : "No job is like that."}{" "}

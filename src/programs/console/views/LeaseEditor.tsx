@@ -1,5 +1,6 @@
 /** What a job is to be allowed, before it is submitted. */
-import type { Lease } from "../../../protocol/Lease.js"
+import { deadPattern, invalidLease, type Lease } from "../../../protocol/Lease.js"
+import { line } from "../model/text.js"
 
 /** A lease as it is written: a capability and its patterns, one a line. */
 export interface Allowed {
@@ -30,6 +31,12 @@ export const leaseOf = (rows: ReadonlyArray<Allowed>): Lease => {
   return lease
 }
 
+/** What is wrong with a lease: what the runtime refuses, and what can match nothing. */
+export const problemOf = (rows: ReadonlyArray<Allowed>): string | undefined => {
+  const lease = leaseOf(rows)
+  return invalidLease(lease) ?? deadPattern(lease)
+}
+
 /** The rows that stand for a lease. */
 export const rowsOf = (lease: Lease): ReadonlyArray<Allowed> =>
   Object.entries(lease).map(([capability, patterns]) => ({
@@ -39,8 +46,11 @@ export const rowsOf = (lease: Lease): ReadonlyArray<Allowed> =>
 
 export const LeaseEditor = ({
   onChange,
+  problem,
   rows
 }: {
+  /** What is wrong with the lease. */
+  readonly problem: string | undefined
   readonly rows: ReadonlyArray<Allowed>
   readonly onChange: (rows: ReadonlyArray<Allowed>) => void
 }) => {
@@ -53,7 +63,7 @@ export const LeaseEditor = ({
         <p class="quiet">Nothing: without a lease it touches no file, network, tool or model.</p>
       ) : null}
       {rows.map(({ capability, patterns }, i) => (
-        <div key={i} class="row item">
+        <div key={i} class="row item allowed">
           <select
             aria-label="capability"
             value={capability}
@@ -84,6 +94,11 @@ export const LeaseEditor = ({
           </button>
         </div>
       ))}
+      {problem === undefined ? null : (
+        <p class="wrong" role="alert">
+          {line(problem, 300)}
+        </p>
+      )}
       <div class="row">
         <button
           type="button"

@@ -3,13 +3,16 @@ import { useMemo, useState } from "preact/hooks"
 import { waiting } from "../model/at.js"
 import type { Question } from "../model/JobModel.js"
 import { fieldOf, initial, missing } from "../model/schemaForm.js"
-import { brief, count, moment, plain } from "../model/text.js"
+import { count, moment, optionName, plain } from "../model/text.js"
 import { announce } from "../state/announcing.js"
 import { client, run } from "../state/connection.js"
 import type { Followed } from "../state/follow.js"
 import { JsonTree } from "./JsonTree.js"
 import { Failed } from "./parts.js"
 import { SchemaForm } from "./SchemaForm.js"
+
+/** Values of a schema that have a button each, beyond which they are a list. */
+const mostButtons = 8
 
 const One = ({
   job,
@@ -39,7 +42,12 @@ const One = ({
       }
     )
   }
-  const lacks = missing(field, value, "answer")
+  // Of what was not touched nobody can tell that it was meant.
+  const lacks = value === undefined ? ["answer is missing"] : missing(field, value, "answer")
+  // A choice is an answer.
+  const choices =
+    question.choices ??
+    (field.type === "choice" && field.choices.length <= mostButtons ? field.choices : undefined)
   return (
     <section class="panel question" aria-label="question of the job">
       <p class="prompt">
@@ -56,11 +64,11 @@ const One = ({
       )}
       {!open ? (
         <p class="quiet">At this event nobody had answered yet.</p>
-      ) : question.choices === undefined ? (
+      ) : choices === undefined ? (
         <form
           onSubmit={(event) => {
             event.preventDefault()
-            if (lacks.length === 0) answer(value ?? null)
+            if (lacks.length === 0) answer(value)
           }}
         >
           <SchemaForm label="Answer" of={field} value={value} onChange={setValue} />
@@ -73,9 +81,9 @@ const One = ({
         </form>
       ) : (
         <div class="row">
-          {question.choices.slice(0, 50).map((choice, i) => (
+          {choices.slice(0, 50).map((choice, i) => (
             <button key={i} type="button" disabled={sent} onClick={() => answer(choice)}>
-              <bdi>{brief(choice, 80)}</bdi>
+              <bdi>{optionName(choice, 80)}</bdi>
             </button>
           ))}
         </div>

@@ -182,12 +182,13 @@ export const inputOf = (job: Followed): { readonly value: unknown } | undefined 
   return value === undefined ? undefined : { value }
 }
 
+/** Why a job has failed is said as long as its head says that it has; its result is what there is at the end. */
 export const Outcome = ({ job, shown }: { readonly job: Followed; readonly shown: boolean }) => {
   const { end } = job.model
   const input = inputOf(job)
   return (
     <>
-      {end === undefined || !shown || end.status === "success" ? null : (
+      {end === undefined || end.status === "success" ? null : (
         <Problem isSaid code={end.code} message={end.message} details={end.details} />
       )}
       {end?.status !== "success" || !shown ? null : (

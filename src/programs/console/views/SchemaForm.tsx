@@ -1,8 +1,15 @@
 /** A form for a value of which a JSON Schema is known. */
 import { useId, useState } from "preact/hooks"
-import { parseJson } from "../../../protocol/Json.js"
-import { type Field, fits, initial, type Member, withMember } from "../model/schemaForm.js"
-import { brief, line } from "../model/text.js"
+import {
+  type Field,
+  fits,
+  initial,
+  type Member,
+  Unreadable,
+  valueIn,
+  withMember
+} from "../model/schemaForm.js"
+import { line, optionName } from "../model/text.js"
 import { field as memberOf } from "../model/values.js"
 
 interface Given {
@@ -17,18 +24,12 @@ interface Given {
   readonly optional?: boolean | undefined
 }
 
+const textOf = (value: unknown): string =>
+  value instanceof Unreadable ? value.text : value === undefined ? "" : (JSON.stringify(value, null, 2) ?? "")
+
 const Json = ({ describedBy, id, label, onChange, value }: Given) => {
-  const [text, setText] = useState(() => (value === undefined ? "" : (JSON.stringify(value, null, 2) ?? "")))
-  const [problem, setProblem] = useState("")
-  const change = (next: string) => {
-    setText(next)
-    try {
-      onChange(next.trim() === "" ? undefined : parseJson(next))
-      setProblem("")
-    } catch (error) {
-      setProblem(error instanceof Error ? line(error.message, 120) : "no JSON")
-    }
-  }
+  const [text, setText] = useState(() => textOf(value))
+  const problem = value instanceof Unreadable ? value.problem : ""
   return (
     <>
       <textarea
@@ -41,7 +42,10 @@ const Json = ({ describedBy, id, label, onChange, value }: Given) => {
         aria-describedby={problem === "" ? describedBy : `${id}-problem`}
         placeholder="JSON"
         value={text}
-        onInput={(event) => change(event.currentTarget.value)}
+        onInput={({ currentTarget: { value: next } }) => {
+          setText(next)
+          onChange(valueIn(next))
+        }}
       />
       {problem === "" ? null : (
         <p id={`${id}-problem`} class="wrong" role="alert">
@@ -72,10 +76,12 @@ const NumberInput = ({
       max={of.most}
       aria-describedby={describedBy}
       aria-label={label}
-      value={isSame ? text : typeof value === "number" ? String(value) : ""}
-      onInput={({ currentTarget: { value: typed, valueAsNumber } }) => {
+      aria-invalid={Number.isNaN(value)}
+      value={isSame ? text : typeof value === "number" && !Number.isNaN(value) ? String(value) : ""}
+      onInput={({ currentTarget: { validity, value: typed, valueAsNumber } }) => {
         setText(typed)
-        onChange(Number.isNaN(valueAsNumber) ? undefined : valueAsNumber)
+        // What is typed and no number, as `1e`, is not the same as nothing.
+        onChange(Number.isNaN(valueAsNumber) && !validity.badInput ? undefined : valueAsNumber)
       }}
     />
   )
@@ -102,7 +108,7 @@ const Choice = ({
       {at === -1 || optional === true ? <option value="-1">–</option> : null}
       {of.choices.map((choice, i) => (
         <option key={i} value={String(i)}>
-          {brief(choice, 100)}
+          {optionName(choice, 100)}
         </option>
       ))}
     </select>
@@ -118,8 +124,17 @@ const Union = ({
   optional,
   value
 }: Given & { readonly of: Extract<Field, { type: "union" }> }) => {
-  const [chosen, setChosen] = useState(() => of.variants.findIndex(({ field }) => fits(field, value)))
-  const at = value === undefined && optional === true ? -1 : Math.max(0, chosen)
+  const isLeftOut = value === undefined && optional === true
+  // What is chosen stays so while nothing is in its field yet.
+  const [chosen, setChosen] = useState(() =>
+    isLeftOut
+      ? -1
+      : Math.max(
+          0,
+          of.variants.findIndex(({ field }) => fits(field, value))
+        )
+  )
+  const at = chosen
   const variant = of.variants[at]
   return (
     <div class="members">
@@ -207,12 +222,18 @@ const List = (given: Given & { readonly of: Extract<Field, { type: "list" }> }) 
 const isOpen = ({ field, required }: Member): boolean =>
   !required || field.type !== "choice" || field.choices.length > 1
 
-/** What is checked or not cannot be left out; what has three states can. */
-const optionalField = ({ field, required }: Member): Field =>
-  field.type === "boolean" && !required ? { type: "choice", choices: [true, false] } : field
+/** What a field says of itself: the description, between which numbers it is, and what it is when it is left out. */
+const helpOf = (member: Member): string =>
+  [
+    boundedHelp(member),
+    ...(member.otherwise === undefined || member.required
+      ? []
+      : [`${optionName(member.otherwise, 100)} when left out`])
+  ]
+    .filter((part) => part !== "")
+    .join(", ")
 
-/** What a field says of itself: the description, and between which numbers it is. */
-const helpOf = ({ field, says }: Member): string => {
+const boundedHelp = ({ field, says }: Member): string => {
   if (field.type !== "number" || (field.least === undefined && field.most === undefined)) return says
   const range =
     field.least === undefined
@@ -242,7 +263,13 @@ const MemberOf = ({
   const group = member.field.type === "object"
   const label = (
     <>
-      <bdi>{line(member.name, 80)}</bdi> {member.required ? null : <span class="quiet">optional</span>}
+      {member.title === undefined ? null : (
+        <>
+          <bdi>{line(member.title, 120)}</bdi>{" "}
+        </>
+      )}
+      <bdi class={member.title === undefined ? undefined : "quiet id"}>{line(member.name, 80)}</bdi>{" "}
+      {member.required ? null : <span class="quiet">optional</span>}
     </>
   )
   const inner = (
@@ -259,12 +286,12 @@ const MemberOf = ({
       ) : (
         <FieldOf
           id={id}
-          of={optionalField(member)}
+          of={member.field}
           label={member.field.type === "list" ? line(member.name, 80) : undefined}
           value={value}
           optional={!member.required}
           describedBy={help}
-          onChange={(next) => onChange(!member.required && next === "" ? undefined : next)}
+          onChange={onChange}
         />
       )}
       {group && value !== undefined && !member.required ? (
@@ -289,6 +316,9 @@ const MemberOf = ({
 
 const FieldOf = (given: Given) => {
   const { describedBy, id, label, of, onChange, value } = given
+  // An empty box holds nothing: whoever means an empty text gives it as JSON.
+  const typed = (event: { readonly currentTarget: { readonly value: string } }) =>
+    onChange(event.currentTarget.value === "" ? undefined : event.currentTarget.value)
   switch (of.type) {
     case "text":
       return of.long ? (
@@ -298,7 +328,7 @@ const FieldOf = (given: Given) => {
           aria-describedby={describedBy}
           aria-label={label}
           value={typeof value === "string" ? value : ""}
-          onInput={(event) => onChange(event.currentTarget.value)}
+          onInput={typed}
         />
       ) : (
         <input
@@ -307,22 +337,11 @@ const FieldOf = (given: Given) => {
           aria-describedby={describedBy}
           aria-label={label}
           value={typeof value === "string" ? value : ""}
-          onInput={(event) => onChange(event.currentTarget.value)}
+          onInput={typed}
         />
       )
     case "number":
       return <NumberInput {...given} of={of} />
-    case "boolean":
-      return (
-        <input
-          id={id}
-          type="checkbox"
-          aria-describedby={describedBy}
-          aria-label={label}
-          checked={value === true}
-          onChange={(event) => onChange(event.currentTarget.checked)}
-        />
-      )
     case "choice":
       return <Choice {...given} of={of} />
     case "list":

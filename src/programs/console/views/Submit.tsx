@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import * as Features from "../../../protocol/Features.js"
 import type { AgentEntry } from "../../../protocol/Message.js"
 import { asCode, asCommand, durationMs, type Submission } from "../model/copies.js"
-import { fieldOf, initial, missing } from "../model/schemaForm.js"
+import { fieldOf, initial, missing, Unreadable } from "../model/schemaForm.js"
 import { line, plain } from "../model/text.js"
 import { field, textIn } from "../model/values.js"
 import { announce } from "../state/announcing.js"
@@ -15,7 +15,7 @@ import { loads } from "../state/loads.js"
 import { go } from "../state/navigation.js"
 import { url } from "../state/places.js"
 import { reconnects } from "../state/presence.js"
-import { type Allowed, LeaseEditor, leaseOf, rowsOf } from "./LeaseEditor.js"
+import { type Allowed, LeaseEditor, leaseOf, problemOf, rowsOf } from "./LeaseEditor.js"
 import { Copy, Failed } from "./parts.js"
 import { inputOf } from "./Result.js"
 import { SchemaForm } from "./SchemaForm.js"
@@ -67,7 +67,11 @@ const TermsForm = ({
   readonly onChange: (terms: Terms) => void
 }) => (
   <>
-    <LeaseEditor rows={terms.rows} onChange={(rows) => onChange({ ...terms, rows })} />
+    <LeaseEditor
+      rows={terms.rows}
+      problem={problemOf(terms.rows)}
+      onChange={(rows) => onChange({ ...terms, rows })}
+    />
     <details>
       <summary>More</summary>
       <div class="field">
@@ -83,9 +87,7 @@ const TermsForm = ({
         <label for="runtime">It may run for (seconds)</label>
         <input
           id="runtime"
-          type="number"
-          min={1}
-          max={86400}
+          inputMode="numeric"
           value={terms.maxRuntimeSec}
           onInput={(event) => onChange({ ...terms, maxRuntimeSec: event.currentTarget.value })}
         />
@@ -108,15 +110,27 @@ const submissionOf = (agent: string, input: unknown, terms: Terms): Submission =
   input: input ?? null,
   lease: leaseOf(terms.rows),
   expiresIn: terms.expiresIn.trim(),
-  maxRuntimeSec: terms.maxRuntimeSec === "" ? undefined : Number(terms.maxRuntimeSec),
+  maxRuntimeSec: terms.maxRuntimeSec.trim() === "" ? undefined : Number(terms.maxRuntimeSec),
   key: terms.key
 })
 
-/** What is wrong with the terms, as a sentence. */
-const wrong = (terms: Terms): ReadonlyArray<string> =>
-  terms.expiresIn.trim() !== "" && durationMs(terms.expiresIn) === undefined
-    ? ["the lease holds for 30s, 10m, 2h or 1d"]
-    : []
+/** The longest time that a job may be given (§7.1): a day. */
+const mostRuntimeSec = 86_400
+
+/** What is wrong with the terms, as sentences. */
+const wrong = ({ expiresIn, maxRuntimeSec, rows }: Terms): ReadonlyArray<string> => {
+  const problem = problemOf(rows)
+  const runtime = maxRuntimeSec.trim()
+  return [
+    ...(problem === undefined ? [] : [`the lease: ${problem}`]),
+    ...(expiresIn.trim() === "" || durationMs(expiresIn) !== undefined
+      ? []
+      : ["the lease holds for 30s, 10m, 2h or 1d"]),
+    ...(runtime === "" || (/^[1-9]\d{0,4}$/.test(runtime) && Number(runtime) <= mostRuntimeSec)
+      ? []
+      : [`it may run for 1 to ${mostRuntimeSec} seconds`])
+  ]
+}
 
 const submit = (submission: Submission) => {
   const made = client.peek()
@@ -176,8 +190,10 @@ const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: stri
   })
   const shown = asJson ? ({ type: "json" } as const) : of
   const lacks = [...missing(shown, input), ...wrong(terms)]
+  const isWrong = lacks.length > 0
   const send = (event: Event) => {
     event.preventDefault()
+    if (isWrong) return
     setSending(true)
     setError(undefined)
     submit(submissionOf(chosen.ref, input, terms)).then(
@@ -210,7 +226,14 @@ const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: stri
         <legend>Input</legend>
         <div class="row">
           {of.type === "json" ? null : (
-            <button type="button" class="small" aria-pressed={asJson} onClick={() => setAsJson(!asJson)}>
+            <button
+              type="button"
+              class="small"
+              aria-pressed={asJson}
+              // A form cannot show it.
+              disabled={input instanceof Unreadable}
+              onClick={() => setAsJson(!asJson)}
+            >
               as JSON
             </button>
           )}
@@ -225,13 +248,21 @@ const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: stri
       <TermsForm terms={terms} onChange={setTerms} />
       <Failed error={error} />
       <div class="row">
-        <button type="submit" class="primary" disabled={sending || lacks.length > 0}>
+        <button type="submit" class="primary" disabled={sending || isWrong}>
           Submit
         </button>
-        <Copy label="copy as command" text={() => asCommand(submissionOf(chosen.ref, input, terms), url)} />
-        <Copy label="copy as code" text={() => asCode(submissionOf(chosen.ref, input, terms), url)} />
+        <Copy
+          label="copy as command"
+          disabled={isWrong}
+          text={() => asCommand(submissionOf(chosen.ref, input, terms), url)}
+        />
+        <Copy
+          label="copy as code"
+          disabled={isWrong}
+          text={() => asCode(submissionOf(chosen.ref, input, terms), url)}
+        />
         <span class="quiet" role="status">
-          {lacks[0]}
+          {line(lacks[0] ?? "", 300)}
         </span>
       </div>
     </form>

@@ -1,6 +1,6 @@
 /** What a job did, as bars over time: a lane for each sort of thing, and the lanes of what it has delegated to below. */
 import { useMemo, useState } from "preact/hooks"
-import { until as pointsUntil } from "../model/at.js"
+import { extent, until as pointsUntil } from "../model/at.js"
 import type { JobModel, Lane, Mark, Point, Span } from "../model/JobModel.js"
 import { isOver } from "../model/JobTable.js"
 import { clock, duration, line } from "../model/text.js"
@@ -37,7 +37,10 @@ const BarOf = ({
   readonly onPick: (index: number) => void
 }) => {
   const { span } = bar
-  const took = span.endedAt === undefined ? "" : `, ${duration(span.endedAt - span.startedAt)}`
+  const took =
+    span.endedAt === undefined
+      ? ""
+      : `, ${duration(span.endedAt - span.startedAt)}${span.tries === 1 ? "" : `, ${span.tries} tries`}`
   const label =
     bar.spans === 1
       ? `${line(span.name, 120)}: ${words[bar.outcome]}${took}`
@@ -236,7 +239,7 @@ const Child = ({
   const from = model.times[0]
   // At that event it had not been delegated yet.
   if (at !== undefined && (from === undefined || from > at)) return null
-  const to = model.end === undefined ? window[1] : (model.times.at(-1) ?? window[1])
+  const to = model.end === undefined ? window[1] : extent(model)[1]
   return (
     <div
       class="child"
@@ -310,8 +313,8 @@ export const Timeline = ({
   const [zoomed, setZoomed] = useState<Window | undefined>(undefined)
   const from = model.times[0]
   if (from === undefined) return <p class="empty">Nothing has happened yet.</p>
-  const last = model.times.at(-1) ?? from
-  const whole: Window = [from, Math.max(from + 1, live ? Math.max(now, last) : last)]
+  const [, last] = extent(model)
+  const whole: Window = [from, live ? Math.max(now, last) : last]
   const at = upTo === undefined ? undefined : (model.times[upTo - 1] ?? from)
   // The event that one is at is always to be seen.
   const window = zoomed === undefined ? whole : at === undefined ? zoomed : showing(whole, zoomed, at)

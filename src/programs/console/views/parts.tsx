@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact"
 import { useEffect, useState } from "preact/hooks"
 import type { JobStatus } from "../../../protocol/JobStatus.js"
-import { adviceFor } from "../model/advice.js"
+import { adviceFor, type Doing } from "../model/advice.js"
 import { format, type Route } from "../model/route.js"
 import { count, plain } from "../model/text.js"
 import { textIn } from "../model/values.js"
@@ -70,12 +70,21 @@ const copied = async (text: string): Promise<void> => {
   announce("copied")
 }
 
-export const Copy = ({ label, text }: { readonly label: string; readonly text: () => string }) => {
+export const Copy = ({
+  disabled = false,
+  label,
+  text
+}: {
+  readonly label: string
+  readonly text: () => string
+  readonly disabled?: boolean
+}) => {
   const [done, setDone] = useState(false)
   return (
     <button
       type="button"
       class="small"
+      disabled={disabled}
       onClick={() =>
         void copied(text()).then(() => {
           setDone(true)
@@ -92,16 +101,18 @@ export const Copy = ({ label, text }: { readonly label: string; readonly text: (
 export const Problem = ({
   code,
   details,
+  doing,
   isSaid = false,
   message
 }: {
   readonly code: string
+  readonly doing?: Doing | undefined
   readonly message: string
   readonly details?: unknown
   /** Whether whoever does not see the page is told of it otherwise. */
   readonly isSaid?: boolean
 }) => {
-  const advice = adviceFor(code, textIn(details, "reason"))
+  const advice = adviceFor(code, textIn(details, "reason"), doing)
   return (
     <div class="problem" role={isSaid ? undefined : "alert"}>
       <p>
@@ -116,9 +127,19 @@ export const Problem = ({
 }
 
 /** What an action that was asked for has come to. */
-export const Failed = ({ error, isSaid = false }: { readonly error: unknown; readonly isSaid?: boolean }) =>
+export const Failed = ({
+  doing,
+  error,
+  isSaid = false
+}: {
+  readonly error: unknown
+  /** What was asked for, where that makes a difference to what can be done. */
+  readonly doing?: Doing
+  readonly isSaid?: boolean
+}) =>
   error === undefined ? null : (
     <Problem
+      doing={doing}
       isSaid={isSaid}
       code={textIn(error, "code") ?? ""}
       message={error instanceof Error ? error.message : String(error)}

@@ -1,0 +1,8 @@
+/** Why a handler is given up, for those that are told of it by an error: async functions, which nothing interrupts. */
+import * as Context from "effect/Context"
+import { type ArcpError, InternalError } from "../../protocol/Errors.js"
+
+/** Returns what the job in this context is ended by, as the protocol's error. */
+export class EndedBy extends Context.Reference<EndedBy>()("arcp/services/EndedBy", {
+  defaultValue: () => (): ArcpError => new InternalError({ message: "the job has ended" })
+}) {}

@@ -1,0 +1,232 @@
+/** What an async function waits for of its job when that is ended: it is told by the protocol's error, at once (§5.3, §5.4). */
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as TestClock from "effect/TestClock"
+import type { ArcpError } from "../../../src/protocol/Errors.js"
+import * as Agent from "../../../src/services/agents/Agent.js"
+import { type Frame, open } from "../../support/Wire.js"
+import { forever, makeStore, type Session, serve, submit } from "./support.js"
+import { start, unloaded, until } from "./unloading.js"
+
+type Job = Agent.PromiseJob
+
+/** What never ends by itself. */
+const never = () => new Promise<never>(() => {})
+
+/** What listens to its signal, and says so when it ends. */
+const listening =
+  (job: Job, body: (signal: AbortSignal) => Promise<unknown> = aborted) =>
+  async ({ signal }: { readonly signal: AbortSignal }) => {
+    try {
+      await body(signal)
+    } finally {
+      await Promise.resolve()
+      await job.log("info", "inner")
+      await job.log("info", "inner, too")
+    }
+  }
+
+const aborted = (signal: AbortSignal) =>
+  new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)))
+
+const lease = { "agent.delegate": ["*"] }
+
+const waits: Readonly<Record<string, (job: Job) => Promise<unknown>>> = {
+  sleep: (job) => job.sleep("q", "5 minutes"),
+  input: (job) => job.input("q", { prompt: "?" }),
+  "a step": (job) => job.step("q", never),
+  "a sleep in a step": (job) => job.step("q", () => job.sleep("in q", "5 minutes")),
+  hold: (job) => job.hold(never),
+  "the pause between two attempts": (job) =>
+    job.step("q", () => Promise.reject(new Error("no")), { attempts: 2, pause: "5 minutes" }),
+  "a child": async (job) => (await job.delegate("forever", null, { key: "q", lease })).result(),
+  "all at once": (job) =>
+    Promise.all([job.sleep("a", "5 minutes"), job.step("b", never), job.input("c", { prompt: "?" })]),
+  "its signal": (job) => aborted(job.signal)
+}
+
+/** Waits, and notes what it is told. */
+const waiter = (wait: (job: Job) => Promise<unknown>, told: Array<string>, begun: () => void) =>
+  Agent.fromPromise("waiter", { version: "1.0.0", durable: true }, async (_, job) => {
+    try {
+      setImmediate(begun)
+      return await wait(job)
+    } catch (error) {
+      const { code, details, message } = error as ArcpError
+      told.push(`${code}: ${message}${details === undefined ? "" : ` (${String(details["reason"])})`}`)
+      // It goes on as if nothing was: it gets nowhere with that.
+      for (const again of [
+        job.sleep("again", "1 hour"),
+        job.step("again, too", never),
+        job.input("and again", { prompt: "?" }),
+        job.delegate("forever", null, { key: "once more" })
+      ])
+        told.push((await again.catch((error: unknown) => error)) === error ? "the same" : "another")
+      return "swallowed"
+    } finally {
+      await job.log("info", "finally")
+      told.push("finally")
+    }
+  })
+
+const again = ["the same", "the same", "the same", "the same", "finally"]
+
+/** What came of a job: messages of its logs, and its end. */
+const story = ({ seen }: Session, jobId: string | undefined) =>
+  seen.flatMap(({ job_id, payload, type }) => {
+    if (job_id !== jobId) return []
+    if (type === "job.event") return payload.kind === "log" ? [payload.body.message] : []
+    return type === "job.error" || type === "job.result" ? [payload.code ?? payload.result] : []
+  })
+
+const isEndOf =
+  (jobId: string | undefined) =>
+  ({ job_id, type }: Frame) =>
+    job_id === jobId && (type === "job.result" || type === "job.error")
+
+/** Starts such a job, ends it, and returns what it was told and what came of it. */
+const ended = (
+  wait: (job: Job) => Promise<unknown>,
+  end: (session: Session, jobId: string | undefined) => Effect.Effect<unknown>,
+  more: Record<string, unknown> = {}
+) =>
+  Effect.gen(function* () {
+    const told: Array<string> = []
+    const begun = yield* Deferred.make<void>()
+    const agent = waiter(wait, told, () => Deferred.unsafeDone(begun, Effect.void))
+    return yield* Effect.gen(function* () {
+      const session = yield* open()
+      const { job_id } = yield* submit(session, "waiter", {}, { lease_request: lease, ...more })
+      yield* Deferred.await(begun)
+      yield* end(session, job_id)
+      yield* session.next(isEndOf(job_id))
+      return { told, story: story(session, job_id) }
+    }).pipe(Effect.provide(serve(yield* makeStore, [agent, forever])))
+  })
+
+const cancel = (session: Session, job_id: string | undefined) =>
+  session.request("job.cancel", { reason: "enough" }, { job_id })
+
+describe("an async function whose job is ended", () => {
+  for (const [name, wait] of Object.entries(waits))
+    it.scoped(`is told at once where it waits for ${name}`, () =>
+      Effect.gen(function* () {
+        const { story, told } = yield* ended(wait, cancel)
+        assert.deepStrictEqual(told, ["CANCELLED: the job was cancelled: enough", ...again])
+        assert.deepStrictEqual(story, ["finally", "CANCELLED"])
+      })
+    )
+
+  it.scoped("is told by the error that the job ends with", () =>
+    Effect.gen(function* () {
+      const wait = (job: Job) => job.sleep("q", "5 minutes")
+      const late = yield* ended(wait, () => TestClock.adjust("3 seconds"), { max_runtime_sec: 3 })
+      assert.deepStrictEqual(late.told, ["TIMEOUT: the job ran longer than 3 s", ...again])
+      assert.deepStrictEqual(late.story, ["finally", "TIMEOUT"])
+      const expires_at = "1970-01-01T00:00:13.000Z"
+      const expired = yield* ended(wait, () => TestClock.adjust("10 seconds"), {
+        lease_constraints: { expires_at }
+      })
+      assert.deepStrictEqual(expired.told, [`LEASE_EXPIRED: the lease expired at ${expires_at}`, ...again])
+      assert.deepStrictEqual(expired.story, ["finally", "LEASE_EXPIRED"])
+    })
+  )
+
+  it.scoped("a step that has asked for its signal, or waits for the job, is waited for", () =>
+    Effect.gen(function* () {
+      const asked = yield* ended((job) => job.step("q", listening(job)), cancel)
+      assert.deepStrictEqual(asked.story, ["inner", "inner, too", "finally", "CANCELLED"])
+      const waits = yield* ended(
+        (job) => job.step("q", () => listening(job, () => job.sleep("in q", "5 minutes"))({} as never)),
+        cancel
+      )
+      assert.deepStrictEqual(waits.story, ["inner", "inner, too", "finally", "CANCELLED"])
+    })
+  )
+
+  it.scoped("an attempt that takes too long ends also where it waits for the job, or for ever", () =>
+    Effect.gen(function* () {
+      const caught: Array<unknown> = []
+      const bounded = (job: Job, key: string, body: () => Promise<unknown>) =>
+        job.step(key, body, { timeout: "1 second" }).catch((error: ArcpError) => caught.push(error.message))
+      const agent = Agent.fromPromise("bounded", { version: "1.0.0", durable: true }, async (_, job) => {
+        await bounded(job, "a", () => job.sleep("in a", "1 hour"))
+        await bounded(job, "b", never)
+        return caught
+      })
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(session, "bounded")
+        yield* until(Effect.map(TestClock.adjust("100 millis"), () => caught.length === 2))
+        yield* session.next(isEndOf(job_id))
+        assert.deepStrictEqual(caught, ["step a took longer than 1s", "step b took longer than 1s"])
+      }).pipe(Effect.provide(serve(yield* makeStore, [agent])))
+    })
+  )
+
+  it.scoped(
+    "that is left to the next process is run again there, whatever it does with what it is told",
+    () =>
+      Effect.gen(function* () {
+        const told: Array<string> = []
+        const store = yield* makeStore
+        let runs = 0
+        const agent = waiter(
+          (job) => job.step("q", () => (++runs === 1 ? never() : "second")),
+          told,
+          () => {}
+        )
+        const first = yield* start(store, [agent, forever])
+        const { job_id } = yield* first.run(
+          Effect.gen(function* () {
+            const session = yield* open()
+            const accepted = yield* submit(session, "waiter")
+            yield* session.expect("job.event", ({ payload }) => payload.kind === "x-vendor.effect-arcp.step")
+            return accepted
+          })
+        )
+        yield* first.stop
+        assert.deepStrictEqual(told, [
+          "INTERNAL_ERROR: the runtime shut down; the job goes on when it is started again (shutdown)",
+          ...again
+        ])
+        const left = yield* store.store.job(job_id as string)
+        assert.deepStrictEqual([left?.status, left?.survival?.left], ["running", true])
+        yield* start(store, [agent, forever])
+        yield* until(Effect.sync(() => runs === 2))
+      })
+  )
+
+  it.scoped("that is unloaded is told so, and run again when its wait is over", () =>
+    Effect.gen(function* () {
+      const told: Array<string> = []
+      const store = yield* makeStore
+      const agent = waiter(
+        async (job) => {
+          await job.sleep("q", "1 hour")
+          return "rested"
+        },
+        told,
+        () => {}
+      )
+      const runtime = yield* start(store, [agent, forever])
+      yield* runtime.run(
+        Effect.gen(function* () {
+          const session = yield* open()
+          const { job_id } = yield* submit(session, "waiter")
+          yield* session.expect("job.event", ({ payload }) => payload.kind === "x-vendor.effect-arcp.step")
+          yield* TestClock.adjust("31 seconds")
+          yield* unloaded(store.store, job_id)
+          assert.deepStrictEqual(told, [
+            "INTERNAL_ERROR: the job only waits, and is not in memory (unloaded)",
+            ...again
+          ])
+          yield* TestClock.adjust("1 hour")
+          assert.strictEqual((yield* session.next(isEndOf(job_id))).payload.result, "rested")
+          assert.deepStrictEqual(story(session, job_id), ["finally", "rested"])
+        })
+      )
+    })
+  )
+})
