@@ -7,7 +7,6 @@ import * as Effect from "effect/Effect"
 import { type ArcpError, JobNotFound } from "../../protocol/Errors.js"
 import { tokenEnded } from "../../services/auth/ended.js"
 import type { JobSession, SubmitHead } from "../../services/jobs/Jobs.js"
-import type { JobLog } from "../../services/log/EventLog.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
@@ -156,8 +155,8 @@ export const rejoin = (
       ops: [Op.PutJob({ job: answer })],
       onCommit: accept
     }
-    const taken = (job: JobLog) => unowned(record)(ownership.take(session, record, job, request.id))
+    const taken = unowned(record)(ownership.take(session, record, request.id))
     yield* log.holding(record, (job) =>
-      Effect.zipRight(log.observe(session.view, job, join), inherits ? taken(job) : Effect.void)
+      Effect.zipRight(log.observe(session.view, job, join), inherits ? taken : Effect.void)
     )
   })

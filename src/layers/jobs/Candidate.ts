@@ -22,7 +22,7 @@ export type Submitter = Pick<JobSession, "features" | "identity">
 export interface Candidate {
   /** Whose it is, and who is told of it. */
   readonly session: JobSession
-  /** Who submitted it, as it was then: what that could take decides the form of the job for its life, whoever has it later. */
+  /** Who submitted it, as it was when that was decided: what that could take, and may do, decides the form of the job for its life, whoever has it later. */
   readonly submitter: Submitter
   readonly record: JobRecord
   readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>

@@ -94,7 +94,7 @@ const check = (
     if (ref === undefined)
       return yield* new InvalidRequest({ message: "agent: expected name or name@version, in lower-case" })
     yield* lease.authorize("agent.delegate", ref.name)
-    yield* Checks.checkAgent(policy, owner.identity, ref.name)
+    yield* Checks.checkAgent(policy, submitter.identity, ref.name)
     const registered = yield* registry.resolve(ref)
     const constraints = yield* narrowed(record, wanted.constraints ?? {}, now())
     const terms = wanted.lease ?? {}

@@ -2,7 +2,7 @@
  * The end of a session's subscriptions to jobs of other principals, when its token ends (§4.1 of the protocol page). From that
  * moment nothing of such jobs is numbered for the session, whatever the store does; that they are over is stored as soon as it can
  * be. The session may be resumed meanwhile, and whoever subscribes then waits for that, or the new subscription would end with the
- * old ones.
+ * old ones. One that was asked for before and is not stored by then is refused in its commit (Lookup.ts).
  */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"

@@ -8,6 +8,7 @@ import type * as Message from "../../protocol/Message.js"
 import { cut } from "../../protocol/Text.js"
 import { byteLength } from "../../protocol/Utf8.js"
 import type { Identity } from "../../services/auth/Auth.js"
+import { hasEnded, tokenEnded } from "../../services/auth/ended.js"
 import { coversJob, denied } from "../../services/auth/Policy.js"
 import type { JobSession, SubscribeRequest } from "../../services/jobs/Jobs.js"
 import type { FollowedJob } from "../../services/log/EventLog.js"
@@ -147,6 +148,10 @@ const isAnother = (
   { endedAt, jobId, sessionId: owner }: JobRecord
 ): boolean => endedAt === undefined && owner !== sessionId && !Array.from(view.observedJobs).includes(jobId)
 
+/** Tells whether a job is another principal's: a session observes it for no longer than its token lasts. */
+const isForeign = ({ identity }: JobSession, { principal }: JobRecord): boolean =>
+  principal !== identity.principal
+
 /** Lets a session observe a job, and tells it so in the commit with which that begins. */
 const observe = (
   parts: JobParts,
@@ -156,7 +161,7 @@ const observe = (
   record: JobRecord
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
-    const { log, options, running } = parts
+    const { log, now, options, running } = parts
     const { maxSubscriptionsPerSession: max } = options
     if (session.view.subscribedCount >= max && isAnother(session, record))
       return yield* Checks.atLimit("subscriptions_per_session", max)
@@ -164,14 +169,14 @@ const observe = (
     const credentials = yield* ownership.shown(session, record)
     const history = payload.history ?? false
     const onCommit = (subscribedFrom: number, goesOn: boolean) => {
-      const now = running.current(record)
+      const current = running.current(record)
       session.send({
         type: "job.subscribed",
         jobId: record.jobId,
-        traceId: now.traceId,
-        extensions: OnWire.traceContext(now, running.get(record.jobId)?.live.span),
+        traceId: current.traceId,
+        extensions: OnWire.traceContext(current, running.get(record.jobId)?.live.span),
         payload: {
-          ...OnWire.subscribed(now, {
+          ...OnWire.subscribed(current, {
             requestId: id,
             subscribedFrom,
             replayed: history,
@@ -182,8 +187,15 @@ const observe = (
         }
       })
     }
-    const join = { history, fromEventSeq: payload.from_event_seq, onCommit }
+    // All that was asked before may have taken longer than the token lasts: what ends with that has ended without this one.
+    let isLate = false
+    const unless = () => {
+      isLate = isForeign(session, record) && (session.view.isNarrowed || hasEnded(session.identity, now()))
+      return isLate
+    }
+    const join = { history, fromEventSeq: payload.from_event_seq, unless, onCommit }
     yield* log.holding(record, (job) => log.observe(session.view, job, join))
+    if (isLate) return yield* tokenEnded()
   })
 
 /** Returns what finds and lists jobs (§6.6, §7.6). */

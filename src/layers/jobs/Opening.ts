@@ -257,7 +257,7 @@ export const make = (parts: JobParts): Open => {
         ? Surroundings.ofSubmit(record)
         : Surroundings.of(record)
       const span = yield* Supervising.spanOf(candidate, surroundings)
-      const live = new LiveJob(record, session, parent?.live)
+      const live = new LiveJob(record, session, parent?.live, given.submitter)
       const ops = [...kept.ops, ...(given.ops?.() ?? [])]
       return yield* begin(parts, open, { candidate, live, hold, minted, ops }, surroundings, span)
     })

@@ -1,4 +1,5 @@
 /** Which session a job belongs to: the one that submitted it, or one that took it over when that was gone (§5.2). */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Identity } from "../../services/auth/Auth.js"
@@ -38,7 +39,6 @@ export interface Ownership {
   readonly take: (
     session: JobSession,
     record: JobRecord,
-    log: JobLog,
     requestId: string
   ) => Effect.Effect<void, InternalError>
   /** Does what another node wants: a session there becomes the owner. */
@@ -74,6 +74,18 @@ const page = 500
 const gone = new InternalError({
   message: "the session is gone, or another has taken the job over meanwhile"
 })
+
+/** A session that takes jobs over. */
+interface Heir {
+  readonly session: JobSession
+  /** It is here, and observes what it takes over. */
+  readonly isHere: boolean
+  /** Has a job taken over that somebody else has locked, or that is not stored yet: waits for that, or has it go on beside. */
+  readonly whenFree: (taking: Effect.Effect<void, InternalError>) => Effect.Effect<void, InternalError>
+}
+
+/** What an adoption changes of a job's record; only that of a job that was submitted has a new submit. */
+type By = Pick<JobRecord, "sessionId"> & Partial<Pick<JobRecord, "submitId">>
 
 /** Logs that a job has no owner, when it could not be given one. */
 export const unowned =
@@ -117,20 +129,22 @@ export const make = (parts: JobParts): Ownership => {
     log.observe(session.view, job, { history: false, onCommit: () => {} })
 
   /**
-   * Makes a session the owner of one job, under its lock: it is not begun, loaded, unloaded or answered as a row meanwhile. Returns
-   * what is in memory of a job that runs.
+   * Makes a session the owner of one job, which is locked, unless another than `after` has it by now. Returns what is in memory of a
+   * job that runs.
    */
   const takeOne = (
     session: JobSession,
+    after: string,
     jobId: string,
     job: JobLog,
-    by: Pick<JobRecord, "sessionId"> & Partial<Pick<JobRecord, "submitId">>
+    by: By
   ): Effect.Effect<LiveJob | undefined, InternalError> => {
     const adopt = (recordNow: () => JobRecord) =>
       log.adopt(session.view, job, () => ({ ...recordNow(), ...by }))
-    const taking = Effect.gen(function* () {
+    return Effect.gen(function* () {
       const queued = running.queue.get(jobId)
       if (queued !== undefined) {
+        if (queued.record.sessionId !== after) return undefined
         yield* adopt(() => queued.record)
         running.queue.adopt(queued, session, { ...queued.record, ...by })
         running.adopt(jobId, session)
@@ -139,9 +153,10 @@ export const make = (parts: JobParts): Ownership => {
       const live = running.get(jobId)?.live
       if (live === undefined) {
         const stored = yield* Faults.storage(store.job(jobId))
-        if (stored !== undefined) yield* adopt(() => stored)
+        if (stored?.sessionId === after) yield* adopt(() => stored)
         return undefined
       }
+      if (live.record.sessionId !== after) return undefined
       const { sessionId, submitId } = live.record
       // What else is stored of it from here on says so too.
       live.record = { ...live.record, ...by }
@@ -156,43 +171,68 @@ export const make = (parts: JobParts): Ownership => {
       running.adopt(jobId, session)
       return live
     })
-    return waits.locked(jobId, Effect.uninterruptible(taking))
   }
 
-  /** Makes a session the owner of what a running job has delegated to; it observes that when it `isHere`. */
-  const takeChildren = (
-    session: JobSession,
-    live: LiveJob,
-    isHere: boolean
+  /**
+   * Makes a session the owner of a job, under its lock: it is not begun, loaded, unloaded or answered as a row meanwhile. Then of what
+   * that has delegated to.
+   */
+  const takeFamily = (
+    heir: Heir,
+    after: string,
+    jobId: string,
+    job: JobLog,
+    by: By
   ): Effect.Effect<void, InternalError> =>
     Effect.gen(function* () {
-      const { sessionId } = session
-      for (const child of live.children) {
-        const { jobId } = child.record
+      const { isHere, session } = heir
+      const live = yield* waits.locked(jobId, Effect.uninterruptible(takeOne(session, after, jobId, job, by)))
+      if (live === undefined) return
+      if (isHere && live.parent !== undefined) yield* join(session, live.record, job)
+      for (const child of live.children) yield* takeChild(heir, live, child)
+    })
+
+  /** Makes a session, which has a job by now, the owner of one that this has delegated to: as soon as that is opened. */
+  const takeChild = (heir: Heir, parent: LiveJob, child: LiveJob): Effect.Effect<void, InternalError> =>
+    Effect.suspend(() => {
+      const { jobId } = child.record
+      const { session, whenFree } = heir
+      const taking = Effect.suspend(() => {
         const opened = running.get(jobId)
-        if (opened === undefined) continue
-        const taken = yield* takeOne(session, jobId, opened.log, { sessionId })
-        if (taken === undefined) continue
-        if (isHere) yield* join(session, taken.record, opened.log)
-        yield* takeChildren(session, taken, isHere)
-      }
+        return opened === undefined || parent.owner.sessionId !== session.sessionId
+          ? Effect.void
+          : takeFamily(heir, opened.live.record.sessionId, jobId, opened.log, {
+              sessionId: session.sessionId
+            })
+      })
+      if (running.get(jobId) !== undefined && !waits.isLocked(jobId)) return taking
+      const opened = child.awaited === undefined ? Effect.void : Deferred.await(child.awaited.opened)
+      return whenFree(Effect.zipRight(Effect.ignore(opened), taking))
     })
 
   /** Makes a session the owner of a job of this node, and of what that has delegated to. */
-  const takeHere = (
-    session: JobSession,
-    { jobId }: JobRecord,
-    job: JobLog,
-    submitId: string,
-    isHere: boolean
-  ): Effect.Effect<void, InternalError> =>
-    Effect.gen(function* () {
-      // Of the last process: it gets its place first.
-      yield* unsettled.settled(jobId)
-      // The submit's id goes with the session: a frame of this session may have the old owner's by chance.
-      const live = yield* takeOne(session, jobId, job, { sessionId: session.sessionId, submitId })
-      if (live !== undefined) yield* takeChildren(session, live, isHere)
-    })
+  const takeHere = (heir: Heir, record: JobRecord, submitId: string): Effect.Effect<void, InternalError> => {
+    const { jobId } = record
+    // The submit's id goes with the session: a frame of this session may have the old owner's by chance.
+    const by = { sessionId: heir.session.sessionId, submitId }
+    const taking = log.holding(record, (job) => takeFamily(heir, record.sessionId, jobId, job, by))
+    // Of the last process: it gets its place first.
+    return Effect.zipRight(
+      unsettled.settled(jobId),
+      Effect.suspend(() => (waits.isLocked(jobId) ? heir.whenFree(taking) : taking))
+    )
+  }
+
+  /**
+   * A session of this node that submits: it takes over what is free before anything else that it asks for. Nothing else that it asks for
+   * waits for the rest, which may be as long as a job ends, or the store is away.
+   */
+  const submitting = (session: JobSession, record: JobRecord): Heir => ({
+    session,
+    isHere: true,
+    whenFree: (taking) =>
+      Effect.sync(() => asking.later("a job was taken over", unowned(record)(taking), () => {}))
+  })
 
   /** Lets a session observe what a job of another node, which it owns by now, has delegated to. */
   const joinFamily = (session: JobSession, jobId: string): Effect.Effect<void, InternalError> =>
@@ -228,7 +268,7 @@ export const make = (parts: JobParts): Ownership => {
         return yield* joinFamily(session, record.jobId)
       }
       if (current?.sessionId === record.sessionId)
-        yield* log.holding(current, (job) => takeHere(session, current, job, submitId, true))
+        yield* takeHere(submitting(session, current), current, submitId)
     })
 
   const accept: Ownership["accept"] = (session, record) =>
@@ -247,9 +287,9 @@ export const make = (parts: JobParts): Ownership => {
     shown,
     accept,
     inheritable,
-    take: (session, record, job, requestId) =>
+    take: (session, record, requestId) =>
       Effect.suspend(() => {
-        if (!asking.isElsewhere(record)) return takeHere(session, record, job, requestId, true)
+        if (!asking.isElsewhere(record)) return takeHere(submitting(session, record), record, requestId)
         const taking = unowned(record)(takeThere(session, record, requestId))
         asking.later("a job of another node was taken over", taking, () => {})
         return Effect.void
@@ -264,7 +304,8 @@ export const make = (parts: JobParts): Ownership => {
         const isHere = isOurs(cluster, stored)
         const here = isHere ? owners.session(sessionId) : undefined
         const session = here ?? (yield* absentOwner(parts, { ...record, sessionId }, { features, identity }))
-        yield* log.holding(known, (job) => takeHere(session, record, job, submitId, here !== undefined))
+        const heir: Heir = { session, isHere: here !== undefined, whenFree: (taking) => taking }
+        yield* takeHere(heir, record, submitId)
       })
   }
 }

@@ -130,7 +130,8 @@ const check = (
     // Made at once, like its record.
     return {
       session,
-      submitter: session,
+      // The session may be resumed with another hello.
+      submitter: { features: session.features, identity: session.identity },
       record,
       run,
       agent,

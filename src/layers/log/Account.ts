@@ -28,7 +28,7 @@ const isMaterial = (before: CurrencyCounter, remaining: BigDecimal.BigDecimal): 
   )
 
 /** Counts what a job has spent of its budget (§9.6), with those of the jobs that it was delegated by. */
-export class Account<out Job = unknown> {
+export class Account<Job = unknown> {
   private readonly counters = new Map<string, CurrencyCounter>()
   /** A currency of this job, not of an ancestor, whose counter is ≤ 0. */
   private empty: string | undefined
@@ -37,7 +37,10 @@ export class Account<out Job = unknown> {
     readonly job: Job,
     /** As stored last, but for the counters and the numbers. */
     public record: JobRecord,
-    readonly parent: Account<Job> | undefined
+    /** That of the job that delegated to this one, as it was then. */
+    private readonly above: Account<Job> | undefined,
+    /** Returns the account that counts for a job by now: it may have been loaded again since. */
+    private readonly current: (job: Job) => Account<Job> | undefined
   ) {
     for (const [currency, initial] of Budget.parse(record.lease["cost.budget"] ?? []))
       this.set(currency, { initial, remaining: initial, reported: initial })
@@ -50,6 +53,17 @@ export class Account<out Job = unknown> {
       const counter = this.counters.get(currency)
       if (counter !== undefined) this.set(currency, { ...counter, remaining, reported: remaining })
     }
+  }
+  /**
+   * That of the next job above this one that is in memory. What a child spends after its end, which nobody above waits for, counts
+   * there and nowhere else: an account from before its job was loaded again knows an older record.
+   */
+  get parent(): Account<Job> | undefined {
+    for (let { above } = this; above !== undefined; above = above.above) {
+      const current = this.current(above.job)
+      if (current !== undefined) return current
+    }
+    return undefined
   }
   /** What is left of each of the job's own currencies, as committed. */
   get remaining(): ReadonlyMap<string, BigDecimal.BigDecimal> {

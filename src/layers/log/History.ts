@@ -31,6 +31,8 @@ export interface Join {
   readonly history: boolean
   /** Events up to this one, in the owner's numbering, are left out. */
   readonly fromEventSeq?: number | undefined
+  /** Asked in the commit: when it says so nothing is joined, and nobody is told. */
+  readonly unless?: (() => boolean) | undefined
   /** Stored in the same commit. */
   readonly ops?: ReadonlyArray<Op> | undefined
   /** Gets the view's newest `event_seq` before the join, at the commit. */
@@ -144,6 +146,7 @@ const observe =
         if (join.history) looked = yield* look(store, view, job, looked, foreign?.last ?? job.last)
         yield* committer.change((tx) => {
           isOver = true
+          if (join.unless?.() === true) return
           const before = tx.lastOf(view)
           const behind = view.behind.get(job.jobId)
           const last = foreign?.last ?? tx.lastSeqOf(job)

@@ -16,13 +16,18 @@ import type { ViewState } from "./ViewState.js"
 type Opening = NonNullable<Parameters<EventLog["Type"]["openJob"]>[2]>
 
 /** Gives a job what it has of the job that delegated to it: depth, secrets and budget. */
-const placeBelow = (job: JobState, record: JobRecord, { parent, secrets = [] }: Opening): JobState => {
+const placeBelow = (
+  { jobs }: LogParts["live"],
+  job: JobState,
+  record: JobRecord,
+  { parent, secrets = [] }: Opening
+): JobState => {
   const above = parent === undefined ? undefined : jobStateOf(parent)
   job.depth = above === undefined ? 0 : above.depth + 1
   if (secrets.length > 0 || (above !== undefined && above.secretValues.length > 0))
     job.secretValues = [...secrets, ...(above?.secretValues ?? [])]
   if (above?.account !== undefined || record.lease["cost.budget"] !== undefined)
-    job.account = new Account(job, record, above?.account)
+    job.account = new Account(job, record, above?.account, ({ jobId }) => jobs.get(jobId)?.account)
   return job
 }
 
@@ -118,7 +123,7 @@ export const make = (parts: LogParts) => {
     view: ViewState,
     opening: Opening = {}
   ): Effect.Effect<JobLog, InternalError> => {
-    const job = placeBelow(live.newJob(record), record, opening)
+    const job = placeBelow(live, live.newJob(record), record, opening)
     const log = record.survival === undefined ? job : new JobLoad(job)
     const answer = { isRefused: false }
     const change = storing(parts, log, record, view, opening, answer)
@@ -134,7 +139,7 @@ export const make = (parts: LogParts) => {
 
   const reopenJob = (record: JobRecord, opening: Pick<Opening, "parent" | "secrets"> = {}) =>
     Effect.map(live.loadJob(record), (job) => {
-      placeBelow(job, record, opening)
+      placeBelow(live, job, record, opening)
       if (record.budget !== undefined) job.account?.restore(record.budget)
       job.loaded = true
       return new JobLoad(job)

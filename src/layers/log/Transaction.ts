@@ -57,6 +57,8 @@ export class Transaction {
   private readonly views = new Map<ViewState, ViewDelta>()
   /** Of which jobs views have passed over what came last. */
   private passed: Map<ViewState, Set<JobState>> | undefined
+  /** Jobs whose end is in this batch. */
+  private readonly closing = new Set<JobState>()
   private readonly effects: Array<() => void> = []
   private readonly begun: Array<readonly [JobState, NewEvent]> = []
   private readonly spending = new Spending<JobState>()
@@ -261,6 +263,8 @@ export class Transaction {
     for (const [view, jobs] of this.passed ?? []) {
       this.ownsView(view)
       for (const job of jobs) {
+        // Nobody observes it from here on.
+        if (this.closing.has(job)) continue
         const cursor = this.lastSeqOf(job)
         this.ops.push({ _tag: "Observe", sessionId: view.sessionId, jobId: job.jobId, cursor })
       }
@@ -332,6 +336,7 @@ export class Transaction {
 
   /** The views that observe a job have its end numbered by this batch: there is nothing more of it to come. */
   close(job: JobState): void {
+    this.closing.add(job)
     for (const view of job.observers)
       if (!view.dropped) this.ops.push({ _tag: "Unobserve", sessionId: view.sessionId, jobId: job.jobId })
   }

@@ -241,6 +241,9 @@ export class ViewState extends Congestion implements View {
     const sent = this.sent[0]
     return sent === undefined || sent.at > now - windowMs ? known : Math.max(known, sent.seq + 1)
   }
+  get isNarrowed(): boolean {
+    return this.onlyOf !== undefined
+  }
   seeOnly(principal: string | undefined): void {
     this.onlyOf = principal
   }

@@ -107,6 +107,8 @@ export interface View {
   readonly subscribedCount: number
   /** Ids of the jobs that it observes. */
   readonly observedJobs: Iterable<string>
+  /** Only jobs of one principal are seen: its subscriptions to others are being ended. */
+  readonly isNarrowed: boolean
   /** Has only events of jobs of this principal numbered for it from now on; of all jobs when `undefined`. Not stored. */
   readonly seeOnly: (principal: string | undefined) => void
   /** Calls back when another process has taken the session: nothing is numbered for it here any more. One callback per view. */
@@ -322,6 +324,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
       options: {
         readonly history: boolean
         readonly fromEventSeq?: number | undefined
+        /** Asked in the commit: when it says so nothing is joined, and nobody is told. */
+        readonly unless?: (() => boolean) | undefined
         /** Stored in the same commit. */
         readonly ops?: ReadonlyArray<Op> | undefined
         readonly onCommit: (subscribedFrom: number, observed: boolean) => void

@@ -5,12 +5,15 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
+import * as PolicyLayer from "../../../src/layers/auth/Policy.js"
 import * as Features from "../../../src/protocol/Features.js"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import { Policy } from "../../../src/services/auth/Policy.js"
 import { type Credential, Credentials } from "../../../src/services/credentials/Credentials.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { type Batch, StoreError } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
 import { gated } from "./scheduling/waiting.js"
 import { makeStore, pong, restarted, resume, type Session, submit, type TestStore } from "./support.js"
@@ -167,6 +170,120 @@ describe("an adoption", () => {
   )
 })
 
+describe("a session that takes over", () => {
+  /** Undoes what it has done, for ever. */
+  const undoing = durable("undoing", (job) =>
+    Effect.zipRight(
+      job.step("act", Effect.void, { compensate: () => Effect.never }),
+      job.sleep("nap", "1 hour")
+    )
+  )
+  /** Lets go of what it holds only when it has to. */
+  const clings = durable("clings", (job) =>
+    Effect.zipRight(
+      Effect.addFinalizer(() => Effect.never),
+      job.sleep("nap", "1 hour")
+    )
+  )
+  const mayCancel = Layer.effect(
+    Policy,
+    Effect.map(Policy, (base) => ({ ...base, mayCancel: () => Effect.succeed(true as const) }))
+  ).pipe(Layer.provide(PolicyLayer.layerSamePrincipal))
+
+  it.scoped("has at once what undoes what it has done, however long that takes", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const agents = [undoing]
+      const process = yield* start(
+        store,
+        agents,
+        { ...options, cancelGrace: "20 minutes" },
+        { policy: mayCancel }
+      )
+      yield* Effect.addFinalizer(() => process.stop)
+      const first = yield* process.run(open())
+      const jobId = (yield* submit(first, "undoing")).job_id as string
+      yield* first.next(isSleep)
+      yield* TestClock.adjust("11 minutes")
+      yield* unloaded(store.store, jobId)
+      yield* gone(first)
+      const other = yield* process.run(open())
+      yield* other.request("job.cancel", {}, { job_id: jobId })
+      yield* other.expect("job.cancelled")
+      yield* turns
+      const heir = yield* process.run(open())
+      yield* adopt(heir, jobId, "undoing")
+      yield* submit(heir, "undoing")
+      assert.strictEqual((yield* store.store.job(jobId))?.sessionId, heir.sessionId)
+      assert.isUndefined((yield* store.store.job(jobId))?.endedAt)
+    })
+  )
+
+  it.scoped("goes on while the job is unloaded, and has it then", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const process = yield* start(store, [clings], { ...options, cancelGrace: "5 minutes" })
+      yield* Effect.addFinalizer(() => process.stop)
+      const first = yield* process.run(open())
+      const jobId = (yield* submit(first, "clings")).job_id as string
+      yield* first.next(isSleep)
+      yield* gone(first)
+      yield* TestClock.adjust("7 minutes")
+      yield* turns
+      const heir = yield* process.run(open())
+      yield* adopt(heir, jobId, "clings")
+      yield* submit(heir, "clings")
+      assert.strictEqual((yield* store.store.job(jobId))?.sessionId, first.sessionId)
+      yield* TestClock.adjust("6 minutes")
+      const record = yield* unloaded(store.store, jobId)
+      yield* until(Effect.map(store.store.job(jobId), (job) => job?.sessionId === heir.sessionId))
+      assert.isDefined(record.survival?.waiting)
+      assert.isDefined((yield* store.store.job(jobId))?.survival?.waiting)
+    })
+  )
+})
+
+describe("a child that is being opened while its parent is taken over", () => {
+  it.scoped("belongs to whom the parent belongs to, as soon as the store has it", () =>
+    Effect.gen(function* () {
+      const child = Agent.handle(Agent.make("child", { version: "1.0.0" }), () => Effect.never)
+      const parent = durable("parent", (job) =>
+        Effect.flatMap(job.delegate("child", {}, { key: "child" }), (one) => one.await)
+      )
+      const store = yield* makeStore
+      const { commit } = store.store
+      let isAway = true
+      let tries = 0
+      let childId = ""
+      Object.assign(store.store, {
+        commit: (batch: Batch) => {
+          const opened = batch.ops.flatMap((op) =>
+            op._tag === "PutJob" && op.job.parentJobId ? [op.job] : []
+          )
+          childId = opened[0]?.jobId ?? childId
+          if (opened.length === 0 || !isAway) return commit(batch)
+          tries++
+          return new StoreError({ message: "the disk is full" })
+        }
+      })
+      const process = yield* start(store, [parent, child], options)
+      yield* Effect.addFinalizer(() => process.stop)
+      const first = yield* process.run(open())
+      const lease = { "agent.delegate": ["child"] }
+      const jobId = (yield* submit(first, "parent", {}, { lease_request: lease })).job_id as string
+      yield* until(Effect.sync(() => tries > 0))
+      yield* gone(first)
+      const heir = yield* process.run(open())
+      yield* adopt(heir, jobId, "parent")
+      yield* until(Effect.map(store.store.job(jobId), (job) => job?.sessionId === heir.sessionId))
+      isAway = false
+      yield* TestClock.adjust("2 minutes")
+      yield* until(Effect.map(store.store.job(childId), (job) => job?.sessionId === heir.sessionId))
+      yield* heir.expect("job.accepted", (frame) => frame.payload.job_id === childId)
+    })
+  )
+})
+
 /** Credentials that are made up. */
 const minting = Layer.sync(Credentials, () => {
   const held = new Map<string, Credential>()
@@ -239,4 +356,37 @@ describe("a job that a session takes over which takes less", () => {
           assert.strictEqual(payload.result_size, text.length)
         })
     )
+
+  it.scoped(
+    "delegates with the features with which it was submitted, also once its session was resumed with others",
+    () =>
+      Effect.gen(function* () {
+        const had: Array<number> = []
+        const goes = yield* Deferred.make<void>()
+        const child = Agent.handle(Agent.make("child", { version: "1.0.0" }), () =>
+          Effect.map(held, (count) => {
+            had.push(count)
+            return text
+          })
+        )
+        const parent = Agent.handle(Agent.make("parent", { version: "1.0.0" }), () =>
+          Effect.gen(function* () {
+            yield* Deferred.await(goes)
+            const job = yield* Job
+            yield* Effect.flatMap(job.delegate("child", {}), (one) => one.await)
+          }).pipe(Effect.orDie)
+        )
+        const store = yield* makeStore
+        const process = yield* start(store, [parent, child], small, { credentials: minting })
+        yield* Effect.addFinalizer(() => process.stop)
+        const session = yield* process.run(open())
+        const lease = { "agent.delegate": ["child"] }
+        const jobId = (yield* submit(session, "parent", {}, { lease_request: lease })).job_id as string
+        yield* session.connection.close(1000, "")
+        const again = yield* process.run(open(resume(session, session.seen.at(-1)?.event_seq ?? 0), less))
+        yield* Deferred.succeed(goes, undefined)
+        yield* again.next((frame) => isEnd(frame) && frame.job_id === jobId)
+        assert.deepStrictEqual(had, [1])
+      })
+  )
 })

@@ -223,6 +223,25 @@ describe("a job's budget", () => {
     )
   )
 
+  it.effect(
+    "counts what a child spends from before it was loaded again, in the record that it has by then",
+    () =>
+      makeStore("durable").run(
+        Effect.gen(function* () {
+          const { child, log, own, parent } = yield* budgeted
+          log.letGo(parent)
+          const again = yield* log.reopenJob({ ...own, submitId: "of another", budget: { USD: "1" } })
+          yield* log.append(child, cost(1, "0.25"))
+          const stored = yield* (yield* Store).job(own.jobId)
+          assert.deepStrictEqual([stored?.submitId, stored?.budget], ["of another", { USD: "0.75" }])
+          assert.strictEqual(
+            again.remaining.get("USD")?.toString(),
+            BigDecimal.unsafeFromString("0.75").toString()
+          )
+        })
+      )
+  )
+
   it.effect("is stored with what was spent, its own and its parent's", () =>
     makeStore("durable").run(
       Effect.gen(function* () {

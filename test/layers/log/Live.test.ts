@@ -18,6 +18,7 @@ const owner = {
   observedJobs: [],
   lost: false,
   epoch: 1,
+  isNarrowed: false,
   seeOnly: () => {},
   whenTaken: () => {}
 }

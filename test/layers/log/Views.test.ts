@@ -43,6 +43,25 @@ import { sqlite } from "./sqlite.js"
 const openNarrow = openViewWith(["subscribe"])
 const types = (view: View) => Effect.map(readAll(view), (frames) => frames.map(({ type }) => type))
 
+describe("a view that does not see a job any more", () => {
+  it.effect("does not observe it after its end either", () =>
+    Effect.gen(function* () {
+      const log = yield* EventLog
+      const store = yield* Store
+      const owner = yield* openView
+      const other = yield* openView
+      const job = yield* openJob(owner)
+      yield* log.observe(other, job, { history: false, onCommit: () => {} })
+      other.seeOnly("bob")
+      yield* emit(job, 1, 3)
+      yield* settle
+      assert.lengthOf(yield* store.observed(other.sessionId), 1)
+      yield* end(job, owner)
+      assert.deepStrictEqual(yield* store.observed(other.sessionId), [])
+    }).pipe(Effect.provide(layerOn(StoreMemory.layer())))
+  )
+})
+
 describe("how far a connection has come", () => {
   it.effect(
     "is what it says itself: not who reads an event again, nor one that another has taken the place of",

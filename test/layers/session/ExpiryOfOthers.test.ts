@@ -60,6 +60,41 @@ describe("a token that ends: subscriptions to jobs of others", () => {
       )
     )
 
+  it.scoped("are refused that were asked for before and would only be there after it", () =>
+    running((disk) =>
+      Effect.gen(function* () {
+        const other = yield* open(as("bob"))
+        const foreign = yield* submit(other, 50)
+        const session = yield* open(as("short"))
+        yield* submit(session, 20)
+        yield* pass(55)
+        const held = yield* Effect.makeLatch(false)
+        yield* Effect.addFinalizer(() => held.open)
+        let isAsked = false
+        disk.onRead = (name) => {
+          if (name !== "numbering") return undefined
+          isAsked = true
+          return held.await
+        }
+        yield* session.request("job.subscribe", { job_id: foreign, history: true, from_event_seq: 0 })
+        yield* pass(20)
+        assert.isTrue(isAsked)
+        disk.onRead = () => undefined
+        yield* held.open
+        const { payload } = yield* session.expect("session.error")
+        assert.strictEqual(payload.code, "UNAUTHENTICATED")
+        yield* pass(30)
+        yield* read(session)
+        assert.deepStrictEqual(ofJob(session, foreign), [])
+        const observed = yield* disk.store.observed(session.sessionId)
+        assert.notInclude(
+          observed.map(({ jobId }) => jobId),
+          foreign
+        )
+      })
+    )
+  )
+
   it.scoped("keep nobody from being closed who can renew, while the store hangs", () =>
     running((disk) =>
       Effect.gen(function* () {

@@ -255,7 +255,10 @@ export class Journal {
     return this.known.get(key)
   }
 
-  /** Returns why there is no room for an outcome of so many bytes, if there is none. */
+  /**
+   * Returns why there is no room for an outcome of so many bytes, if there is none; with 0 bytes, for what an emit or a delegation leaves,
+   * or a step that begins.
+   */
   overLimit(key: string, bytes: number): InternalError | undefined {
     const { maxJournalBytes, maxStepOutcomeBytes } = this.limits
     if (bytes > maxStepOutcomeBytes)

@@ -77,35 +77,30 @@ const conclude = (parts: JobParts, { live, log: job }: RunningJob): Effect.Effec
   })
 
 /**
- * Has a job rest: it is ended here, whatever ends it. `over` is called when that is done. Unless whoever has it rest keeps it
- * locked until then, whatever else is done with it comes first: one that is being loaded is ended by its load.
+ * Has a job rest: it is ended here, whatever ends it. `over` is called when that is done. Whatever else is done with it under its lock
+ * comes first: one that is being loaded is ended by its load.
  */
 export const rest = (
   parts: JobParts,
   job: RunningJob,
   surroundings: Surroundings,
-  over: () => void,
-  isLocked = false
+  over: () => void
 ): void => {
   const { live } = job
-  const concluding = conclude(parts, job)
   parts.running.add(job)
   live.over = over
   live.rest(() => {
     live.rests = undefined
     const ended = parts.underway.begin()
     surroundings
-      .forkUninterruptible(isLocked ? concluding : parts.waits.locked(live.record.jobId, concluding))
+      .forkUninterruptible(parts.waits.locked(live.record.jobId, conclude(parts, job)))
       .addObserver(ended)
   })
   // The runtime has told so while it was being unloaded.
   if (live.leaving) live.end({ _tag: "Leave" })
 }
 
-/**
- * Gives a job of which nothing runs its place among the running ones, and below its parent. Whoever gives `done` keeps it
- * locked until that is called.
- */
+/** Gives a job of which nothing runs its place among the running ones, and below its parent; `done` is called when it has ended. */
 export const place = (
   parts: JobParts,
   record: Survivor,
@@ -127,7 +122,7 @@ export const place = (
       over(parts, { parent, record }, live)
       done?.()
     }
-    rest(parts, resting, yield* Surroundings.of(record), isOver, done !== undefined)
+    rest(parts, resting, yield* Surroundings.of(record), isOver)
     // Its parent may have ended since, or be about to.
     if (record.parentJobId !== undefined && parent?.live.takeChild(live) !== true)
       live.end(orphaned(parts.running))
@@ -144,7 +139,11 @@ const rouse = (parts: JobParts, jobId: string): Effect.Effect<RunningJob | undef
     // Of the last process: it gets its place below its parent first.
     yield* unsettled.settled(jobId)
     yield* waits.lock(jobId)
-    const unlock = Effect.sync(() => waits.unlock(jobId))
+    let isLocked = true
+    const unlock = Effect.sync(() => {
+      if (isLocked) waits.unlock(jobId)
+      isLocked = false
+    })
     const found = running.get(jobId)
     const stored =
       found === undefined ? yield* Effect.onError(Faults.storage(store.job(jobId)), () => unlock) : undefined
@@ -159,6 +158,8 @@ const rouse = (parts: JobParts, jobId: string): Effect.Effect<RunningJob | undef
     const ended = Deferred.unsafeMake<void>(FiberId.none)
     const held = log.holding(record, (job) =>
       place(parts, record, job, () => Deferred.unsafeDone(ended, Effect.void)).pipe(
+        // It may take long to end, and is in memory by now.
+        Effect.zipLeft(unlock),
         Effect.tap((resting) => Deferred.succeed(placed, resting)),
         Effect.zipRight(Deferred.await(ended))
       )

@@ -6,6 +6,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
+import { identity } from "effect/Function"
 import type { InternalError } from "../../../protocol/Errors.js"
 import { Signal } from "../../../services/runtime/Signal.js"
 import { never } from "../../../services/store/dueAt.js"
@@ -50,11 +51,18 @@ export class Waits {
     private readonly maxWoken: number
   ) {}
 
-  /** Waits until nobody loads, unloads or ends a job, and keeps others from it until {@link unlock}. */
-  lock(jobId: string): Effect.Effect<void> {
+  /**
+   * Waits until nobody else changes where a job is, or whose: who begins, loads, unloads, places, concludes, adopts or answers it does
+   * so under its lock, until {@link unlock}. Nobody keeps it for as long as a job runs, or is undone.
+   */
+  lock(
+    jobId: string,
+    waiting: (free: Effect.Effect<void>) => Effect.Effect<void> = identity
+  ): Effect.Effect<void> {
     return Effect.suspend(() => {
       const other = this.locks.get(jobId)
-      if (other !== undefined) return Effect.zipRight(Deferred.await(other), this.lock(jobId))
+      if (other !== undefined)
+        return Effect.zipRight(waiting(Deferred.await(other)), this.lock(jobId, waiting))
       this.take(jobId)
       return Effect.void
     })
@@ -71,12 +79,11 @@ export class Waits {
     this.locks.delete(jobId)
     if (lock !== undefined) Deferred.unsafeDone(lock, Effect.void)
   }
-  /** Runs `use` while nobody else loads, unloads or ends a job. */
+  /** Runs `use` with a job locked. Who waits for the lock may be interrupted. */
   locked<A, E>(jobId: string, use: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    return Effect.acquireUseRelease(
-      this.lock(jobId),
-      () => use,
-      () => Effect.sync(() => this.unlock(jobId))
+    const unlock = Effect.sync(() => this.unlock(jobId))
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.zipRight(this.lock(jobId, restore), Effect.ensuring(restore(use), unlock))
     )
   }
 

@@ -19,13 +19,13 @@ const waits = ({ running }: JobParts, { agent, parent, record, startAt }: Candid
   parent === undefined && (startAt !== undefined || running.queue.mustWait(record, agent.concurrency))
 
 /** Returns the record of a job that waits: what it is run again with is decided when it begins. */
-export const queuedRecord = ({ forked, record, session, startAt }: Candidate): QueuedRecord => {
-  const { principal: _, ...identity } = session.identity
+export const queuedRecord = ({ forked, record, startAt, submitter }: Candidate): QueuedRecord => {
+  const { principal: _, ...identity } = submitter.identity
   const { survival: __, ...rest } = record
   return {
     ...rest,
     status: "pending",
-    queued: { identity, features: session.features, startAt, forked }
+    queued: { identity, features: submitter.features, startAt, forked }
   }
 }
 

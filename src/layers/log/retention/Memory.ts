@@ -112,12 +112,13 @@ export const make = (
         (yield* forgetFinished(store, finished, "needed", step)) ||
         (yield* trimRunning) ||
         (yield* shrinkLargest) ||
-        (yield* shrinkSent) ||
-        // Rather than that nobody can emit any more a job finds less of what it has delegated to.
-        (yield* forgetFinished(store, finished, "needed by a session", 1))
-      if (!freed) return
+        (yield* shrinkSent)
+      if (!freed) break
       yield* turn.next
     }
+    // Rather than that nobody can emit any more a job finds less of what it has delegated to, but of no more than it takes.
+    while (store.held() > maxHeld && (yield* forgetFinished(store, finished, "needed by a session", 1)))
+      yield* turn.next
   })
 
   return {
