@@ -13,7 +13,7 @@ export const encoding = "x-vendor.effect-arcp.encoding"
 /** In the extensions of a submit: the id of a job to be observed, and owned when its owner is gone; it never starts a run. */
 export const adopt = "x-vendor.effect-arcp.adopt"
 
-/** In `job.subscribed`: true when the session was subscribed to the job before, and has missed nothing of it since. */
+/** In `job.subscribed`: true when the session was subscribed to the job already, as the request came. */
 export const goesOn = "x-vendor.effect-arcp.goes_on"
 
 /** In the extensions of a submit: when the job is to begin, `{start_at}` (RFC 3339) or `{delay_sec}`. */

@@ -470,6 +470,11 @@ describe("the console's model", () => {
     }
     const deep = fieldOf({ anyOf: [{ type: "object", properties: { any: {} } }, { type: "null" }] })
     assert.deepStrictEqual(missing(deep, { any: typed }), ["input.any is no JSON"])
+    // Also where it is sent as JSON, whole.
+    assert.deepStrictEqual(missing(fieldOf({}), { any: [typed], much: Number.NaN }), [
+      "input.any[0] is no JSON",
+      "input.much is no number"
+    ])
   })
 
   it("says what a schema calls a member, and what it is when nobody gives it", () => {

@@ -208,11 +208,11 @@ export class JobInbox {
       this.events.rebase(after, this.#gap(after, "session_lost", replayed, "session lost"))
     this.newest = after
   }
-  /** For a while it was not subscribed to. What else is to come of the time before comes after this, which has no number. */
+  /** Perhaps it was not subscribed to for a while. What else is to come of the time before comes after this, which has no number. */
   missed(): void {
     this.#rebased = true
     this.events.note(
-      this.#gap(this.events.position, "unsubscribed", false, "subscribed to again; events are missing")
+      this.#gap(this.events.position, "unsubscribed", false, "subscribed to again; events may be missing")
     )
   }
   #rebased: boolean | undefined

@@ -79,9 +79,12 @@ const adopt = (session: ClientSession, { job_id, agent }: About, onAnswer?: () =
     { extensions: { [Vendor.adopt]: job_id }, repeatable: false, onAnswer }
   )
 
+/** Between two tries to find out whether a job is subscribed to. */
+const pause = 5_000
+
 /**
  * Makes sure that a job of somebody else is subscribed to still: with a token that has ended its subscription has, too (§4.1 of the
- * protocol page), and nothing says so. Of one that had ended it says in its streams that something is missing.
+ * protocol page), and nothing says so. Unless it has surely gone on, its streams say that something may be missing.
  */
 export const confirm = (
   session: ClientSession,
@@ -89,28 +92,39 @@ export const confirm = (
   [jobId, inboxes]: Handles["jobs"][number]
 ): Effect.Effect<void> => {
   // Others do not say whether it went on.
-  if (inboxes.some((inbox) => jobs.of(inbox)) || session.guesses || !session.features.includes("subscribe"))
-    return Effect.void
-  const asked = session.request(
-    "job.subscribe",
-    "job.subscribed",
-    { job_id: jobId },
-    {
-      jobId,
-      repeatable: false,
-      onAnswer: ({ payload }) => {
-        if (!payload[Vendor.goesOn]) for (const inbox of inboxes) inbox.missed()
+  if (session.guesses || !session.features.includes("subscribe")) return Effect.void
+  if (inboxes.some((inbox) => inbox.ended || jobs.of(inbox))) return Effect.void
+  // Asked a second time it may be what the first one has begun that goes on.
+  let isFirst = true
+  const asking: Effect.Effect<void> = Effect.suspend(() => {
+    const { connection } = session
+    return session.request(
+      "job.subscribe",
+      "job.subscribed",
+      { job_id: jobId },
+      {
+        jobId,
+        repeatable: false,
+        onAnswer: ({ payload }) => {
+          if (payload[Vendor.goesOn] && isFirst && session.connection === connection) return
+          for (const inbox of inboxes) inbox.missed()
+        }
       }
-    }
-  )
-  return Effect.catchAll(asked, (error) =>
-    Effect.sync(() => {
-      if (error instanceof ResumeWindowExpired || session.over) return
-      // It may be there all the same.
-      if (error.retryable) session.doubts = true
+    )
+  }).pipe(
+    Effect.catchAll((error) => {
+      isFirst = false
+      if (error instanceof ResumeWindowExpired || session.over || !session.handles.has(jobId))
+        return Effect.void
+      if (error.retryable) return Effect.zipRight(Effect.sleep(pause), asking)
+      // The next hello has another token.
+      if (error._tag === "Unauthenticated") session.doubts = true
       else session.handles.fail(jobId, error)
-    })
+      return Effect.void
+    }),
+    Effect.asVoid
   )
+  return asking
 }
 
 /** Subscribes to a job of a lost session from the new one; says in its streams what that means. */

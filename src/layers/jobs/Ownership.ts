@@ -33,8 +33,8 @@ export interface Ownership {
    */
   readonly inheritable: (session: JobSession, record: JobRecord) => Effect.Effect<boolean, InternalError>
   /**
-   * Makes the session the owner of a job, and of what that has delegated to. Of a job of another node it returns before that, and
-   * the session, which observes the job, then observes those too.
+   * Makes the session the owner of a job, and of what that has delegated to. Of a job of another node, and of one that is being
+   * loaded, unloaded or ended, it returns before that, and the session, which observes the job, then observes those too.
    */
   readonly take: (
     session: JobSession,

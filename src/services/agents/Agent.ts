@@ -334,9 +334,9 @@ export const fromPromise = <
           signal,
           step,
           sleep: (key, duration) => unlessEnded(job.sleep(key, duration)),
-          hold: async (run) => {
+          hold: (run) => {
             const refused = Argument.refusal("hold", ["run", Argument.callable, run])
-            if (refused !== undefined) throw refused
+            if (refused !== undefined) return Promise.reject(refused)
             return promise(job.hold(Effect.tryPromise({ try: async () => run(), catch: readable })))
           },
           input: (key, options) => unlessEnded(job.input(key, options)),
@@ -356,18 +356,24 @@ export const fromPromise = <
           flush: () => promise(job.flush),
           authorize: lift(lease.authorize),
           spend: lift(lease.spend),
-          delegate: async (agent, input, options) => {
-            const child = await unlessEnded(job.delegate(agent, input, options))
-            return {
-              jobId: child.jobId,
-              result: () => unlessEnded(child.await),
-              cancel: () => promise(child.cancel)
-            }
-          },
-          openResult: async (encoding) => {
-            const stream = await promise(job.openResult(encoding))
-            return { resultId: stream.resultId, write: lift(stream.write), end: lift(stream.end) }
-          }
+          delegate: (agent, input, options) =>
+            unlessEnded(
+              Effect.map(
+                Effect.suspend(() => job.delegate(agent, input, options)),
+                (child) => ({
+                  jobId: child.jobId,
+                  result: () => unlessEnded(child.await),
+                  cancel: () => promise(child.cancel)
+                })
+              )
+            ),
+          openResult: (encoding) =>
+            promise(
+              Effect.map(
+                Effect.suspend(() => job.openResult(encoding)),
+                ({ end, resultId, write }) => ({ resultId, write: lift(write), end: lift(end) })
+              )
+            )
         })
       )
     })

@@ -18,7 +18,8 @@ import { readable } from "./Thrown.js"
 export interface PromiseStepContext extends StepService {
   /**
    * Aborted when the attempt is: the job is ended, or the step has taken too long. A step that has asked for it is waited for
-   * then, until it has settled; one that has not, and waits for nothing of the job, is not.
+   * then, until it has settled, as is one that can be compensated; another that waits for nothing of the job is not. What it
+   * came to when the job is ended counts if it did not reject: it is committed, and undone.
    */
   readonly signal: AbortSignal
 }
@@ -61,13 +62,20 @@ interface Platform {
     | undefined
 }
 
+/** Tells what is waited for that its function is to end. */
+type Tell = (reason: unknown) => void
+
 /** What an async function has asked its job for and waits for: a handler, or an attempt of a step. */
 class Calls {
   private readonly controller = new AbortController()
-  private readonly pending = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
+  private readonly pending = new Map<Fiber.RuntimeFiber<unknown, unknown>, Tell>()
   private isTold = false
 
-  constructor(readonly step?: StepService) {}
+  constructor(
+    /** Of whose job they are. */
+    readonly job: JobService,
+    readonly step?: StepService
+  ) {}
 
   /** Aborted with the error that what is pending rejects with. */
   get signal(): AbortSignal {
@@ -79,19 +87,26 @@ class Calls {
     return this.controller.signal.reason
   }
 
-  add(fiber: Fiber.RuntimeFiber<unknown, unknown>): void {
-    this.pending.add(fiber)
+  /** What is not told in a way of its own is interrupted. */
+  add(fiber: Fiber.RuntimeFiber<unknown, unknown>, tell: Tell = () => interrupt(fiber)): void {
+    this.pending.set(fiber, tell)
     fiber.addObserver(() => this.pending.delete(fiber))
   }
 
-  /** Tells the function to end, and interrupts what it waits for; returns whether it can know. */
+  /** Tells the function to end, and what it waits for; returns whether it can know. */
   abort(reason: unknown): boolean {
     this.isTold ||= this.pending.size > 0
     this.controller.abort(reason)
-    for (const fiber of [...this.pending]) fiber.unsafeInterruptAsFork(FiberId.none)
+    for (const tell of [...this.pending.values()]) tell(reason)
     return this.isTold
   }
 }
+
+const interrupt = (fiber: Fiber.RuntimeFiber<unknown, unknown>): void =>
+  fiber.unsafeInterruptAsFork(FiberId.none)
+
+/** Tells whether a job is over with this, and does not go on later or elsewhere: then what a step came to can be undone. */
+const isEnd = (reason: unknown): boolean => isArcpError(reason) && reason._tag !== "InternalError"
 
 /** In which step an async function runs, where the platform can tell: Node, Bun and Deno can. */
 const running = (() => {
@@ -177,16 +192,25 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
   Effect.gen(function* () {
     const endedBy = yield* EndedBy
     const runtime = yield* Effect.provideService(Effect.runtime<never>(), HandlerThread, true)
-    const own = new Calls()
-    const current = () => running?.getStore() ?? own
+    const own = new Calls(job)
+    const within = <A>(calls: Calls, run: () => A): A =>
+      running === undefined ? run() : running.run(calls, run)
+    /** Where a function is called may be in what another job has begun: a commit is of many. */
+    const current = () => {
+      const calls = running?.getStore()
+      return calls?.job === job ? calls : own
+    }
 
-    const promise: InPromises["promise"] = <A, E>(effect: Effect.Effect<A, E>) => {
+    const promise = <A, E>(
+      effect: Effect.Effect<A, E>,
+      tell?: (fiber: Fiber.RuntimeFiber<A, E>, reason: unknown) => void
+    ) => {
       const calls = current()
       const { step } = calls
       const fiber = Runtime.runFork(runtime)(
         step === undefined ? effect : Effect.provideService(effect, Step, step)
       )
-      calls.add(fiber)
+      calls.add(fiber, tell === undefined ? undefined : (reason) => tell(fiber, reason))
       const exited = new Promise<Exit.Exit<A, E>>((resolve) => fiber.addObserver(resolve))
       const promised: Promise<A> = exited.then((exit) => {
         if (Exit.isSuccess(exit)) return exit.value
@@ -198,9 +222,12 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
       return promised
     }
 
-    const unlessEnded: InPromises["unlessEnded"] = (effect) => {
+    const unlessEnded = <A, E>(
+      effect: Effect.Effect<A, E>,
+      tell?: (fiber: Fiber.RuntimeFiber<A, E>, reason: unknown) => void
+    ) => {
       const { reason } = current()
-      return promise(reason === undefined ? effect : Effect.interrupt)
+      return promise(reason === undefined ? effect : Effect.interrupt, tell)
     }
 
     const step: PromiseStep = <A>(
@@ -215,10 +242,13 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
       )
       if (refused !== undefined) return Promise.reject(refused)
       const { attempts = 1, compensate, pause = 0, timeout } = options
+      /** The attempt that runs. */
+      let attempted: Calls | undefined
       const inStep = <B>(body: (step: PromiseStepContext) => B | PromiseLike<B>) =>
         Effect.flatMap(Step, (step) => {
           const { attempt, idempotencyKey, key } = step
-          const calls = new Calls(step)
+          const calls = new Calls(job, step)
+          attempted = calls
           const context: PromiseStepContext = {
             key,
             attempt,
@@ -227,11 +257,21 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
               return calls.signal
             }
           }
-          return settling<B, ArcpError | Thrown>(
-            () => (running === undefined ? body(context) : running.run(calls, () => body(context))),
-            (error) => Effect.fail(isArcpError(error) ? error : new Thrown(error)),
+          const settled = settling<B, ArcpError | Thrown>(
+            () => within(calls, () => body(context)),
+            (error) => {
+              // That it was told to end is no outcome.
+              if (calls.reason !== undefined) return Effect.interrupt
+              return Effect.fail(isArcpError(error) ? error : new Thrown(error))
+            },
             // One that has not asked for its signal, and waits for nothing of the job, goes on for as long as it likes.
             () => calls.abort(own.reason ?? tookTooLong)
+          )
+          return Effect.ensuring(
+            settled,
+            Effect.sync(() => {
+              attempted = undefined
+            })
           )
         })
       const retry = Schedule.intersect(Schedule.recurs(attempts - 1), Schedule.spaced(pause))
@@ -248,12 +288,15 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
                   thrown
                 )
       })
-      return unlessEnded(Effect.mapError(outcome, thrown))
+      return unlessEnded(Effect.mapError(outcome, thrown), (fiber, reason) => {
+        const isWaitedFor = attempted?.abort(reason) === true || compensate !== undefined
+        if (attempted === undefined || !isWaitedFor || !isEnd(reason)) interrupt(fiber)
+      })
     }
 
     const handle: InPromises["handle"] = (run) =>
       settling<unknown, ArcpError>(
-        () => run(own.signal),
+        () => within(own, () => run(own.signal)),
         (error) => (isArcpError(error) ? Effect.fail(error) : Effect.die(error)),
         () => own.abort(endedBy())
       )

@@ -75,7 +75,7 @@ export interface Latest<A> {
  * - `session_lost`: the session could not be resumed. The client has subscribed to the job from a new session, and
  *   `eventSeq` starts again. With `replayed`, what the runtime still had of the time between follows; without, it is
  *   missing
- * - `unsubscribed`: the client's token had ended, and with it the subscription to somebody else's job. The client has
+ * - `unsubscribed`: the client's token had ended, and with it, perhaps, the subscription to somebody else's job. The client has
  *   subscribed again; what came between is missing
  */
 export interface Gap {

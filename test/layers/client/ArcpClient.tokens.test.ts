@@ -345,6 +345,46 @@ describe("a client's token", () => {
     })
   )
 
+  for (const [what, isHeard] of [
+    ["that is away for a moment", true],
+    ["that does not answer", false]
+  ] as const)
+    it.scoped(
+      `may have ended subscriptions: of a runtime ${what} nothing is known but that something may be missing`,
+      () =>
+        Effect.gen(function* () {
+          const { connecting, greeted, welcomed } = yield* scripted
+          let asked = 0
+          const connected = yield* connecting({ reconnect: atOnce, token: () => `opaque ${++asked}` })
+          const features = [renewal, Vendor.requests, "subscribe"]
+          const server = yield* welcomed(welcome(features))
+          const client = yield* Fiber.join(connected)
+          const watching = yield* Effect.fork(client.subscribe("job_2"))
+          yield* server.send(subscribed((yield* server.expect("job.subscribe")).id, 0, "job_2"))
+          const watched = yield* Fiber.join(watching)
+          yield* server.drop
+          const { server: second } = yield* greeted
+          yield* second.send(welcome(features))
+          const first = yield* second.expect("job.subscribe")
+          let last = second
+          if (isHeard) {
+            yield* second.send(sessionError("INTERNAL_ERROR", true, first.id))
+            yield* settle
+            yield* TestClock.adjust("5 seconds")
+          } else {
+            yield* second.drop
+            last = (yield* greeted).server
+            yield* last.send(welcome(features))
+          }
+          // It goes on now, perhaps because it was asked for before.
+          const answer = JSON.parse(subscribed((yield* last.expect("job.subscribe")).id, 0, "job_2"))
+          Object.assign(answer.payload, { [Vendor.goesOn]: true })
+          yield* last.send(JSON.stringify(answer))
+          const told = Option.getOrThrow(yield* Stream.runHead(watched.events))
+          assert.deepInclude(told.body, { reason: "unsubscribed" })
+        })
+    )
+
   for (const goesOn of [true, false])
     it.scoped(
       `may have ended subscriptions to jobs of others: asked, one ${goesOn ? "goes on" : "had"}`,

@@ -145,6 +145,97 @@ describe("an async function whose job is ended", () => {
     })
   )
 
+  for (const [name, charge] of [
+    ["can be compensated", (paid: Promise<string>) => () => paid],
+    [
+      "has its signal, and does not heed it",
+      (paid: Promise<string>) =>
+        ({ signal }: { readonly signal: AbortSignal }) =>
+          signal.aborted ? "no" : paid
+    ]
+  ] as const)
+    it.scoped(`a step that ${name}: what it came to within the grace is committed, and undone`, () =>
+      Effect.gen(function* () {
+        let pay = (_receipt: string) => {}
+        const paid = new Promise<string>((resolve) => {
+          pay = resolve
+        })
+        const refunded: Array<string> = []
+        const charging = (job: Job) =>
+          job.step("charge", charge(paid), { compensate: (receipt) => void refunded.push(receipt) })
+        const { story } = yield* ended(charging, (session, jobId) =>
+          Effect.gen(function* () {
+            yield* cancel(session, jobId)
+            yield* session.expect("job.cancelled")
+            pay("receipt")
+          })
+        )
+        assert.deepStrictEqual(refunded, ["receipt"])
+        assert.strictEqual(story.at(-1), "CANCELLED")
+      })
+    )
+
+  it.scoped("is told of its own end only, wherever it was called", () =>
+    Effect.gen(function* () {
+      const told: Array<unknown> = []
+      const child = Agent.fromPromise("child", { version: "1.0.0", durable: true }, async (_, job) => {
+        await job.sleep("a while", "20 seconds").catch((error: ArcpError) => told.push(error.code))
+        return "well"
+      })
+      const parent = Agent.fromPromise("parent", { version: "1.0.0", durable: true }, async (_, job) => {
+        // The child is begun by what the step has asked for.
+        const begun = await job
+          .step(
+            "q",
+            async () => {
+              const child = await job.delegate("child", null, { key: "c" })
+              await never()
+              return child.jobId
+            },
+            { timeout: "10 seconds" }
+          )
+          .catch((error: ArcpError) => error.code)
+        told.push(begun)
+        return (await job.delegate("child", null, { key: "c" })).result()
+      })
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(
+          session,
+          "parent",
+          {},
+          {
+            lease_request: { "agent.delegate": ["child"] }
+          }
+        )
+        yield* until(Effect.map(TestClock.adjust("1 second"), () => told.length > 0))
+        yield* Effect.fork(until(Effect.as(TestClock.adjust("1 second"), false)))
+        assert.strictEqual((yield* session.next(isEndOf(job_id))).payload.result, "well")
+        assert.deepStrictEqual(told, ["TIMEOUT"])
+      }).pipe(Effect.provide(serve(yield* makeStore, [parent, child])))
+    })
+  )
+
+  it.scoped("leaves no rejection that nobody handles", () =>
+    Effect.gen(function* () {
+      const unhandled: Array<unknown> = []
+      const note = (reason: unknown) => void unhandled.push(reason)
+      process.on("unhandledRejection", note)
+      yield* Effect.addFinalizer(() => Effect.sync(() => process.off("unhandledRejection", note)))
+      const { story } = yield* ended((job) => {
+        void job.hold(never)
+        void job.sleep("beside", "1 hour")
+        void job.step("beside, too", never)
+        void job.delegate("forever", null, { key: "q", lease })
+        void job.openResult()
+        return job.input("q", { prompt: "?" })
+      }, cancel)
+      assert.strictEqual(story.at(-1), "CANCELLED")
+      yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+      assert.deepStrictEqual(unhandled, [])
+    })
+  )
+
   it.scoped("an attempt that takes too long ends also where it waits for the job, or for ever", () =>
     Effect.gen(function* () {
       const caught: Array<unknown> = []

@@ -324,10 +324,18 @@ const forms: Readonly<Record<"text" | "list" | "object" | "choice" | "union", st
   union: "is of none of its forms"
 }
 
+/** Returns what of a value JSON cannot say, wherever it is in it. */
+export const unsendable = (value: unknown, path = "input"): ReadonlyArray<string> => {
+  if (value instanceof Unreadable) return [`${path} is no JSON`]
+  if (typeof value === "number" && !Number.isFinite(value)) return [`${path} is no number`]
+  if (Array.isArray(value)) return value.flatMap((item: unknown, i) => unsendable(item, `${path}[${i}]`))
+  if (!isRecord(value)) return []
+  return Object.entries(value).flatMap(([name, inner]) => unsendable(inner, `${path}.${name}`))
+}
+
 /** Returns what is missing or wrong in a value, as sentences with its place: what a field does not show is not sent, either. */
 export const missing = (of: Field, value: unknown, path = "input"): ReadonlyArray<string> => {
-  if (value instanceof Unreadable) return [`${path} is no JSON`]
-  if (of.type === "json") return []
+  if (value instanceof Unreadable || of.type === "json") return unsendable(value, path)
   if (of.type === "number") return numberProblems(of, value, path)
   if (of.type === "union") {
     const variant = of.variants.find((one) => fits(one.field, value))

@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import * as Features from "../../../protocol/Features.js"
 import type { AgentEntry } from "../../../protocol/Message.js"
 import { asCode, asCommand, durationMs, type Submission } from "../model/copies.js"
-import { fieldOf, initial, missing, Unreadable } from "../model/schemaForm.js"
+import { fieldOf, initial, missing, unsendable } from "../model/schemaForm.js"
 import { line, plain } from "../model/text.js"
 import { field, textIn } from "../model/values.js"
 import { announce } from "../state/announcing.js"
@@ -231,7 +231,7 @@ const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: stri
               class="small"
               aria-pressed={asJson}
               // A form cannot show it.
-              disabled={input instanceof Unreadable}
+              disabled={unsendable(input).length > 0}
               onClick={() => setAsJson(!asJson)}
             >
               as JSON
