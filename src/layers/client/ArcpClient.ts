@@ -207,6 +207,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       reattach: (lost) =>
         Effect.gen(function* () {
           if (lost) state?.jobs.forget()
+          session.round++
           for (const orphan of session.handles.jobs) {
             const looked = lost
               ? Reattach.reattach(session, jobs, orphan, lost)

@@ -127,6 +127,9 @@ export class ClientSession implements Host {
   declare told: string | undefined
   /** It is another than before, which may have ended, and with it subscriptions to jobs of others. */
   declare doubts: boolean | undefined
+  /** Jobs for which it was asked whether they are subscribed to still, without an answer; and how often that began. */
+  doubtful = new Set<string>()
+  round = 0
 
   constructor(dialer: Dialer["Type"], options: SessionOptions) {
     this.dialer = dialer
@@ -326,6 +329,7 @@ export class ClientSession implements Host {
     this.requests.fail(error, true)
     this.handles.lose()
     this.orphaned = error
+    this.doubtful = new Set()
     this.sessionId = undefined
     this.token = undefined
     this.superseded = this.evicted = false

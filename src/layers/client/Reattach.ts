@@ -94,10 +94,12 @@ export const confirm = (
   // Others do not say whether it went on.
   if (session.guesses || !session.features.includes("subscribe")) return Effect.void
   if (inboxes.some((inbox) => inbox.ended || jobs.of(inbox))) return Effect.void
-  // Asked a second time it may be what the first one has begun that goes on.
-  let isFirst = true
+  const { doubtful, round, sessionId } = session
   const asking: Effect.Effect<void> = Effect.suspend(() => {
     const { connection } = session
+    // Asked a second time it may be what the first one has begun that goes on.
+    const isFirst = !doubtful.has(jobId)
+    doubtful.add(jobId)
     return session.request(
       "job.subscribe",
       "job.subscribed",
@@ -106,6 +108,9 @@ export const confirm = (
         jobId,
         repeatable: false,
         onAnswer: ({ payload }) => {
+          doubtful.delete(jobId)
+          // Its handle was left meanwhile.
+          if (!session.handles.has(jobId)) return session.unsubscribe(jobId)
           if (payload[Vendor.goesOn] && isFirst && session.connection === connection) return
           for (const inbox of inboxes) inbox.missed()
         }
@@ -113,10 +118,16 @@ export const confirm = (
     )
   }).pipe(
     Effect.catchAll((error) => {
-      isFirst = false
-      if (error instanceof ResumeWindowExpired || session.over || !session.handles.has(jobId))
-        return Effect.void
-      if (error.retryable) return Effect.zipRight(Effect.sleep(pause), asking)
+      if (error instanceof ResumeWindowExpired || session.over) return Effect.void
+      // After another hello it is asked anew, in another session not at all.
+      const isWanted = () =>
+        session.round === round && session.sessionId === sessionId && session.handles.has(jobId)
+      if (!isWanted()) return Effect.void
+      if (error.retryable)
+        return Effect.zipRight(
+          Effect.sleep(pause),
+          Effect.suspend(() => (isWanted() ? asking : Effect.void))
+        )
       // The next hello has another token.
       if (error._tag === "Unauthenticated") session.doubts = true
       else session.handles.fail(jobId, error)

@@ -82,7 +82,8 @@ const start = (
   const given = services?.({ job: service, lease }) ?? new Map<string, unknown>()
   given.set(Job.key, service).set(Lease.key, lease)
   given.set(Tracer.ParentSpan.key, span).set(Turn.key, parts.turn)
-  given.set(EndedBy.key, () => endedBy(live))
+  const graceMs = Duration.toMillis(parts.options.cancelGrace)
+  given.set(EndedBy.key, { error: () => endedBy(live), graceMs })
   const run = Effect.flatMap(Scope.make(), (scope) => {
     given.set(Scope.Scope.key, scope)
     return Effect.onExit(handler, (exit) => {

@@ -62,13 +62,14 @@ interface Platform {
     | undefined
 }
 
-/** Tells what is waited for that its function is to end. */
-type Tell = (reason: unknown) => void
+/** Tells what is waited for that its function is to end; returns whether it may settle first. */
+type Tell = (reason: unknown) => boolean
 
 /** What an async function has asked its job for and waits for: a handler, or an attempt of a step. */
 class Calls {
   private readonly controller = new AbortController()
   private readonly pending = new Map<Fiber.RuntimeFiber<unknown, unknown>, Tell>()
+  private readonly settling: Array<Promise<unknown>> = []
   private isTold = false
 
   constructor(
@@ -93,17 +94,23 @@ class Calls {
     fiber.addObserver(() => this.pending.delete(fiber))
   }
 
-  /** Tells the function to end, and what it waits for; returns whether it can know. */
-  abort(reason: unknown): boolean {
+  /**
+   * Tells the function to end, and what it waits for. Returns what is to be waited for beside it; `undefined` when it cannot
+   * know, and nobody is to wait.
+   */
+  abort(reason: unknown): Promise<unknown> | undefined {
     this.isTold ||= this.pending.size > 0
     this.controller.abort(reason)
-    for (const tell of [...this.pending.values()]) tell(reason)
-    return this.isTold
+    for (const [fiber, tell] of [...this.pending])
+      if (tell(reason)) this.settling.push(new Promise((resolve) => fiber.addObserver(resolve)))
+    return this.isTold ? Promise.all(this.settling) : undefined
   }
 }
 
-const interrupt = (fiber: Fiber.RuntimeFiber<unknown, unknown>): void =>
+const interrupt = (fiber: Fiber.RuntimeFiber<unknown, unknown>): false => {
   fiber.unsafeInterruptAsFork(FiberId.none)
+  return false
+}
 
 /** Tells whether a job is over with this, and does not go on later or elsewhere: then what a step came to can be undone. */
 const isEnd = (reason: unknown): boolean => isArcpError(reason) && reason._tag !== "InternalError"
@@ -129,15 +136,18 @@ export const assertSteps = (agent: string): void => {
 const settling = <A, E>(
   run: () => unknown,
   rejected: (error: unknown) => Effect.Effect<A, E>,
-  /** Tells the function; returns whether it is to be waited for. */
-  abort: () => boolean
+  /** Tells the function; returns what is to be waited for beside it, unless nothing is. */
+  abort: () => Promise<unknown> | undefined
 ): Effect.Effect<A, E> =>
   Effect.async((resume) => {
     const settled = new Promise<A>((resolve) => resolve(run() as A)).then(
       (output) => resume(Effect.succeed(output)),
       (thrown: unknown) => resume(rejected(readable(thrown)))
     )
-    return Effect.suspend(() => (abort() ? Effect.promise(() => settled) : Effect.void))
+    return Effect.suspend(() => {
+      const others = abort()
+      return others === undefined ? Effect.void : Effect.promise(() => Promise.all([settled, others]))
+    })
   })
 
 /** Runs effects for an async function, in the step in which that is called. */
@@ -185,12 +195,15 @@ const stepOptions = Argument.options<PromiseStepOptions>({
   compensate: Argument.maybe(Argument.callable)
 })
 
+/** The share of the grace for which a step may settle. */
+const patience = 0.8
+
 const tookTooLong = new Timeout({ message: "the attempt of the step has taken too long" })
 
 /** Returns what runs effects for the async function of a handler, whose job this is. */
 export const make = (job: JobService): Effect.Effect<InPromises> =>
   Effect.gen(function* () {
-    const endedBy = yield* EndedBy
+    const { error: endedBy, graceMs } = yield* EndedBy
     const runtime = yield* Effect.provideService(Effect.runtime<never>(), HandlerThread, true)
     const own = new Calls(job)
     const within = <A>(calls: Calls, run: () => A): A =>
@@ -203,7 +216,7 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
 
     const promise = <A, E>(
       effect: Effect.Effect<A, E>,
-      tell?: (fiber: Fiber.RuntimeFiber<A, E>, reason: unknown) => void
+      tell?: (fiber: Fiber.RuntimeFiber<A, E>, reason: unknown) => boolean
     ) => {
       const calls = current()
       const { step } = calls
@@ -224,7 +237,7 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
 
     const unlessEnded = <A, E>(
       effect: Effect.Effect<A, E>,
-      tell?: (fiber: Fiber.RuntimeFiber<A, E>, reason: unknown) => void
+      tell?: (fiber: Fiber.RuntimeFiber<A, E>, reason: unknown) => boolean
     ) => {
       const { reason } = current()
       return promise(reason === undefined ? effect : Effect.interrupt, tell)
@@ -242,13 +255,16 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
       )
       if (refused !== undefined) return Promise.reject(refused)
       const { attempts = 1, compensate, pause = 0, timeout } = options
-      /** The attempt that runs. */
-      let attempted: Calls | undefined
+      /** The newest attempt, and whether its function has succeeded; `undefined`: it has not settled. */
+      let newest: { readonly calls: Calls; succeeded?: boolean } | undefined
+      /** The job is ended: there is no other attempt. */
+      let isLast = false
       const inStep = <B>(body: (step: PromiseStepContext) => B | PromiseLike<B>) =>
         Effect.flatMap(Step, (step) => {
           const { attempt, idempotencyKey, key } = step
           const calls = new Calls(job, step)
-          attempted = calls
+          const attempted: typeof newest = { calls }
+          newest = attempted
           const context: PromiseStepContext = {
             key,
             attempt,
@@ -267,15 +283,17 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
             // One that has not asked for its signal, and waits for nothing of the job, goes on for as long as it likes.
             () => calls.abort(own.reason ?? tookTooLong)
           )
-          return Effect.ensuring(
-            settled,
+          return Effect.onExit(settled, ({ _tag }) =>
             Effect.sync(() => {
-              attempted = undefined
+              attempted.succeeded = _tag === "Success"
             })
           )
         })
-      const retry = Schedule.intersect(Schedule.recurs(attempts - 1), Schedule.spaced(pause))
-      const outcome = job.step(key, inStep(run), {
+      const retry = Schedule.intersect(Schedule.recurs(attempts - 1), Schedule.spaced(pause)).pipe(
+        Schedule.whileInput(() => !isLast)
+      )
+      const attempting = Effect.suspend(() => (isLast ? Effect.interrupt : inStep(run)))
+      const outcome = job.step(key, attempting, {
         error: ThrownSchema,
         retry,
         timeout,
@@ -289,8 +307,22 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
                 )
       })
       return unlessEnded(Effect.mapError(outcome, thrown), (fiber, reason) => {
-        const isWaitedFor = attempted?.abort(reason) === true || compensate !== undefined
-        if (attempted === undefined || !isWaitedFor || !isEnd(reason)) interrupt(fiber)
+        // Too long an attempt around it ends it, too.
+        if (newest === undefined || !isEnd(own.reason)) return interrupt(fiber)
+        isLast = true
+        if (newest.succeeded === undefined) {
+          const isTold = newest.calls.abort(reason) !== undefined
+          if (!isTold && compensate === undefined) return interrupt(fiber)
+        } else if (!newest.succeeded) return interrupt(fiber)
+        // What hangs is given up while the function that waits for it can still clean up.
+        const giveUp = Runtime.runFork(runtime)(
+          Effect.zipRight(
+            Effect.sleep(graceMs * patience),
+            Effect.sync(() => interrupt(fiber))
+          )
+        )
+        fiber.addObserver(() => interrupt(giveUp))
+        return true
       })
     }
 

@@ -76,7 +76,7 @@ export interface Latest<A> {
  *   `eventSeq` starts again. With `replayed`, what the runtime still had of the time between follows; without, it is
  *   missing
  * - `unsubscribed`: the client's token had ended, and with it, perhaps, the subscription to somebody else's job. The client has
- *   subscribed again; what came between is missing
+ *   subscribed again; what came between, if anything, is missing
  */
 export interface Gap {
   readonly kind: "gap"

@@ -2,7 +2,10 @@
 import * as Context from "effect/Context"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 
-/** Returns what the job in this context is ended by, as the protocol's error. */
+/** What the job in this context is ended by, as the protocol's error, and how long its handler is waited for then. */
 export class EndedBy extends Context.Reference<EndedBy>()("arcp/services/EndedBy", {
-  defaultValue: () => (): ArcpError => new InternalError({ message: "the job has ended" })
+  defaultValue: () => ({
+    error: (): ArcpError => new InternalError({ message: "the job has ended" }),
+    graceMs: 0
+  })
 }) {}

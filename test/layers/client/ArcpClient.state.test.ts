@@ -145,7 +145,7 @@ describe("a session whose state is kept", () => {
         Scope.Scope,
         first.scope
       )
-      yield* collect(Stream.take(job.chunks, 2))
+      yield* collect(Stream.take(job.chunks, 1))
       yield* first.client.close
       const kept = Option.getOrThrow(yield* store.get("arcp"))
       yield* first.end

@@ -175,6 +175,55 @@ describe("an async function whose job is ended", () => {
       })
     )
 
+  it.scoped("a step that can be compensated is waited for also beside what ends the function at once", () =>
+    Effect.gen(function* () {
+      let pay = (_receipt: string) => {}
+      const paid = new Promise<string>((resolve) => {
+        pay = resolve
+      })
+      const refunded: Array<string> = []
+      const both = (job: Job) =>
+        Promise.all([
+          job.step("charge", () => paid, { compensate: (receipt) => void refunded.push(receipt) }),
+          job.sleep("q", "5 minutes")
+        ])
+      yield* ended(both, (session, jobId) =>
+        Effect.gen(function* () {
+          yield* cancel(session, jobId)
+          yield* session.expect("job.cancelled")
+          pay("receipt")
+        })
+      )
+      assert.deepStrictEqual(refunded, ["receipt"])
+    })
+  )
+
+  it.scoped("a step that can be compensated and hangs is given up in time, and not tried again", () =>
+    Effect.gen(function* () {
+      let tries = 0
+      const { story, told } = yield* ended(
+        (job) =>
+          job.step(
+            "charge",
+            () => {
+              tries++
+              return never()
+            },
+            { attempts: 3, timeout: "10 seconds", compensate: () => {} }
+          ),
+        (session, jobId) =>
+          Effect.gen(function* () {
+            yield* cancel(session, jobId)
+            yield* session.expect("job.cancelled")
+            yield* TestClock.adjust("25 seconds")
+          })
+      )
+      assert.strictEqual(tries, 1)
+      assert.strictEqual(told.at(-1), "finally")
+      assert.deepStrictEqual(story, ["finally", "CANCELLED"])
+    })
+  )
+
   it.scoped("is told of its own end only, wherever it was called", () =>
     Effect.gen(function* () {
       const told: Array<unknown> = []
