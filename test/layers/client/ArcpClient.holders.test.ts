@@ -301,7 +301,7 @@ describe("a result that is read slower than the events, in a session that anothe
         Stream.concat(
           Stream.fromIterable(parts.slice(0, 20)),
           Stream.fromIterable(parts.slice(20)).pipe(Stream.tap(() => gate.await))
-        ),
+        ).pipe(Stream.rechunk(1)),
         "utf8"
       )
     )
