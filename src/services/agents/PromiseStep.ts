@@ -256,7 +256,7 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
       if (refused !== undefined) return Promise.reject(refused)
       const { attempts = 1, compensate, pause = 0, timeout } = options
       /** The newest attempt, and whether its function has succeeded; `undefined`: it has not settled. */
-      let newest: { readonly calls: Calls; succeeded?: boolean } | undefined
+      let newest: { readonly calls: Calls; succeeded?: boolean | undefined } | undefined
       /** The job is ended: there is no other attempt. */
       let isLast = false
       const inStep = <B>(body: (step: PromiseStepContext) => B | PromiseLike<B>) =>
