@@ -122,6 +122,8 @@ export const confirm = (
       // After another hello it is asked anew, in another session not at all.
       const isWanted = () =>
         session.round === round && session.sessionId === sessionId && session.handles.has(jobId)
+      // Nobody is left to whom it would be told.
+      if (!session.handles.has(jobId)) doubtful.delete(jobId)
       if (!isWanted()) return Effect.void
       if (error.retryable)
         return Effect.zipRight(
