@@ -68,13 +68,16 @@ export function* write(
     lastEventSeq,
     ...(terminal.keyFreed === true ? { keyFreed: true } : {})
   })
+  const stored = (isOurs: boolean) => {
+    if (isOurs && metrics !== undefined) Measuring.ended(metrics, record(), terminal.status, endedAt)
+    onCommit?.()
+  }
   const ending = () => {
     terminal = terminalNow()
     const hook = hooks.ended(record, endedAt, terminal)
-    return log.end(job, hook === undefined ? terminal : { ...terminal, hook }, last, onCommit)
+    return log.end(job, hook === undefined ? terminal : { ...terminal, hook }, last, stored)
   }
   const ended = yield* exitOf(ending())
-  if (metrics !== undefined) Measuring.ended(metrics, record(), terminal.status, endedAt)
   if (Exit.isSuccess(ended)) return terminal
   const failure = Cause.failureOrCause(ended.cause)
   if (Either.isRight(failure)) return yield* Effect.failCause(failure.right)

@@ -174,13 +174,13 @@ export const make = (parts: LogParts) => {
     job: JobState,
     event: NewEvent,
     record: (lastEventSeq: number) => JobRecord,
-    onCommit?: () => void
+    onCommit?: (isOurs: boolean) => void
   ) =>
     new Pending<void, InternalError>((done) => {
       job.ended = true
       if (job.taken) {
         job.close()
-        onCommit?.()
+        onCommit?.(false)
         return done(Exit.void)
       }
       let principal = ""
@@ -191,12 +191,12 @@ export const make = (parts: LogParts) => {
         record: (tx) => {
           const final = record(tx.lastEventSeqOf(job))
           principal = final.principal
-          if (onCommit !== undefined) tx.onApply(onCommit)
+          if (onCommit !== undefined) tx.onApply(() => onCommit(true))
           return Op.PutJob({ job: tx.withBudget(job, final) })
         },
         done: (exit) => {
           if (exit._tag === "Success" && !job.taken) retention.ended(job.jobId, principal)
-          else if (job.taken) onCommit?.()
+          else if (job.taken) onCommit?.(false)
           done(exit)
         }
       })

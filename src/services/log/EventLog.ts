@@ -305,13 +305,14 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      * Appends the terminal message and stores the job's final record in the same transaction. The first
      * call decides; once it was made nothing else gets into this log. It comes after everything that was appended. After a
      * failure it may be repeated; a job that breaks meanwhile fails it.
-     * `onCommit` is called synchronously at the commit, before the message can be read.
+     * `onCommit` is called synchronously at the commit, before the message can be read; with `false`, when another process has taken the
+     * job, which ends it.
      */
     readonly end: (
       job: JobLog,
       event: NewEvent,
       record: (lastEventSeq: number) => JobRecord,
-      onCommit?: () => void
+      onCommit?: (isOurs: boolean) => void
     ) => Effect.Effect<void, InternalError>
     /**
      * Lets the view observe a job from now on. With `history`, events that are retained, newer than `fromEventSeq` in
