@@ -15,7 +15,7 @@ import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as HashMap from "effect/HashMap"
 import type * as List from "effect/List"
-import type * as Logger from "effect/Logger"
+import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import type * as LogSpan from "effect/LogSpan"
 import * as Runtime from "effect/Runtime"
@@ -82,7 +82,10 @@ class Ground {
     this.logSpan = get(FiberRef.currentLogSpan)
     this.loggers = LogLevel.greaterThan(get(FiberRef.currentMinimumLogLevel), LogLevel.Info)
       ? []
-      : [...get(FiberRef.currentLoggers)]
+      : Array.from(get(FiberRef.currentLoggers)).filter(
+          // What it adds to a span that nobody sees is seen by nobody.
+          (logger) => this.isTraced || logger !== Logger.tracerLogger
+        )
   }
 }
 
@@ -93,8 +96,10 @@ export class Surroundings {
   private readonly id = FiberId.unsafeMake()
   private readonly about: HashMap.HashMap<string, unknown>
   private readonly references: FiberRefs.FiberRefs
-  /** In which context its lines are said, and what is done of it that is given none. */
-  private saying: FiberRefs.FiberRefs
+  /** In which its lines are said: made when a logger looks at it, which those that write lines do not. */
+  private saying: FiberRefs.FiberRefs | undefined
+  private span: Tracer.Span | undefined
+  /** In which is done of it what is given none. */
   private context: Context.Context<never>
 
   private constructor(
@@ -112,7 +117,6 @@ export class Surroundings {
       fiberRef: FiberRef.currentLogAnnotations,
       value: this.about
     })
-    this.saying = this.references
     this.context = ground.context
   }
 
@@ -121,19 +125,27 @@ export class Surroundings {
    * no job has a copy of the context.
    */
   enter(span: Tracer.Span): void {
-    const { context, isTraced, loggers } = this.ground
+    const { context, isTraced } = this.ground
+    this.span = span
+    this.saying = undefined
     if (isTraced)
       this.context = Context.merge(context, Context.make(Tracer.ParentSpan, span) as Context.Context<never>)
-    if (loggers.length > 0)
-      this.saying = FiberRefs.updateAs(this.references, {
-        fiberId: FiberId.none,
-        fiberRef: FiberRef.currentContext,
-        value: Context.add(
-          FiberRefs.getOrDefault(this.references, FiberRef.currentContext),
-          Tracer.ParentSpan,
-          span
-        ) as Context.Context<never>
-      })
+  }
+
+  /** References as a fiber of the job has them, in its span. */
+  private get said(): FiberRefs.FiberRefs {
+    const { references, span } = this
+    if (span === undefined) return references
+    this.saying ??= FiberRefs.updateAs(references, {
+      fiberId: FiberId.none,
+      fiberRef: FiberRef.currentContext,
+      value: Context.add(
+        FiberRefs.getOrDefault(references, FiberRef.currentContext),
+        Tracer.ParentSpan,
+        span
+      ) as Context.Context<never>
+    })
+    return this.saying
   }
 
   /** Returns the surroundings of a job, made of those of the fiber that opens it. */
@@ -167,12 +179,15 @@ export class Surroundings {
   say(message: string): void {
     const { clock, loggers, logSpan } = this.ground
     if (loggers.length === 0) return
+    const said = () => this.said
     const line = {
       fiberId: this.id,
       logLevel: LogLevel.Info,
       message: [message],
       cause: Cause.empty,
-      context: this.saying,
+      get context() {
+        return said()
+      },
       spans: logSpan,
       annotations: this.about,
       date: new Date(clock.unsafeCurrentTimeMillis())
