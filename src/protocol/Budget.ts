@@ -94,6 +94,15 @@ export const parse = (entries: ReadonlyArray<string>): Budget => {
 
 const nothing = BigDecimal.make(0n, 0)
 
+/** The least of each currency that one of these budgets has: what may be spent that counts for all of them. */
+export const least = (budgets: Iterable<Budget>): Budget => {
+  const all = new Map<string, BigDecimal.BigDecimal>()
+  for (const budget of budgets)
+    for (const [currency, value] of budget)
+      all.set(currency, BigDecimal.min(all.get(currency) ?? value, value))
+  return all
+}
+
 /** As a plain decimal: no exponent, no trailing zeros. */
 export const format = (value: BigDecimal.BigDecimal): string => {
   const { value: digits, scale } = BigDecimal.normalize(value)

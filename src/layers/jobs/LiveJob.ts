@@ -132,6 +132,12 @@ export class LiveJob {
           }
   }
 
+  /** The jobs that it was delegated by, nearest first. */
+  get above(): ReadonlyArray<LiveJob> {
+    const { parent } = this
+    return parent === undefined ? [] : [parent, ...parent.above]
+  }
+
   /** Begins to end the job, its children first, unless it is ending. */
   end(ending: Ending): void {
     if (ending._tag === "Shutdown" || ending._tag === "Leave") {
