@@ -79,7 +79,7 @@ export class Presence {
         })
     )
   }
-  /** It has just been given what it may go on with. */
+  /** It has just been given what it may go on with, or nothing below it runs any more. */
   touch(): void {
     this.tell(false)
   }
