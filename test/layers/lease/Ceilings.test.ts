@@ -195,6 +195,22 @@ describe("the models of a lease, where jobs without model.use may use any", () =
     )
   )
 
+  it.scoped("are those of the job that another goes on from when that leaves them out", () =>
+    on(
+      Effect.gen(function* () {
+        const wide = yield* open(as("wide"))
+        const { job_id } = yield* submit(wide, "models", null, {
+          lease_request: { "model.use": ["cheap/*"] }
+        })
+        yield* wide.expect("job.result")
+        const extensions = { "x-vendor.effect-arcp.fork": { job_id } }
+        yield* wide.request("job.submit", { agent: "models", lease_request: {} }, { extensions })
+        assert.deepStrictEqual((yield* wide.expect("job.result")).payload.result, ["cheap/a"])
+      }),
+      any
+    )
+  )
+
   it.scoped("are none elsewhere, whatever the ceiling has: what is asked for is not expanded", () =>
     on(
       Effect.gen(function* () {
