@@ -39,8 +39,9 @@ const largest = BigDecimal.make(10n ** BigInt(maxDigits) - 1n, 0)
 const smallest = BigDecimal.make(1n, maxDigits)
 
 /**
- * What counts of an amount that is reckoned after the work, when it is too late to refuse: what has too many digits is
- * rounded up to as many as there may be, and what is too large is the largest. `undefined` when it is no decimal.
+ * What counts of an amount that is reckoned after the work, when it is too late to refuse: zeros that say nothing are left out, what
+ * has too many digits is rounded up to as many as there may be, and what is too large is the largest. `undefined` when it is no
+ * decimal, or negative and not exact.
  */
 export const countable = (
   value: string | number | BigDecimal.BigDecimal
@@ -51,9 +52,12 @@ export const countable = (
   if (given === undefined) return roundedUp(String(value))
   if (BigDecimal.isNegative(given)) return undefined
   if (given.value >= 10n ** 2048n) return largest
-  const { scale, value: digits } = BigDecimal.normalize(given)
+  const normal = BigDecimal.normalize(given)
+  const { scale, value: digits } = normal
   const whole = digits.toString().length - scale
   if (whole > maxDigits) return largest
+  // Written with more digits than it has.
+  if (scale <= maxDigits) return normal
   if (whole < -maxDigits) return smallest
   const divisor = 10n ** BigInt(scale - maxDigits)
   return BigDecimal.make((digits + divisor - 1n) / divisor, maxDigits)
@@ -93,6 +97,15 @@ export const parse = (entries: ReadonlyArray<string>): Budget => {
 }
 
 const nothing = BigDecimal.make(0n, 0)
+
+/** The least of each currency that one of these budgets has: what may be spent that counts for all of them. */
+export const least = (budgets: Iterable<Budget>): Budget => {
+  const all = new Map<string, BigDecimal.BigDecimal>()
+  for (const budget of budgets)
+    for (const [currency, value] of budget)
+      all.set(currency, BigDecimal.min(all.get(currency) ?? value, value))
+  return all
+}
 
 /** As a plain decimal: no exponent, no trailing zeros. */
 export const format = (value: BigDecimal.BigDecimal): string => {

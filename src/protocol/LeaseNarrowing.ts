@@ -132,9 +132,9 @@ export function* comparing(
   return undefined
 }
 
-/** Why a child may not have this budget beside what its parent has left, `undefined` when it may. */
+/** Why a child may not have this budget beside what a job above it has left, `undefined` when it may. */
 export const budgetProblem = (child: Budget.Budget, remaining: Budget.Budget): string | undefined => {
-  // A parent without a budget is not limited, and any budget is narrower than none.
+  // A job without a budget is not limited, and any budget is narrower than none.
   if (remaining.size === 0) return undefined
   for (const [currency, amount] of child) {
     const left = remaining.get(currency)
@@ -145,6 +145,18 @@ export const budgetProblem = (child: Budget.Budget, remaining: Budget.Budget): s
   }
   return undefined
 }
+
+/**
+ * Gives a lease the `model.use` of the one that it is taken from, when it has none of its own, where models need none (`anyModel`):
+ * there a lease without it is the wider one, as one without a budget is.
+ */
+export const withModelsOf = (lease: Lease, from: Lease | undefined, anyModel: boolean): Lease =>
+  anyModel && from !== undefined && hasModels(from) && !hasModels(lease)
+    ? { ...lease, "model.use": patternsOf(from, "model.use") }
+    : lease
+
+/** Tells whether a lease says which models may be used, be it none. */
+export const hasModels = (lease: Lease): boolean => Object.hasOwn(lease, "model.use")
 
 /**
  * Gives what remains of a requested lease under an identity's ceiling: never more than either. A budget restricts, so

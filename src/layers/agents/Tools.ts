@@ -14,7 +14,6 @@ import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import * as Budget from "../../protocol/Budget.js"
 import {
   type ArcpError,
   Cancelled,
@@ -176,19 +175,25 @@ const leasedTo = (catalogue: Catalogue, { job, lease }: Leased.Lessee): ToolsSer
     }
   )
 
-  const spend = (cost: Cost | undefined, tool: string, callId: string) =>
-    cost === undefined
-      ? Effect.void
-      : lease.spend({
-          ...cost,
-          // The tool has run: what has too many digits counts as far as it can be counted.
-          amount: Budget.countable(cost.amount) ?? cost.amount,
-          dimensions: { ...cost.dimensions, tool, call_id: callId }
-        })
+  /** Counts what is owed. The tool has run: what else is said of the cost, and cannot be, is left out of it. */
+  const spend = (cost: Cost | undefined, tool: string, callId: string) => {
+    if (cost === undefined) return Effect.void
+    const { amount, currency } = cost
+    const dimensions = { tool, call_id: callId }
+    const unsaid = (error: InvalidRequest) =>
+      Effect.logError(`the cost of a call of tool ${tool} is not told as it was given: ${error.message}`)
+    return lease.spend({ ...cost, dimensions: { ...cost.dimensions, ...dimensions } }).pipe(
+      Effect.catchTag("InvalidRequest", (error) =>
+        Effect.zipRight(unsaid(error), lease.spend({ amount, currency, dimensions }))
+      ),
+      Effect.catchTag("InvalidRequest", unsaid)
+    )
+  }
 
   /**
    * From here nothing is interruptible but the tool itself: every `tool_call` gets its `tool_result`, and a tool
-   * that has run is paid for once, whatever happens to its caller.
+   * that has run is paid for once, whatever happens to its caller. What it costs is known before its result is told; that a call fails
+   * then has no other reason than a log that does not take what is said of it.
    */
   const attempt = (tool: string, input: unknown, callId: string, restore: Restore) =>
     Effect.gen(function* () {

@@ -222,12 +222,17 @@ const verifier = (library: Jose, options: Options): Effect.Effect<Verifier, Auth
     }
   })
 
+/** Tells whether a token was refused for what it claims, which is looked at when its signature is good. */
+const isOfClaims = ({ JWTClaimValidationFailed, JWTExpired, JWTInvalid }: Jose["errors"], problem: unknown) =>
+  [JWTClaimValidationFailed, JWTExpired, JWTInvalid].some((kind) => problem instanceof kind)
+
 /** How many keys are tried for one token. */
 const mostKeys = 32
 
 /**
  * Verifies a token. Several keys of a set may fit one that does not say by which it was signed, as while an issuer goes over to
- * a new one, or that says what several of them are called: it is good when it is so by one of them.
+ * a new one, or that says what several of them are called: it is good when it is so by one of them. What is wrong with one key, such
+ * as that it is too short, says nothing of the others.
  */
 const verified = async (
   { errors, jwtVerify }: Jose,
@@ -246,7 +251,7 @@ const verified = async (
         return await jwtVerify(token, one, checks)
       } catch (problem) {
         // Signed by it, and not good all the same.
-        if (!(problem instanceof errors.JWSSignatureVerificationFailed)) throw problem
+        if (isOfClaims(errors, problem)) throw problem
       }
     }
     throw error

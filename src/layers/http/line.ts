@@ -241,9 +241,12 @@ export const open = (
 ): Effect.Effect<Line, ArcpError, Scope.Scope> =>
   Effect.gen(function* () {
     const [client, server] = yield* TransportMemory.make
-    const { client: address, evidence, remote } = visitor
+    const { client: address, evidence, exposed, remote } = visitor
     yield* Effect.forkScoped(
-      sessions.serve({ ...server, kind: "http", remote, client: address, evidence: Effect.succeed(evidence) })
+      sessions.serve({
+        ...server,
+        ...{ kind: "http", remote, client: address, exposed, evidence: Effect.succeed(evidence) }
+      })
     )
     const caller = new Caller(client)
     yield* Effect.forkScoped(caller.run)

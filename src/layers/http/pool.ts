@@ -52,9 +52,18 @@ export interface Pool {
   readonly size: () => number
 }
 
-/** What makes two identities the same to the runtime, but for when their tokens end. */
-const keyOf = ({ agents, leaseCeiling, principal, scopes }: Identity): string =>
-  CanonicalJson.stringify([principal, agents ?? null, leaseCeiling ?? null, scopes ?? null])
+/**
+ * What makes two who ask the same to the runtime, but for when their tokens end: their identities, and whether they may be answered
+ * with secrets.
+ */
+const keyOf = ({ agents, leaseCeiling, principal, scopes }: Identity, { visitor }: Guest): string =>
+  CanonicalJson.stringify([
+    principal,
+    agents ?? null,
+    leaseCeiling ?? null,
+    scopes ?? null,
+    visitor.exposed === true
+  ])
 
 /** Sessions that nobody uses, by principal, the least recently used first. */
 class Unused {
@@ -137,7 +146,7 @@ class Pooling {
   }
 
   private take(identity: Identity, guest: Guest): Effect.Effect<Pooled, InternalError> {
-    const key = keyOf(identity)
+    const key = keyOf(identity, guest)
     return Effect.gen(this, function* () {
       const there = this.byKey.get(key)
       if (there !== undefined && this.isUsable(there, identity)) return there

@@ -62,9 +62,7 @@ export const me =
       return respond({
         principal,
         ...(mayUse === undefined ? {} : { agents: mayUse }),
-        ...(expiresAt === undefined || !Number.isFinite(expiresAt)
-          ? {}
-          : { expires_at: timestamp(expiresAt) })
+        ...(expiresAt === undefined ? {} : { expires_at: timestamp(expiresAt) })
       })
     })
 

@@ -23,7 +23,7 @@ export interface AnswerParts extends JobParts {
 /** What of a submit is in its job's record. */
 type Submitted = Pick<
   JobRecord,
-  "lease" | "leaseConstraints" | "maxRuntimeSec" | "survival" | "idempotencyKey" | "paramsDigest"
+  "lease" | "anyModel" | "leaseConstraints" | "maxRuntimeSec" | "survival" | "idempotencyKey" | "paramsDigest"
 >
 
 const nothingSubmitted: Submitted = { lease: {} }
@@ -44,6 +44,7 @@ export const newRecord = (
   status: "running",
   rejected: false,
   lease: submitted.lease,
+  anyModel: submitted.anyModel,
   leaseConstraints: submitted.leaseConstraints,
   maxRuntimeSec: submitted.maxRuntimeSec,
   survival: submitted.survival,

@@ -13,7 +13,7 @@ import {
   type PermissionDenied
 } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
-import { excess, type Lease, narrowing } from "../../protocol/Lease.js"
+import { excess, hasModels, type Lease, narrowing, withModelsOf } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import { denied, type Policy } from "../../services/auth/Policy.js"
@@ -98,7 +98,10 @@ export const effectiveLease = (
   ceiling: Lease | undefined,
   options: Options
 ): Effect.Effect<Lease, InvalidRequest> =>
-  Object.keys(requested).length === 0 ? Effect.succeed(nothingGranted) : narrowed(requested, ceiling, options)
+  // A ceiling may bound whoever asks for nothing: by its budget, and its models where these need no lease.
+  ceiling === undefined && Object.keys(requested).length === 0
+    ? Effect.succeed(nothingGranted)
+    : narrowed(requested, ceiling, options)
 
 const narrowed = (
   requested: Lease,
@@ -109,7 +112,8 @@ const narrowed = (
     const problem = excess(requested, options)
     if (problem !== undefined)
       return yield* new InvalidRequest({ message: `payload.lease_request: ${problem}` })
-    const lease = yield* inTurns(() => narrowing(requested, ceiling, options.maxLeaseSteps))
+    const asked = withModelsOf(requested, ceiling, options.allowModelsWithoutLease)
+    const lease = yield* inTurns(() => narrowing(asked, ceiling, options.maxLeaseSteps))
     return Either.isLeft(lease)
       ? yield* new InvalidRequest({ message: `payload.lease_request: ${lease.left}` })
       : granted(lease.right)
@@ -131,6 +135,10 @@ export const granted = (lease: Lease): Lease =>
   )
 
 const nothingGranted = granted({})
+
+/** Tells whether a job with this lease may use any model, as its record says from its beginning on. */
+export const anyModelIn = (lease: Lease, { allowModelsWithoutLease }: Options): true | undefined =>
+  allowModelsWithoutLease && !hasModels(lease) ? true : undefined
 
 /** Counters as they are stored: exact decimals as text. */
 export const storedBudget = (

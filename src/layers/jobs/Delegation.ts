@@ -18,7 +18,8 @@ import {
   excess,
   invalidLease,
   type Lease,
-  type LeaseConstraints
+  type LeaseConstraints,
+  withModelsOf
 } from "../../protocol/Lease.js"
 import type { Contract } from "../../services/agents/Agent.js"
 import type { Delegate, DelegateOptions } from "../../services/jobs/Job.js"
@@ -97,11 +98,16 @@ const check = (
     yield* Checks.checkAgent(policy, submitter.identity, ref.name)
     const registered = yield* registry.resolve(ref)
     const constraints = yield* narrowed(record, wanted.constraints ?? {}, now())
-    const terms = wanted.lease ?? {}
+    const terms = Checks.granted(
+      withModelsOf(wanted.lease ?? {}, record.lease, options.allowModelsWithoutLease)
+    )
+    const budget = Budget.parse(terms["cost.budget"] ?? [])
+    // Each of them: one without a budget bounds nothing, and what it delegates to spends what those above it have.
+    const above = log.allRemaining
     const problem =
-      excess(terms, options) ??
+      excess(wanted.lease ?? {}, options) ??
       (yield* inTurns(() => comparing(terms, record.lease, options.maxLeaseSteps))) ??
-      budgetProblem(Budget.parse(terms["cost.budget"] ?? []), log.remaining)
+      above.map((remaining) => budgetProblem(budget, remaining)).find((found) => found !== undefined)
     if (problem !== undefined) return yield* new LeaseSubsetViolation({ message: problem })
     const run = yield* registered.prepare(wanted.input)
     // The policy, and a lease that is large, may have taken their time.
@@ -123,6 +129,8 @@ const check = (
       status: "running",
       rejected: false,
       lease: terms,
+      anyModel: Checks.anyModelIn(terms, options),
+      budgetAbove: above.length === 0 ? undefined : Budget.entries(Budget.least(above)),
       leaseConstraints: constraints,
       traceId: record.traceId,
       // Told on where it was told.

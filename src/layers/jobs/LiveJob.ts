@@ -80,6 +80,11 @@ export class LiveJob {
   readonly children = new Set<LiveJob>()
   /** Children from the moment they pass the checks until they have ended, for the cap. */
   childCount = 0
+  /**
+   * Handlers below it that have not ended, also of jobs that have and wait for them no longer: what they spend is this job's, and
+   * counted while it is in memory.
+   */
+  handlersBelow = 0
   /** Its compensations run. */
   undoing = false
   /** The next process goes on with it, however it is ending. */
@@ -130,6 +135,24 @@ export class LiveJob {
             outcome: Deferred.unsafeMake(FiberId.none),
             done: Deferred.unsafeMake(FiberId.none)
           }
+  }
+
+  /** The jobs that it was delegated by, nearest first. */
+  get above(): ReadonlyArray<LiveJob> {
+    const { parent } = this
+    return parent === undefined ? [] : [parent, ...parent.above]
+  }
+
+  /** Its handler runs, until what this returns is called. */
+  runsHandler(): () => void {
+    const { above } = this
+    for (const job of above) job.handlersBelow++
+    return () => {
+      for (const job of above) {
+        job.handlersBelow--
+        job.presence?.touch()
+      }
+    }
   }
 
   /** Begins to end the job, its children first, unless it is ending. */

@@ -84,6 +84,7 @@ const leaseOf = (
 ): LeaseService =>
   Lease.make({
     record: live.record,
+    above: live.above.map(({ record }) => record.lease),
     log,
     now,
     workspace: options.workspace === "" ? undefined : options.workspace,

@@ -91,7 +91,9 @@ const start = (
       return Scope.close(scope, exit)
     })
   })
-  return surroundings.forkInterruptible(run, Context.unsafeMake<Job | Lease | Scope.Scope>(given))
+  const fiber = surroundings.forkInterruptible(run, Context.unsafeMake<Job | Lease | Scope.Scope>(given))
+  if (live.parent !== undefined) fiber.addObserver(live.runsHandler())
+  return fiber
 }
 
 /** Returns what a handler is told that is given up: why its job ends, or that it goes on elsewhere, or later. */

@@ -120,6 +120,7 @@ const check = (
     const run = yield* agent.prepare(payload.input)
     const record = Answers.newRecord(parts, session, request, `${agent.name}@${agent.version}`, {
       lease,
+      anyModel: Checks.anyModelIn(lease, options),
       leaseConstraints: payload.lease_constraints,
       maxRuntimeSec: payload.max_runtime_sec,
       survival: Survival.begun(agent.restart, session, now(), payload.max_runtime_sec),

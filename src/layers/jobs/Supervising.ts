@@ -2,7 +2,6 @@
  * From the commit that stores a job, or the start that goes on with one, to its end: what it is minted, the span it is in, its handler, and
  * whoever gives back what it holds. The same for a job that is opened (Opening.ts) and one that is opened again (durable/Reopening.ts).
  */
-import type * as BigDecimal from "effect/BigDecimal"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -40,15 +39,21 @@ type Minting = Effect.Effect<ReadonlyArray<Credential>, ArcpError>
 /** Returns what mints what the job needs, into its hold; `undefined` where it gets nothing. */
 export const minting = (
   { credentials }: JobParts,
-  { parentSpan, submitter }: Candidate,
+  { parent, parentSpan, submitter }: Candidate,
   record: JobRecord,
   hold: Hold,
-  /** What is left of its budget, where it has begun before. */
-  left?: () => ReadonlyMap<string, BigDecimal.BigDecimal>
+  /** Of a job that has begun before. */
+  job?: JobLog
 ): Minting | undefined => {
   if (!credentials.enabled || !submitter.features.includes("provisioned_credentials")) return undefined
   hold.finally(credentials.release(record.jobId))
-  // At each try: by then less of its budget may be left.
+  // What is paid with them upstream is counted nowhere else: no more than any job above it has left either.
+  const budgets = () =>
+    job?.allRemaining ?? [
+      Budget.parse(record.lease["cost.budget"] ?? []),
+      ...(parent?.log.allRemaining ?? [])
+    ]
+  // At each try: by then less may be left.
   return Effect.suspend(() =>
     credentials.mint({
       jobId: record.jobId,
@@ -56,7 +61,7 @@ export const minting = (
       agent: record.agent,
       lease: record.lease,
       leaseConstraints: record.leaseConstraints ?? {},
-      budget: left?.() ?? Budget.parse(record.lease["cost.budget"] ?? []),
+      budget: Budget.least(budgets()),
       epoch: record.epoch
     })
   ).pipe(Effect.withParentSpan(parentSpan))

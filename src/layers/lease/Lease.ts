@@ -13,6 +13,8 @@ import type { JobRecord } from "../../services/store/Store.js"
 /** What the lease of one job is made of. */
 interface LeaseContext {
   readonly record: JobRecord
+  /** The terms of each job above it; default: of a job that was submitted. */
+  readonly above?: ReadonlyArray<Terms> | undefined
   readonly log: JobLog
   readonly now: () => number
   /** See `LeaseService.bounds`; default: the terms. */
@@ -111,6 +113,12 @@ export const make = (context: LeaseContext): LeaseService => {
     return compiled
   }
 
+  let compiledAbove: ReadonlyArray<ReturnType<typeof compile>> | undefined
+  const above = () => {
+    compiledAbove ??= (context.above ?? []).map(compile)
+    return compiledAbove
+  }
+
   const verdictOn = (capability: string, target: string): Either.Either<string, LeaseError> => {
     const over = overFor(context, expiresAt, capability)
     if (over !== undefined) return Either.left(over)
@@ -148,7 +156,8 @@ export const make = (context: LeaseContext): LeaseService => {
     check,
     flushed,
     authorize: context.misplaced === undefined ? authorize : placed(context, context.misplaced, authorize),
-    namesHost: (url) => patterns().namesHost(url),
+    // A pattern with a wildcard covers one without: whoever has the one must not be able to delegate the other.
+    namesHost: (url) => patterns().namesHost(url) && above().every((terms) => terms.namesHost(url)),
     remaining: Effect.sync(() => log.remaining),
     spend: context.spend
   }

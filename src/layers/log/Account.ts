@@ -69,6 +69,11 @@ export class Account<Job = unknown> {
   get remaining(): ReadonlyMap<string, BigDecimal.BigDecimal> {
     return new Map(Array.from(this.counters, ([currency, { remaining }]) => [currency, remaining]))
   }
+  /** The same of this job and of each above it that is in memory, nearest first, without those that have no budget. */
+  get allRemaining(): ReadonlyArray<ReadonlyMap<string, BigDecimal.BigDecimal>> {
+    const above = this.parent?.allRemaining ?? []
+    return this.counters.size === 0 ? above : [this.remaining, ...above]
+  }
   /** A currency whose counter, here or in an ancestor, is ≤ 0. */
   get exhausted(): string | undefined {
     return this.empty ?? this.parent?.exhausted

@@ -10,6 +10,7 @@ import { Ledger, type Limits } from "./Ledger.js"
 import type { ViewState } from "./ViewState.js"
 
 const noBudget: ReadonlyMap<string, BigDecimal.BigDecimal> = new Map()
+const noBudgets: ReadonlyArray<typeof noBudget> = []
 
 const noValues: ReadonlyArray<string> = []
 
@@ -103,6 +104,9 @@ export class JobState implements JobLog {
 
   get remaining(): ReadonlyMap<string, BigDecimal.BigDecimal> {
     return this.account?.remaining ?? noBudget
+  }
+  get allRemaining(): ReadonlyArray<ReadonlyMap<string, BigDecimal.BigDecimal>> {
+    return this.account?.allRemaining ?? noBudgets
   }
   get exhausted(): string | undefined {
     return this.account?.exhausted
@@ -257,6 +261,9 @@ export class JobLoad implements JobLog {
   }
   get remaining(): ReadonlyMap<string, BigDecimal.BigDecimal> {
     return this.state.remaining
+  }
+  get allRemaining(): ReadonlyArray<ReadonlyMap<string, BigDecimal.BigDecimal>> {
+    return this.state.allRemaining
   }
   get exhausted(): string | undefined {
     return this.state.exhausted

@@ -62,12 +62,18 @@ const peerOf = ({ evidence, kind, remote }: Connection): Effect.Effect<Peer> =>
     ? Effect.succeed({ kind, remote })
     : Effect.map(evidence, (shown) => ({ ...shown, kind, remote }))
 
+/** Offers credentials only where nobody on the way can read them (§14): over TLS, or within this machine. */
+const offering = (services: HandshakeServices, { exposed }: Connection): HandshakeServices =>
+  exposed === true
+    ? { ...services, offered: services.offered.filter((feature) => feature !== "provisioned_credentials") }
+    : services
+
 /** Returns what decides the first frame of a connection, the hello (§6.1, §6.2). */
 export const make =
   (services: HandshakeServices) =>
   (connection: Connection, frame: Inbound): Effect.Effect<Greeted, HelloRefusal> =>
     sound(
-      Effect.flatMap(peerOf(connection), (peer) => greet(services, peer, frame)),
+      Effect.flatMap(peerOf(connection), (peer) => greet(offering(services, connection), peer, frame)),
       "session.hello"
     ).pipe(Effect.mapError((error) => (error._tag === "Refusal" ? error : new HelloRefusal(error, "1.1"))))
 

@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Features from "../../protocol/Features.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Auth } from "../../services/auth/Auth.js"
+import { endingInTime } from "../../services/auth/ended.js"
 import { Policy } from "../../services/auth/Policy.js"
 import * as Cluster from "../../services/cluster/Cluster.js"
 import { Credentials } from "../../services/credentials/Credentials.js"
@@ -104,7 +105,7 @@ const makeRoom = ({ shared }: Shared, { begun }: Shutdown.Shutdown, failedLogins
     const { elapsed, options, share } = shared
     const credentials = yield* Credentials
     const greet = Handshake.make({
-      auth: yield* Auth,
+      auth: endingInTime(yield* Auth),
       registry: yield* Registry,
       policy: yield* Policy,
       options,
@@ -206,7 +207,7 @@ export const make = Effect.gen(function* () {
     }),
     isStopping: Effect.sync(stopping),
     authenticate: Identifying.make({
-      auth: yield* Auth,
+      auth: endingInTime(yield* Auth),
       options,
       failedLogins,
       stopping,

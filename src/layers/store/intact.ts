@@ -83,6 +83,8 @@ const job: Argument.Rule = Argument.fields({
   lease,
   leaseConstraints: Argument.maybe(Argument.object),
   budget: Argument.maybe(eachOf(Argument.string)),
+  budgetAbove: Argument.maybe(Argument.listOf(Argument.string)),
+  anyModel: Argument.maybe(Argument.boolean),
   traceId: Argument.string,
   parentSpan: Argument.maybe(Argument.object),
   createdAt: time,

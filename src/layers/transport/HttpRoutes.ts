@@ -19,7 +19,7 @@ import { TransportError } from "../../services/transport/Transport.js"
 import { addressGroup, clientAddress, type TrustedProxies } from "./clientAddress.js"
 import { begun, type RequestLine, refused } from "./requestLine.js"
 import { trimmed } from "./requestPath.js"
-import { isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
+import { isExposed, isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
 import { evidenceOf } from "./upgradeEvidence.js"
 
 export { HttpRoutes, type RouteApp, Visitor, type VisitorShape } from "../../services/transport/HttpRoutes.js"
@@ -57,6 +57,7 @@ export const visitorOf = (
   return {
     remote: `${client}:${request.socket.remotePort ?? 0}`,
     client: addressGroup(client),
+    exposed: isExposed(request, proxies),
     evidence: evidenceOf(request, isTrusted(request, policy) && !isEmbedded(request))
   }
 }

@@ -2,7 +2,7 @@
 import type { IncomingMessage } from "node:http"
 import * as Argument from "../../protocol/Argument.js"
 import { isLoopback, normalised } from "../../protocol/Loopback.js"
-import { trustedProxies } from "./clientAddress.js"
+import { clientAddress, plainAddress, type TrustedProxies, trustedProxies } from "./clientAddress.js"
 
 /** Whose upgrade requests are accepted. */
 export interface UpgradePolicy {
@@ -24,7 +24,10 @@ export interface UpgradePolicy {
    * failed logins are slowed down together. Default: none.
    */
   readonly trustedProxies?: ReadonlyArray<string> | undefined
-  /** Accept plaintext from other machines. Tokens then travel readable. Default: false. */
+  /**
+   * Accept plaintext from other machines. Tokens then travel readable; credentials of jobs do not, they are offered only over TLS, also
+   * that of a trusted proxy whose `X-Forwarded-Proto` says so, and on this machine. Default: false.
+   */
   readonly allowInsecure?: boolean | undefined
 }
 
@@ -107,6 +110,24 @@ export const isTrusted = ({ headers: { host, origin } }: IncomingMessage, policy
   isSameOrigin(origin, host) ||
   (policy.allowedOrigins ?? []).some((other) => other.toLowerCase() === origin.toLowerCase())
 
+/** Tells whether a request has come with TLS, or from this machine, where it may also have come through a proxy. */
+const isPrivate = ({ socket }: IncomingMessage): boolean =>
+  "encrypted" in socket || isLoopback(socket.localAddress ?? "localhost")
+
+/**
+ * Tells whether what is answered to a request crosses a network in the clear, as far as can be known (`Connection.exposed`). Of a proxy
+ * that is trusted its `X-Forwarded-Proto` is believed, where it has one; several of them have all to say so.
+ */
+export const isExposed = (request: IncomingMessage, trusted: TrustedProxies): boolean => {
+  if (!trusted(plainAddress(request.socket.remoteAddress ?? "unix"))) return !isPrivate(request)
+  const said = (request.headersDistinct["x-forwarded-proto"] ?? []).flatMap((line) => line.split(","))
+  if (said.length === 0) return !isPrivate(request)
+  return (
+    !said.every((scheme) => /^\s*(https|wss)\s*$/i.test(scheme)) &&
+    !isLoopback(clientAddress(request, trusted))
+  )
+}
+
 /** Why this upgrade is refused, or `undefined`. `boundHost` is the host the server listens on. */
 export const check = (
   request: IncomingMessage,
@@ -115,8 +136,7 @@ export const check = (
 ): OriginRefusal | undefined => {
   const { host } = request.headers
 
-  const secure = "encrypted" in request.socket || isLoopback(request.socket.localAddress ?? "localhost")
-  if (!secure && policy.allowInsecure !== true)
+  if (!isPrivate(request) && policy.allowInsecure !== true)
     return refuse("plaintext is accepted on loopback only: use wss://, or set allowInsecure")
 
   if (policy.allowedHosts !== undefined || (boundHost !== undefined && isLoopback(boundHost))) {

@@ -15,7 +15,7 @@ import { connected, TurnShare } from "../../services/runtime/TurnShare.js"
 import { type Connection, closeCode, type Evidence } from "../../services/transport/Transport.js"
 import { addressGroup, clientAddress, plainAddress, trustedProxies } from "./clientAddress.js"
 import * as Door from "./Door.js"
-import { check, isTrusted, policyRules, type UpgradePolicy } from "./UpgradePolicy.js"
+import { check, isExposed, isTrusted, policyRules, type UpgradePolicy } from "./UpgradePolicy.js"
 import { evidenceOf, hasTooManyHeaders } from "./upgradeEvidence.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 
@@ -131,7 +131,7 @@ export const make = (
     const serve = (
       ws: WebSocket,
       socket: Socket,
-      shown: { readonly client: string; readonly evidence: Evidence },
+      shown: { readonly client: string; readonly evidence: Evidence; readonly exposed: boolean },
       leave: () => void
     ) => {
       socket.setNoDelay(true)
@@ -141,6 +141,7 @@ export const make = (
       const connection = WebSocketConnection.make(ws, socket, {
         remote: isProxied ? `${shown.client} through ${through}` : through,
         client: addressGroup(shown.client),
+        exposed: shown.exposed,
         maxFrameBytes: maxHelloFrameBytes,
         maxPayload: maxFrameBytes,
         masked: false,
@@ -167,7 +168,8 @@ export const make = (
           wss.handleUpgrade(request, stream, head, (ws) => {
             socket.off("close", leave)
             const evidence = evidenceOf(request, isTrusted(request, policy))
-            serve(ws, socket, { client: clientAddress(request, trusted), evidence }, leave)
+            const exposed = isExposed(request, trusted)
+            serve(ws, socket, { client: clientAddress(request, trusted), evidence, exposed }, leave)
           })
         },
         refuse: () => refuse(stream, stopping ? isStopping : full)

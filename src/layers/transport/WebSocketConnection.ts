@@ -55,6 +55,8 @@ export interface Options {
   readonly remote: string
   /** See `Connection.client`. */
   readonly client?: string | undefined
+  /** See `Connection.exposed`. */
+  readonly exposed?: boolean | undefined
   /** Largest inbound frame until `setMaxFrameBytes`, in bytes. */
   readonly maxFrameBytes: number
   /** What `ws` itself enforces (its `maxPayload`), in bytes. */
@@ -80,7 +82,7 @@ const once = (evidence: Evidence) => {
 /** Takes an open `ws` (made with `autoPong: false`) and the raw socket below it. */
 export const make = (ws: WebSocket, socket: Socket, options: Options): Connection => {
   // Apart, so that what goes on does not hold the evidence.
-  const { client, evidence, masked, maxPayload, remote } = options
+  const { client, evidence, exposed, masked, maxPayload, remote } = options
   const inbox = new PausingInbox({ pause: () => ws.pause(), resume: () => ws.resume() })
   const writer = new StreamWriter(socket, (frames, taken) => {
     // A client's frames are masked, which `ws` does; a server's go out as they are.
@@ -152,6 +154,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
     kind: "websocket",
     remote,
     client,
+    exposed,
     ...(evidence === undefined ? {} : { evidence: once(evidence) }),
     take: inbox.take,
     send: (frames) => writer.send(frames),

@@ -60,7 +60,10 @@ export interface ToolOptions<I, IE, O, OE, F, FE> {
   readonly output?: Schema.Schema<O, OE> | undefined
   /** Failures beside the protocol's own. On the stream they are `INTERNAL_ERROR` with `details.error`. */
   readonly error?: Schema.Schema<F, FE> | undefined
-  /** What a call costs once the tool has run to its end. Default: nothing. Its metric is `cost.<tool name>`. */
+  /**
+   * What a call costs once the tool has run to its end. Default: nothing. Its metric is `cost.<tool name>`. A function that throws, or
+   * gives what is no amount, is logged, and the call costs what one does that died.
+   */
   readonly cost?: Cost | ((input: I, output: O) => Cost | undefined) | undefined
   /**
    * What a call costs that fails, dies or is interrupted while the tool runs; the failure is `undefined` for the
@@ -199,31 +202,56 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
   }
 }
 
-/** Returns a cost with the name of its metric, which is the tool's unless it has one. */
-const named = (tool: string, cost: Cost | undefined): Cost | undefined =>
-  cost === undefined ? undefined : { ...cost, name: cost.name ?? tool }
+/** Returns a cost as it counts, with the name of its metric, which is the tool's unless it has one. Throws when it is none. */
+const counted = (tool: string, { amount, currency, dimensions, name = tool }: Cost): Cost => {
+  const value = Budget.countable(amount)
+  if (value === undefined || BigDecimal.isNegative(value) || typeof currency !== "string")
+    throw new Error("it is not an amount of a currency")
+  return { name, amount: value, currency, dimensions }
+}
+
+/**
+ * Returns what is owed for a call of a tool that has run: what the first of `ways` gives that can be made out. A cost is reckoned from
+ * what a tool, or somebody else's server, has given. When that is odd, the call must not fail, since it has done its work, and must
+ * not be free, or whoever decides the output decides that: it costs what one does that failed. What could not be made out is
+ * logged.
+ */
+export const owed = (
+  tool: string,
+  ...ways: ReadonlyArray<() => Cost | undefined>
+): Effect.Effect<Cost | undefined> =>
+  Effect.gen(function* () {
+    for (const way of ways) {
+      const cost = yield* Effect.exit(
+        Effect.sync(() => {
+          const given = way()
+          return given === undefined ? undefined : counted(tool, given)
+        })
+      )
+      if (Exit.isSuccess(cost)) return cost.value
+      yield* Effect.logError(`what a call of tool ${tool} costs could not be made out`, cost.cause)
+    }
+    return undefined
+  })
 
 /** Returns how a call ended that failed, died or was interrupted. */
 const failedRun = <I, IE, O, OE, F, FE>(contract: Contract<I, IE, O, OE, F, FE>) => {
   const encode = Schema.encodeUnknownEither(contract.error)
-  return (input: I, thrown: Cause.Cause<F | ArcpError>): Ran => {
+  const told = (failure: F | ArcpError): ToolFailure | ArcpError => {
+    if (isArcpError(failure)) return failure
+    const message = failureMessage(failure)
+    const encoded = encode(failure)
+    return Either.isRight(encoded)
+      ? new ToolFailure({ message, failure: encoded.right })
+      : new InternalError({ message })
+  }
+  return (input: I, thrown: Cause.Cause<F | ArcpError>): Effect.Effect<Ran> => {
     const failure = Cause.failureOrCause(readableCause(thrown))
-    const cost = named(
-      contract.name,
-      contract.costOnFailure(input, Option.getOrUndefined(Either.getLeft(failure)))
-    )
-    if (Either.isRight(failure)) return { exit: Exit.failCause(failure.right), cost }
-    if (isArcpError(failure.left)) return { exit: Exit.fail(failure.left), cost }
-    const message = failureMessage(failure.left)
-    const encoded = encode(failure.left)
-    return {
-      exit: Exit.fail(
-        Either.isRight(encoded)
-          ? new ToolFailure({ message, failure: encoded.right })
-          : new InternalError({ message })
-      ),
+    const cost = () => contract.costOnFailure(input, Option.getOrUndefined(Either.getLeft(failure)))
+    return Effect.map(owed(contract.name, cost), (cost) => ({
+      exit: Either.isRight(failure) ? Exit.failCause(failure.right) : Exit.fail(told(failure.left)),
       cost
-    }
+    }))
   }
 }
 
@@ -231,19 +259,22 @@ const failedRun = <I, IE, O, OE, F, FE>(contract: Contract<I, IE, O, OE, F, FE>)
 const finishedRun = <I, IE, O, OE, F, FE>(contract: Contract<I, IE, O, OE, F, FE>) => {
   const encode = Schema.encode(contract.output)
   return (input: I, output: O): Effect.Effect<Ran> =>
-    Effect.map(
-      Effect.exit(encode(output)),
-      (encoded): Ran => ({
-        cost: named(contract.name, contract.cost(input, output)),
-        exit: Exit.mapError(
-          encoded,
+    Effect.all({
+      cost: owed(
+        contract.name,
+        () => contract.cost(input, output),
+        () => contract.costOnFailure(input, undefined)
+      ),
+      exit: Effect.exit(
+        Effect.mapError(
+          encode(output),
           (error) =>
             new InternalError({
               message: `the output of tool ${contract.name} is not what its contract says: ${describe(error.issue, "output")}`
             })
         )
-      })
-    )
+      )
+    })
 }
 
 /**
@@ -275,7 +306,7 @@ export const handle = <I, IE, O, OE, F, FE, R = never>(
                 Effect.exit,
                 Effect.flatMap(
                   Exit.matchEffect({
-                    onFailure: (cause) => Effect.sync(() => failed(decoded, cause)),
+                    onFailure: (cause) => Effect.suspend(() => failed(decoded, cause)),
                     onSuccess: (output) => finished(decoded, output)
                   })
                 )

@@ -3,8 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Budget from "../../protocol/Budget.js"
 import { PermissionDenied } from "../../protocol/Errors.js"
-import { budgetProblem, comparing, type Lease } from "../../protocol/Lease.js"
-import type { Steps } from "../../protocol/Steps.js"
+import { budgetProblem, comparing, hasModels, type Lease } from "../../protocol/Lease.js"
 import { inTurns } from "../runtime/inTurns.js"
 import type { JobRecord } from "../store/Store.js"
 import type { Identity } from "./Auth.js"
@@ -62,18 +61,17 @@ export class Policy extends Context.Tag("arcp/services/Policy")<
 export const denied = (decision: Decision, otherwise = "this is not allowed"): PermissionDenied =>
   new PermissionDenied({ message: typeof decision === "object" ? decision.reason : otherwise })
 
-/** Tells whether a lease, with its budget, is within a ceiling. */
-function* isWithin(lease: Lease, leaseCeiling: Lease): Steps<boolean> {
-  if ((yield* comparing(lease, leaseCeiling)) !== undefined) return false
+/** Tells whether what a job may spend, of its own budget and of those above it, is within a ceiling. */
+const isAffordable = ({ budgetAbove = [], lease }: JobRecord, leaseCeiling: Lease): boolean => {
   const ceiling = Budget.parse(leaseCeiling["cost.budget"] ?? [])
-  const budget = Budget.parse(lease["cost.budget"] ?? [])
+  const budget = Budget.least([Budget.parse(lease["cost.budget"] ?? []), Budget.parse(budgetAbove)])
   // A ceiling bounds a job in each of its currencies: one without a budget in it is wider.
   for (const currency of ceiling.keys()) if (!budget.has(currency)) return false
   const bounded = new Map([...budget].filter(([currency]) => ceiling.has(currency)))
   return budgetProblem(bounded, ceiling) === undefined
 }
 
-/** What has been found of leases, by the ceiling that they were compared with: the same is asked again and again. */
+/** What has been found of the patterns of leases, by the ceiling that they were compared with: the same is asked again and again. */
 const found = new WeakMap<Lease, { readonly text: string; readonly within: WeakMap<Lease, boolean> }>()
 
 /** Returns what has been found of leases under this ceiling, which whoever made it may have changed since. */
@@ -94,15 +92,20 @@ const foundUnder = (ceiling: Lease): WeakMap<Lease, boolean> => {
 export const coversJob = (identity: Identity, job: JobRecord): Effect.Effect<boolean> =>
   Effect.suspend(() => {
     const { agents, leaseCeiling } = identity
-    const { agent, lease } = job
+    const { agent, anyModel, lease } = job
     const [name = ""] = agent.split("@")
     if (agents !== undefined && !agents.includes(name)) return no
     if (leaseCeiling === undefined) return yes
+    if (anyModel === true && hasModels(leaseCeiling)) return no
+    if (!isAffordable(job, leaseCeiling)) return no
     const within = foundUnder(leaseCeiling)
     const known = within.get(lease)
     if (known !== undefined) return known ? yes : no
     return Effect.tap(
-      inTurns(() => isWithin(lease, leaseCeiling)),
+      Effect.map(
+        inTurns(() => comparing(lease, leaseCeiling)),
+        (problem) => problem === undefined
+      ),
       (isCovered) => Effect.sync(() => within.set(lease, isCovered))
     )
   })

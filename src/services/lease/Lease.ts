@@ -69,8 +69,8 @@ export interface LeaseService {
     isAttempt?: boolean
   ) => Either.Either<string, LeaseError>
   /**
-   * Tells whether a `net.fetch` pattern that matches this URL names its host without a wildcard: such a host may have a
-   * private address.
+   * Tells whether a `net.fetch` pattern that matches this URL names its host without a wildcard, in this lease and in that of each
+   * job above: such a host may have a private address.
    */
   readonly namesHost: (url: string) => boolean
   /** Returns what is left of each budgeted currency, of the job's own counters; empty without a budget. */

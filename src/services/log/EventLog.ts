@@ -85,6 +85,11 @@ export interface JobLog {
   readonly lastEventSeq: number
   /** What is left per budgeted currency, as committed; empty without a budget. */
   readonly remaining: ReadonlyMap<string, BigDecimal.BigDecimal>
+  /**
+   * What is left of each budget that the job's costs count against, as committed: its own, then those of the jobs above it, nearest
+   * first. A job without a budget is not among them.
+   */
+  readonly allRemaining: ReadonlyArray<ReadonlyMap<string, BigDecimal.BigDecimal>>
   /** A currency whose counter, here or in an ancestor, is at zero or below. */
   readonly exhausted: string | undefined
   /** Returns whether the job or an ancestor has a budget in this currency. */

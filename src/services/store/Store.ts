@@ -121,6 +121,13 @@ export interface JobRecord {
   readonly leaseConstraints?: LeaseConstraints | undefined
   /** What is left per budgeted currency, exact decimals as text. Absent without a budget. */
   readonly budget?: Readonly<Record<string, string>> | undefined
+  /**
+   * Of a delegated job: what the jobs above it had left when it began, as a lease has it. It spends no more, since it spends theirs,
+   * whatever budget it has of its own. Absent where none of them has a budget.
+   */
+  readonly budgetAbove?: ReadonlyArray<string> | undefined
+  /** It has no `model.use`, and may use any model for that: what leaves it out is wider than what has it. */
+  readonly anyModel?: boolean | undefined
   readonly traceId: string
   /** The span under which it was submitted or delegated, as far as the wire told (§11). */
   readonly parentSpan?: RemoteSpan | undefined

@@ -11,6 +11,8 @@ export interface VisitorShape {
   readonly remote: string
   /** By what failed logins are slowed down, apart from those of others; behind a proxy that is trusted the client's. */
   readonly client: string
+  /** See `Connection.exposed`. */
+  readonly exposed?: boolean | undefined
   /** What the request shows of whoever sent it; as of an upgrade, only where it comes from when a page may be anybody's. */
   readonly evidence: Evidence
 }

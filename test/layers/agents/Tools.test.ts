@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Tools from "../../../src/layers/agents/Tools.js"
@@ -15,6 +16,7 @@ import {
   InvalidRequest,
   PermissionDenied
 } from "../../../src/protocol/Errors.js"
+import type { Cost } from "../../../src/services/lease/Lease.js"
 import type { Lessee } from "../../../src/services/lease/Leased.js"
 import { gate, type LesseeOptions, lessee } from "../../support/lessee.js"
 
@@ -426,6 +428,79 @@ describe("what a tool costs", () => {
         kind: "metric",
         body: { name: "cost.third", unit: "USD" }
       })
+    }).pipe(Effect.scoped)
+  )
+
+  const failing = { amount: "0.5", currency: "USD" }
+  const dear = { amount: 1, currency: "USD" }
+  it.effect.each<[string, (output: unknown) => unknown, number | undefined, boolean]>([
+    [
+      "written with more digits than it has",
+      () => ({ amount: (0.25).toFixed(80), currency: "USD" }),
+      0.25,
+      false
+    ],
+    ["negative", () => ({ amount: -1, currency: "USD" }), 0.5, true],
+    ["no number", () => ({ amount: Number.NaN, currency: "USD" }), 0.5, true],
+    ["of no currency", () => ({ amount: 1 }), 0.5, true],
+    ["a promise", async () => dear, 0.5, true],
+    [
+      "thrown at",
+      (output) => ({ amount: (output as { tokens: number }).tokens.toFixed(), currency: "USD" }),
+      0.5,
+      true
+    ],
+    ["nothing", () => undefined, undefined, false]
+  ])("that is %s fails no call that has run, and makes none free", ([, cost, counted, isLogged]) =>
+    Effect.gen(function* () {
+      const logged: Array<unknown> = []
+      const logger = Logger.make(({ message }) => void logged.push(message))
+      const tool = Tools.handle(
+        Tools.make("odd", { cost: (_, output) => cost(output) as Cost, costOnFailure: failing }),
+        () => Effect.succeed({ tokens: null })
+      )
+      const holder = lessee({ allow: ["odd"] })
+      const tools = (yield* Effect.provide(Tools.Tools, Tools.layer([tool]))).leasedTo(holder)
+      const call = Effect.provide(tools.call("odd"), Logger.replace(Logger.defaultLogger, logger))
+      expect(yield* call).toEqual({ tokens: null })
+      expect(holder.events.slice(0, 2).map(({ kind }) => kind)).toEqual(["tool_call", "tool_result"])
+      const costs = holder.events.slice(2).map(({ body }) => (body as { value: number }).value)
+      expect(costs).toEqual(counted === undefined ? [] : [counted])
+      expect(logged.length > 0).toBe(isLogged)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("counts without what cannot be said of it", () =>
+    Effect.gen(function* () {
+      const cost = { amount: 1, currency: "USD", name: "budget.remaining", dimensions: { big: 1n } }
+      const tool = Tools.handle(Tools.make("odd", { cost: () => cost }), () => Effect.succeed("done"))
+      const holder = lessee({ allow: ["odd"] })
+      const spend = (given: Cost) =>
+        given.name === "budget.remaining"
+          ? new InvalidRequest({ message: "that is the runtime's own metric" })
+          : holder.lease.spend(given)
+      const lease = { ...holder.lease, spend }
+      const tools = (yield* Effect.provide(Tools.Tools, Tools.layer([tool]))).leasedTo({ ...holder, lease })
+      expect(yield* tools.call("odd", undefined, { callId: "c1" })).toBe("done")
+      expect(holder.events.at(-1)).toMatchObject({
+        body: { name: "cost.other", value: 1, unit: "USD", dimensions: { tool: "odd", call_id: "c1" } }
+      })
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("counts of a call that failed as far as it can be made out, and the call fails as it did", () =>
+    Effect.gen(function* () {
+      const tool = Tools.handle(
+        Tools.make("odd", {
+          costOnFailure: () => {
+            throw new Error("no")
+          }
+        }),
+        () => new InternalError({ message: "down" })
+      )
+      const holder = lessee({ allow: ["odd"] })
+      const tools = (yield* Effect.provide(Tools.Tools, Tools.layer([tool]))).leasedTo(holder)
+      expect(yield* Effect.flip(tools.call("odd"))).toMatchObject({ message: "down" })
     }).pipe(Effect.scoped)
   )
 })

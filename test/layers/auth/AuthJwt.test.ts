@@ -224,6 +224,41 @@ describe("signatures", () => {
       })
     )
 
+  it.effect("a set with a key that nothing can be checked with: by another, when the token names none", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const short = yield* Effect.promise(() =>
+        crypto.subtle.generateKey(
+          {
+            name: "RSASSA-PKCS1-v1_5",
+            hash: "SHA-256",
+            modulusLength: 1024,
+            publicExponent: new Uint8Array([1, 0, 1])
+          },
+          true,
+          ["sign", "verify"]
+        )
+      )
+      const long = yield* Effect.promise(() => jose.generateKeyPair("RS256", { extractable: true }))
+      const keys = yield* Effect.promise(() =>
+        Promise.all([short.publicKey, long.publicKey].map((key) => jose.exportJWK(key)))
+      )
+      const other = yield* Effect.promise(() => jose.generateKeyPair("RS256"))
+      for (const set of [keys, [...keys].reverse()]) {
+        const layer = AuthJwt.layer({ key: { jwks: { keys: set } } })
+        const by = (key: jose.CryptoKey, claims: jose.JWTPayload) => sign(claims, key, { alg: "RS256" })
+        expect((yield* Effect.provide(verify(yield* by(long.privateKey, valid)), layer)).principal).toBe(
+          "alice"
+        )
+        for (const token of [
+          yield* by(long.privateKey, { ...valid, exp: now - 60 }),
+          yield* by(other.privateKey, valid)
+        ])
+          expect(yield* Effect.provide(refusedBy(token), layer)).toBe(theAnswer)
+      }
+    })
+  )
+
   it.effect("an allow-list restricts what fits the key", () =>
     Effect.gen(function* () {
       yield* atNow

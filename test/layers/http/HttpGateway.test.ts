@@ -10,6 +10,7 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
+import { fromToken } from "../../../src/layers/auth/Auth.js"
 import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
 import * as Policy from "../../../src/layers/auth/Policy.js"
 import * as Events from "../../../src/layers/http/events.js"
@@ -45,8 +46,10 @@ const events = async (
   headers: Record<string, string> = {}
 ): Promise<ReadonlyArray<Sent>> => sentOf(await (await ask(`/v1/jobs/${id}/events`, { headers })).text())
 
-const test = <A>(run: (server: Effect.Effect.Success<ReturnType<typeof served>>) => Promise<A>) =>
-  Effect.flatMap(served(), (server) => Effect.promise(() => run(server)))
+const test = <A>(
+  run: (server: Effect.Effect.Success<ReturnType<typeof served>>) => Promise<A>,
+  options?: Parameters<typeof served>[0]
+) => Effect.flatMap(served(options), (server) => Effect.promise(() => run(server)))
 
 describe("submitting", () => {
   it.scopedLive("gives the job and where it is; waits for its end when that is preferred", () =>
@@ -536,6 +539,25 @@ describe("who asks", () => {
       expect((await json(ask("/v1/sessions", { token: "b" }))).body).toEqual({ total: 0, sessions: [] })
     })
   )
+
+  it.scopedLive("a token is told when it ends, unless no date says so", () => {
+    const ends: Record<string, number> = { soon: 4e12, late: 1e16, later: 1e300, never: Infinity }
+    const auth = Layer.succeed(
+      Auth,
+      fromToken((token) => Effect.succeed({ principal: "alice", expiresAt: ends[Redacted.value(token)] }))
+    )
+    return test(
+      async ({ ask }) => {
+        for (const name of ["late", "later", "never"])
+          expect((await json(ask("/v1/me", { token: name }))).body).toEqual({ principal: "alice" })
+        expect((await json(ask("/v1/me", { token: "soon" }))).body).toEqual({
+          principal: "alice",
+          expires_at: "2096-10-02T07:06:40.000Z"
+        })
+      },
+      { auth }
+    )
+  })
 
   it.scopedLive("a token is told whose it is, and what it may", () =>
     test(async ({ ask }) => {

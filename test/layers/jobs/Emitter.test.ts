@@ -24,6 +24,7 @@ const job: JobLog = {
   endure: () => {},
   lastEventSeq: 0,
   remaining: new Map(),
+  allRemaining: [],
   exhausted: undefined,
   budgets: () => false
 }

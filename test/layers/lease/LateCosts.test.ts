@@ -8,6 +8,7 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
 import * as Registry from "../../../src/layers/agents/Registry.js"
 import * as Tools from "../../../src/layers/agents/Tools.js"
 import * as Auth from "../../../src/layers/auth/Auth.js"
@@ -16,11 +17,14 @@ import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
 import * as Budget from "../../../src/protocol/Budget.js"
 import type { ArcpError } from "../../../src/protocol/Errors.js"
+import { all, unobserved } from "../../../src/protocol/Features.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { Lease } from "../../../src/services/lease/Lease.js"
 import { gate } from "../../support/lessee.js"
 import { open } from "../../support/Wire.js"
+import { makeStore, submit } from "../jobs/support.js"
+import { durable, start, unloaded, until } from "../jobs/unloading.js"
 
 /** How a child leaves something behind that costs USD 1. */
 const ways = [
@@ -329,4 +333,52 @@ it.scoped.each(["ended", "cancelled"])(
       )
       assert.deepStrictEqual(result, [["USD:1.25"], ["USD:4.25"]])
     })
+)
+
+it.scoped("is counted by a durable job above that sleeps meanwhile, and that nobody looks at", () =>
+  Effect.gen(function* () {
+    const work = gate()
+    const paid = Deferred.unsafeMake<void>(FiberId.none)
+    const worker = Agent.handle(Agent.make("worker", { version: "1.0.0" }), () =>
+      Effect.flatMap(Lease, (lease) =>
+        Effect.uninterruptible(
+          work.wait.pipe(
+            Effect.zipRight(lease.spend({ amount: "1", currency: "USD" })),
+            Effect.ensuring(Deferred.succeed(paid, undefined))
+          )
+        )
+      )
+    )
+    const root = durable("root", (job) =>
+      Effect.gen(function* () {
+        const lease = yield* Lease
+        const child = yield* job.delegate("worker", {}, { key: "worker" })
+        yield* work.reached
+        yield* child.cancel
+        yield* job.sleep("nap", "1 hour")
+        return Budget.entries(yield* lease.remaining)
+      })
+    )
+    const store = yield* makeStore
+    const process = yield* start(store, [root, worker], { cancelGrace: "0 millis" })
+    yield* Effect.addFinalizer(() => process.stop)
+    const session = yield* process.run(open({}, [...all, unobserved]))
+    const lease_request = { "agent.delegate": ["*"], "cost.budget": ["USD:2"] }
+    const { job_id } = yield* submit(session, "root", {}, { lease_request })
+    yield* work.reached
+    const isAsleep = Effect.map(store.store.journal(job_id as string, { kind: "", key: "" }, 10), (entries) =>
+      entries.some(({ key }) => key === "nap")
+    )
+    yield* until(isAsleep)
+    yield* TestClock.adjust("10 minutes")
+    yield* work.open
+    yield* Deferred.await(paid)
+    yield* TestClock.adjust("10 minutes")
+    // It is unloaded as soon as nothing below it can spend any more.
+    yield* unloaded(store.store, job_id)
+    yield* TestClock.adjust("1 hour")
+    yield* session.request("job.subscribe", { job_id, history: true })
+    const { payload } = yield* session.expect("job.result")
+    assert.deepStrictEqual(payload.result, ["USD:1"])
+  })
 )

@@ -17,7 +17,7 @@ import type * as Scope from "effect/Scope"
 import * as Argument from "../../../protocol/Argument.js"
 import { type ArcpError, InternalError, InvalidRequest } from "../../../protocol/Errors.js"
 import { isRecord } from "../../../protocol/Json.js"
-import type { Registered, ToolFailure } from "../../../services/agents/Tools.js"
+import { owed, type Registered, type ToolFailure } from "../../../services/agents/Tools.js"
 import type { Cost } from "../../../services/lease/Lease.js"
 import { answer, callError, isLost, reason } from "./answers.js"
 import {
@@ -42,7 +42,10 @@ export interface CommonOptions {
   readonly maxTimeout?: Duration.DurationInput | undefined
   /** Bytes of one message of the server, an answer for the most part, decompressed, and of its list of tools. Default: 10 MiB. */
   readonly maxAnswerBytes?: number | undefined
-  /** What a call costs that succeeded, by the tool's name at the server. Default: nothing. */
+  /**
+   * What a call costs that succeeded, by the tool's name at the server. Default: nothing. What it gives that is no amount, or throws, is
+   * logged, and the call costs what `costOnFailure` says: outputs are the server's, and it must not decide by them that its calls are free.
+   */
   readonly cost?: ((tool: string, input: unknown, output: unknown) => Cost | undefined) | undefined
   /**
    * What a call costs that the server has been sent and that fails, or is interrupted; the failure is `undefined` for
@@ -228,11 +231,12 @@ const costOf = (
   tool: string,
   input: unknown,
   exit: Exit.Exit<unknown, ToolFailure | ArcpError>
-): Cost | undefined => {
-  const cost = Exit.isSuccess(exit)
-    ? options.cost?.(tool, input, exit.value)
-    : options.costOnFailure?.(tool, input, Option.getOrUndefined(Cause.failureOption(exit.cause)))
-  return cost === undefined ? undefined : { ...cost, name: cost.name ?? name }
+): Effect.Effect<Cost | undefined> => {
+  const failed = (failure: ToolFailure | ArcpError | undefined) => () =>
+    options.costOnFailure?.(tool, input, failure)
+  return Exit.isSuccess(exit)
+    ? owed(name, () => options.cost?.(tool, input, exit.value), failed(undefined))
+    : owed(name, failed(Option.getOrUndefined(Cause.failureOption(exit.cause))))
 }
 
 /** A tool of the server, to be called over its connection as it then is. */
@@ -253,10 +257,15 @@ const registered = (
           const call = connection.call(name, tool, input, () => {
             sent = true
           })
-          return Effect.map(Effect.exit(restore(call)), (exit) => ({
-            exit,
-            cost: sent ? costOf(options, name, tool, input, exit) : undefined
-          }))
+          return Effect.flatMap(Effect.exit(restore(call)), (exit) =>
+            Effect.map(
+              sent ? costOf(options, name, tool, input, exit) : Effect.succeed(undefined),
+              (cost) => ({
+                exit,
+                cost
+              })
+            )
+          )
         })
       : new InvalidRequest({ message: `tool ${name}: input: expected an object` })
 })

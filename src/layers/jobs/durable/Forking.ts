@@ -14,7 +14,7 @@ import {
   PermissionDenied
 } from "../../../protocol/Errors.js"
 import { membersOf, parseJson } from "../../../protocol/Json.js"
-import { comparing, type Lease } from "../../../protocol/Lease.js"
+import { comparing, type Lease, withModelsOf } from "../../../protocol/Lease.js"
 import type * as Message from "../../../protocol/Message.js"
 import { byteLength } from "../../../protocol/Utf8.js"
 import type { Registered } from "../../../services/agents/Agent.js"
@@ -89,7 +89,7 @@ const noSuchJob = new JobNotFound({ message: "no such job" })
 
 /** Returns the submit with what it leaves out as it was in the job that it goes on from. */
 export const filled = (
-  { now, store }: Pick<JobParts, "now" | "store">,
+  { now, options, store }: Pick<JobParts, "now" | "options" | "store">,
   { jobId, record }: Origin,
   payload: Message.Submit
 ): Effect.Effect<Message.Submit, ArcpError> =>
@@ -103,7 +103,7 @@ export const filled = (
       )
     const whole = {
       ...payload,
-      lease_request: payload.lease_request ?? lease,
+      lease_request: withModelsOf(payload.lease_request ?? lease, lease, options.allowModelsWithoutLease),
       lease_constraints: payload.lease_constraints ?? leaseConstraints,
       max_runtime_sec: payload.max_runtime_sec ?? maxRuntimeSec
     }

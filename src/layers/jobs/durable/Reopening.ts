@@ -102,9 +102,7 @@ export const make = (parts: JobParts): Reopen => {
           const stored = yield* Effect.exit(first?.stored ?? Effect.void)
           const isStored = Exit.isSuccess(stored)
           const minting =
-            runs && isStored
-              ? Supervising.minting(parts, candidate, record, hold, () => job.remaining)
-              : undefined
+            runs && isStored ? Supervising.minting(parts, candidate, record, hold, job) : undefined
           const decided = isStored
             ? candidate
             : { ...candidate, begin: undefined, run: Effect.failCause(stored.cause) }

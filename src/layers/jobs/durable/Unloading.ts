@@ -28,6 +28,7 @@ export const begin = ({ log, options, running, waits }: JobParts, jobId: string)
   const isWanted =
     live.presence?.isIdle !== true ||
     live.children.size > 0 ||
+    live.handlersBelow > 0 ||
     live.ending !== undefined ||
     live.exit !== undefined
   if (isWanted) return
