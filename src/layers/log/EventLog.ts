@@ -41,10 +41,7 @@ export const make = Effect.gen(function* () {
   const joining = (view: ViewState, job: JobState, join: History.Join) =>
     job.foreignTo === undefined
       ? history.observe(view, job, join)
-      : live.refresh(job).pipe(
-          Effect.zipRight(history.observe(view, job, join)),
-          Effect.tap(() => sequencer.watch(view))
-        )
+      : Effect.zipRight(live.refresh(job), history.observe(view, job, join))
 
   return EventLog.of({
     commit: (ops, owners = []) =>

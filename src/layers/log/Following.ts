@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type InternalError, JobNotFound, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { FollowedJob } from "../../services/log/EventLog.js"
+import { Turn } from "../../services/runtime/Turn.js"
 import { type StoreService, toInternalError } from "../../services/store/Store.js"
 import { untilDamage } from "../store/untilDamage.js"
 import { appended, eventsFrom } from "./History.js"
@@ -40,6 +41,7 @@ export const make = (
     )
     if (job.foreignTo !== undefined) yield* Effect.mapError(live.refresh(job), unread)
     const page = new PageSize()
+    const turn = yield* Turn
 
     const retained = Effect.map(Effect.mapError(store.boundsOf([job.jobId]), unread), (bounds) =>
       bounds.get(job.jobId)
@@ -67,6 +69,8 @@ export const make = (
         if (first === undefined || newest === undefined || first.seq > from)
           return yield* missing(after, first?.seq)
         page.read(events)
+        // Of what is there already there may be very much.
+        if (newest.seq < job.last) yield* turn.next
         const seen = events.filter(({ audience }) => audience === undefined)
         const ended = job.closed && newest.seq >= job.last
         if (seen.length === 0 && !ended) return yield* read(newest.seq)
