@@ -5,6 +5,7 @@ import type { InternalError } from "../../protocol/Errors.js"
 import { EventLog } from "../../services/log/EventLog.js"
 import type { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { type Op, type Store, type StoreError, toInternalError } from "../../services/store/Store.js"
+import { sizeOfOps } from "./CommitQueue.js"
 import type { Committed } from "./Committed.js"
 import * as Emitting from "./Emitting.js"
 import * as Following from "./Following.js"
@@ -48,7 +49,7 @@ export const make = Effect.gen(function* () {
       committer.change((tx) => {
         for (const owner of owners) tx.owns(owner)
         tx.add(ops)
-      }),
+      }, sizeOfOps(ops)),
     stopped: committer.stopped,
     openView: views.openView,
     holdView: (session) => stored(sequencer.hold(session)),

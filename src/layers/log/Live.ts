@@ -292,15 +292,15 @@ export class LiveLogs {
     return Effect.gen(function* () {
       const turn = yield* Turn
       const { sessionId } = session
-      const [start, first] = yield* Effect.all(
-        [store.view(sessionId), store.runs(sessionId, 1, runsAtOnce)],
+      const [start, first, need] = yield* Effect.all(
+        [store.view(sessionId), store.runs(sessionId, 1, runsAtOnce), store.need(sessionId)],
         { concurrency: "unbounded" }
       )
       const view = new ViewState(
         sessionId,
         session.version,
         session.features,
-        { ...start, acked: session.acked, need: 1, epoch: epochOf(session) },
+        { ...start, acked: session.acked, need, epoch: epochOf(session) },
         bounds
       )
       // What it retains is counted anew, run by run, so that the limits mean the same as before.

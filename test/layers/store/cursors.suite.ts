@@ -69,6 +69,17 @@ export const cursorSuite = (name: string, layer: Layer.Layer<Store, StoreError>)
         assert.deepStrictEqual(yield* places(store, "sess_a"), [])
       }))
 
+    test("have beside them what a session still needs, as it was last said", (store) =>
+      Effect.gen(function* () {
+        yield* commit(store, ...opening)
+        assert.strictEqual(yield* store.need("sess_a"), 1)
+        yield* commit(store, Op.Need({ sessionId: "sess_a", eventSeq: 7 }))
+        yield* commit(store, Op.PutSession({ session: aSession("sess_a", { acked: 1 }) }))
+        assert.strictEqual(yield* store.need("sess_a"), 7)
+        assert.strictEqual(yield* store.need("sess_b"), 1)
+        assert.strictEqual(yield* store.need("sess_x"), 1)
+      }))
+
     test("stay where runs have led when these are gone", (store) =>
       Effect.gen(function* () {
         yield* commit(
