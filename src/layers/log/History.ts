@@ -84,11 +84,12 @@ interface Looked {
 const look = (
   store: StoreService,
   job: JobState,
+  { history }: Join,
   from: number,
   last: number
 ): Effect.Effect<Looked, StoreError> => {
   const isHere = last - from < pageSize && job.fromTail(from, last - from + 1) !== undefined
-  if (!job.selective || isHere) return Effect.succeed({ events: [], to: from - 1 })
+  if (!history || !job.selective || isHere) return Effect.succeed({ events: [], to: from - 1 })
   return Effect.map(store.backlog([{ jobId: job.jobId, seq: from - 1 }], pageSize), (events) => {
     const to = events.at(-1)?.seq ?? last
     return { events, to: events.length < pageSize ? Math.max(to, last) : to }
@@ -134,7 +135,7 @@ const observe =
       // Of another node's it is as the store had it here: nothing of it is in memory.
       const foreign = job.foreignTo === undefined ? undefined : { last: job.last, closed: job.closed }
       const from = yield* startOf(store, job, join)
-      const looked = yield* look(store, job, from, foreign?.last ?? job.last)
+      const looked = yield* look(store, job, join, from, foreign?.last ?? job.last)
       yield* committer.change((tx) => {
         if (join.unless?.() === true) return
         const { jobId } = job
