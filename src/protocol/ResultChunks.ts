@@ -1,5 +1,6 @@
 /** A streamed result put together from the data of its chunks (§8.4), for whoever takes it whole. */
 import { membersOf, readJson } from "./Json.js"
+import { byteLength } from "./Utf8.js"
 
 /** What the body of a chunk says. */
 export interface ResultChunk {
@@ -19,6 +20,12 @@ export const readChunk = (payload: string): ResultChunk | undefined => {
     ? { result_id, chunk_seq, data, encoding }
     : undefined
 }
+
+/** Returns how many bytes the data of a chunk decodes to. */
+export const sizeOfChunk = ({ data, encoding }: Pick<ResultChunk, "data" | "encoding">): number =>
+  encoding === "base64" ? (data.length / 4) * 3 - padding(data) : byteLength(data)
+
+const padding = (data: string): number => (data.endsWith("==") ? 2 : data.endsWith("=") ? 1 : 0)
 
 /** Returns the whole of a streamed result: of text chunks their text, of others `{encoding: "base64", data}`. */
 export const joinChunks = (

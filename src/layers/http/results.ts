@@ -4,12 +4,13 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { type ArcpError, ResumeWindowExpired } from "../../protocol/Errors.js"
-import { type ResultChunk, readChunk } from "../../protocol/ResultChunks.js"
+import type { ArcpError } from "../../protocol/Errors.js"
+import type { ResultChunk } from "../../protocol/ResultChunks.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { FollowedJob } from "../../services/log/EventLog.js"
 import { type StoredEvent, toInternalError } from "../../services/store/Store.js"
-import { damagedEvent } from "../store/damage.js"
+import type { StreamedResult } from "../log/resultChunks.js"
+import * as ResultChunks from "../log/resultChunks.js"
 import { documentOf, Refused, tokenEnded } from "./problems.js"
 
 /** How long whoever asks waits, and may. */
@@ -65,8 +66,8 @@ const notEnded = new Refused({
 
 const unread = toInternalError("the log could not be read")
 
-/** Returns the chunks of a result in their order; fails when the first are no longer there. */
-const chunksOf = (job: FollowedJob, jobId: string, resultId: string): Stream.Stream<ResultChunk, ArcpError> =>
+/** Returns the events of a job from the oldest that is retained to its end. */
+const eventsOf = (job: FollowedJob): Stream.Stream<StoredEvent, ArcpError> =>
   Stream.unwrap(
     Effect.map(job.bounds, ({ first }) =>
       Stream.paginateChunkEffect(first - 1, (after) =>
@@ -76,22 +77,12 @@ const chunksOf = (job: FollowedJob, jobId: string, resultId: string): Stream.Str
         ])
       )
     )
-  ).pipe(
-    Stream.filter(({ kind }) => kind === "result_chunk"),
-    Stream.mapEffect(({ payload, seq }) => {
-      const chunk = readChunk(payload)
-      return chunk === undefined
-        ? Effect.fail(unread(damagedEvent("the store", jobId, seq, "it is no chunk of a result")))
-        : Effect.succeed(chunk)
-    }),
-    Stream.filter((chunk) => chunk.result_id === resultId),
-    Stream.mapAccumEffect(0, (expected, chunk) =>
-      chunk.chunk_seq === expected
-        ? Effect.succeed([expected + 1, chunk] as const)
-        : Effect.fail(
-            new ResumeWindowExpired({ message: "the first parts of the result are no longer retained" })
-          )
-    )
+  )
+
+/** Returns the chunks of a result in their order; fails when not all are there any more. */
+const chunksOf = (job: FollowedJob, jobId: string, result: StreamedResult) =>
+  Stream.mapError(ResultChunks.chunksOf(eventsOf(job), jobId, result), (error) =>
+    error._tag === "StoreError" ? unread(error) : error
   )
 
 const bytesOf = ({ data, encoding }: ResultChunk): Uint8Array =>
@@ -147,11 +138,9 @@ const bodyOf = (job: FollowedJob, jobId: string, terminal: Terminal): Effect.Eff
       const text = Buffer.from(`${JSON.stringify(terminal.result ?? null)}\n`)
       return { type: "application/json", size: text.length, pieces: Stream.make(text) }
     }
-    const chunks = chunksOf(job, jobId, id)
+    const chunks = chunksOf(job, jobId, { id, size })
     // Before anything is answered it is known whether there is one.
     const head = yield* Stream.runHead(chunks)
-    if (Option.isNone(head) && size > 0)
-      return yield* new ResumeWindowExpired({ message: "the result is no longer retained" })
     const encoding = Option.map(head, (chunk) => chunk.encoding)
     return {
       type:

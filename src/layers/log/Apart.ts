@@ -35,7 +35,7 @@ interface Sorted {
 const tryStore = (work: Work, left: ReadonlyArray<CommitItem>): Effect.Effect<Tried> =>
   attempt(
     work,
-    [{ _tag: "Change", change: (tx) => tx.add([Op.Alive({ at: work.now() })]), done: () => {} }],
+    [{ _tag: "Change", change: (tx) => tx.add([Op.Alive({ at: work.now() })]), size: 0, done: () => {} }],
     left
   )
 

@@ -17,6 +17,8 @@ export type CommitItem =
   | {
       readonly _tag: "Change"
       readonly change: Change
+      /** What it puts that can be large, in bytes or characters. */
+      readonly size: number
       readonly done: Done
     }
   | {
@@ -43,9 +45,43 @@ export type CommitItem =
       readonly done: Done
     }
 
-/** Most items, and most bytes of payload, in one batch. */
+/**
+ * Most items in one batch, and bytes of what it writes, of which the last item may be over: of payloads, ends included, of journals, and
+ * of what changes say that they put.
+ */
 export const maxItems = 1024
 export const maxBytes = 1024 * 1024
+
+/** Returns what an operation puts that can be large. */
+const sizeOfOp = (op: Op): number =>
+  op._tag === "PutInput"
+    ? op.input.length
+    : op._tag === "PutJournal"
+      ? op.entries.reduce((sum, { about, value = "" }) => sum + about.length + value.length, 0)
+      : op._tag === "PutWish"
+        ? op.wish.body.length
+        : 0
+
+/** Returns what operations put that can be large, in characters. */
+export const sizeOfOps = (ops: ReadonlyArray<Op>): number => {
+  let size = 0
+  for (const op of ops) size += sizeOfOp(op)
+  return size
+}
+
+const sizeOfJournal = (journal: NonNullable<NewEvent["journal"]>): number => {
+  let size = 0
+  for (const { value = "" } of [journal].flat()) size += value.length
+  return size
+}
+
+/** Returns what an item writes, in characters, as far as that can be much. */
+const sizeOf = (item: CommitItem): number => {
+  if (item._tag === "Flush") return 0
+  if (item._tag === "Change") return item.size
+  const { journal, payload } = item.event
+  return journal === undefined ? payload.length : payload.length + sizeOfJournal(journal)
+}
 
 /** Keeps items in the order in which they came, until it is ended; then whatever comes is refused. */
 export class CommitQueue {
@@ -81,8 +117,7 @@ export class CommitQueue {
     const from = this.head
     let bytes = 0
     while (this.head < this.items.length && this.head - from < maxItems && bytes < maxBytes) {
-      const item = this.items[this.head++] as CommitItem
-      if (item._tag === "Append") bytes += item.event.payload.length
+      bytes += sizeOf(this.items[this.head++] as CommitItem)
     }
     const batch = this.items.slice(from, this.head)
     if (this.head === this.items.length) this.clear()

@@ -35,8 +35,8 @@ export interface Committer {
   readonly queued: () => number
   /** Whether nothing waits, and nothing is on its way to the store. */
   readonly isIdle: () => boolean
-  /** Queues a change and waits until it is durable. */
-  readonly change: (change: Change) => Effect.Effect<void, InternalError>
+  /** Queues a change and waits until it is durable; `size` is that of what it puts that can be large. */
+  readonly change: (change: Change, size?: number) => Effect.Effect<void, InternalError>
   /** Returns why nothing is committed any more, once that is so. */
   readonly over: () => InternalError | undefined
   /** Fails when the log has stopped for good, and never returns otherwise. */
@@ -123,7 +123,8 @@ export const make = (
       enqueue: (item) => queue.add(item),
       queued: () => queue.length,
       isIdle: () => queue.length === 0 && !work.unanswered.isWaiting,
-      change: (change) => Effect.async((resume) => queue.add({ _tag: "Change", change, done: resume })),
+      change: (change, size = 0) =>
+        Effect.async((resume) => queue.add({ _tag: "Change", change, size, done: resume })),
       over: () => queue.over,
       stopped: Deferred.await(stopped)
     }

@@ -5,6 +5,7 @@ import type { InternalError } from "../../protocol/Errors.js"
 import { EventLog } from "../../services/log/EventLog.js"
 import type { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { type Op, type Store, type StoreError, toInternalError } from "../../services/store/Store.js"
+import { sizeOfOps } from "./CommitQueue.js"
 import type { Committed } from "./Committed.js"
 import * as Emitting from "./Emitting.js"
 import * as Following from "./Following.js"
@@ -41,17 +42,14 @@ export const make = Effect.gen(function* () {
   const joining = (view: ViewState, job: JobState, join: History.Join) =>
     job.foreignTo === undefined
       ? history.observe(view, job, join)
-      : live.refresh(job).pipe(
-          Effect.zipRight(history.observe(view, job, join)),
-          Effect.tap(() => sequencer.watch(view))
-        )
+      : Effect.zipRight(live.refresh(job), history.observe(view, job, join))
 
   return EventLog.of({
     commit: (ops, owners = []) =>
       committer.change((tx) => {
         for (const owner of owners) tx.owns(owner)
         tx.add(ops)
-      }),
+      }, sizeOfOps(ops)),
     stopped: committer.stopped,
     openView: views.openView,
     holdView: (session) => stored(sequencer.hold(session)),

@@ -3,19 +3,13 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type InternalError, JobNotFound, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { FollowedJob } from "../../services/log/EventLog.js"
+import { Turn } from "../../services/runtime/Turn.js"
 import { type StoreService, toInternalError } from "../../services/store/Store.js"
 import { untilDamage } from "../store/untilDamage.js"
 import { appended, eventsFrom } from "./History.js"
 import type { JobState } from "./JobState.js"
 import type { LiveLogs } from "./Live.js"
-
-/** Characters that a page is meant to have, the most events in it, and how many the first page has. */
-const pageSize = 1024 * 1024
-const maxPage = 256
-const firstPage = 16
-
-/** What is added to the size of each event, in characters. */
-const overhead = 64
+import { PageSize } from "./PageSize.js"
 
 const noop = () => {}
 
@@ -46,8 +40,8 @@ export const make = (
         })
     )
     if (job.foreignTo !== undefined) yield* Effect.mapError(live.refresh(job), unread)
-    /** How many events are read next, so that pages of large ones stay small. */
-    let count = firstPage
+    const page = new PageSize()
+    const turn = yield* Turn
 
     const retained = Effect.map(Effect.mapError(store.boundsOf([job.jobId]), unread), (bounds) =>
       bounds.get(job.jobId)
@@ -65,7 +59,7 @@ export const make = (
         const from = after + 1
         yield* appended(job, after)
         if (from > job.last) return { events: [], through: after, ended: job.closed }
-        const limit = Math.min(count, job.last - from + 1)
+        const limit = Math.min(page.count, job.last - from + 1)
         const events = yield* eventsFrom(store, job, from, limit).pipe(
           untilDamage(store, job.jobId, from),
           Effect.mapError(unread)
@@ -74,8 +68,9 @@ export const make = (
         const newest = events[events.length - 1]
         if (first === undefined || newest === undefined || first.seq > from)
           return yield* missing(after, first?.seq)
-        const size = events.reduce((sum, { payload }) => sum + payload.length + overhead, 0)
-        count = Math.max(1, Math.min(maxPage, 2 * count, Math.floor((pageSize * events.length) / size)))
+        page.read(events)
+        // Of what is there already there may be very much.
+        if (newest.seq < job.last) yield* turn.next
         const seen = events.filter(({ audience }) => audience === undefined)
         const ended = job.closed && newest.seq >= job.last
         if (seen.length === 0 && !ended) return yield* read(newest.seq)

@@ -7,7 +7,10 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { InternalError } from "../../protocol/Errors.js"
+import { Turn } from "../../services/runtime/Turn.js"
 import {
+  eventOverhead,
+  type LateEvent,
   Op,
   type StoredEvent,
   type StoreError,
@@ -15,16 +18,15 @@ import {
   toInternalError
 } from "../../services/store/Store.js"
 import { onward } from "../store/onward.js"
-import { untilDamage } from "../store/untilDamage.js"
 import type { Committer } from "./Committer.js"
 import type { JobState } from "./JobState.js"
+import { pageSize } from "./lateNumbering.js"
+import type { Sequencer } from "./Sequencer.js"
+import type { Transaction } from "./Transaction.js"
 import type { ViewState } from "./ViewState.js"
 
-/** How many events are read at once when a job's past is looked through or followed. */
+/** How many events are read at once when a job is followed. */
 const scanPage = 256
-
-/** A range of events of a job, from and to, both included. */
-type Range = readonly [from: number, to: number]
 
 /** A session that begins to observe a job, and what it wants of its history. */
 export interface Join {
@@ -43,6 +45,7 @@ export interface Join {
 interface Past {
   readonly store: StoreService
   readonly committer: Committer
+  readonly sequencer: Pick<Sequencer, "watch">
 }
 
 /** Returns at most `limit` events from `seq` on. */
@@ -58,33 +61,6 @@ export const eventsFrom = (store: StoreService, job: JobState, seq: number, limi
 const firstAfter = (store: StoreService, job: JobState, eventSeq: number) =>
   Effect.map(store.numbering(job.owner, job.jobId, eventSeq), ({ next, through }) => next ?? through + 1)
 
-/** Returns which of a job's events `from` … `to` a view gets, as ascending ranges. */
-const visible = (store: StoreService, view: ViewState, job: JobState, from: number, to: number) =>
-  Effect.gen(function* () {
-    const ranges: Array<Range> = []
-    for (let seq = from; seq <= to; ) {
-      const read = yield* eventsFrom(store, job, seq, Math.min(scanPage, to - seq + 1)).pipe(
-        untilDamage(store, job.jobId, seq),
-        Effect.map((events) => ({ events, damage: undefined })),
-        Effect.catchIf(
-          ({ damaged }) => damaged?.seq === seq,
-          (damage) => Effect.succeed({ events: [], damage })
-        )
-      )
-      // Everybody is told in its place that it is damaged.
-      if (read.damage !== undefined) {
-        ranges.push([seq, seq++])
-        continue
-      }
-      const { events } = read
-      const last = events[events.length - 1]
-      if (last === undefined) break
-      ranges.push(...seen(view, job, events))
-      seq = onward(seq, last.seq + 1)
-    }
-    return ranges
-  })
-
 /**
  * Returns where a view begins with a job: at the newest event, or at what it asked for; with a job that has ended no
  * later than at its end.
@@ -98,98 +74,113 @@ const startOf = (store: StoreService, job: JobState, { fromEventSeq, history }: 
     : Effect.succeed(job.ledger.first)
 }
 
-/** What of a job's past a view gets: `ranges` of what has been looked through, which is all up to `to`. */
+/** The first page of a job's past, which is all of that up to `to`. */
 interface Looked {
-  readonly ranges: ReadonlyArray<Range>
+  readonly events: ReadonlyArray<LateEvent>
   readonly to: number
 }
 
-/** Looks through what was committed of a job since `before`, up to its newest event: what is stored does not change. */
-const look = (store: StoreService, view: ViewState, job: JobState, before: Looked, last: number) => {
-  const to = Math.max(before.to, last)
-  // As long as nothing of a job is for some only, everybody gets all of it.
-  const found: Effect.Effect<ReadonlyArray<Range>, StoreError> = job.selective
-    ? visible(store, view, job, before.to + 1, to)
-    : Effect.succeed(before.to < to ? [[before.to + 1, to]] : [])
-  return Effect.map(found, (ranges): Looked => ({ ranges: [...before.ranges, ...ranges], to }))
+/** Looks at the first page from `from` on: what is stored does not change. Not where everybody gets all, or the tail has it. */
+const look = (
+  store: StoreService,
+  job: JobState,
+  { history }: Join,
+  from: number,
+  last: number
+): Effect.Effect<Looked, StoreError> => {
+  const isHere = last - from < pageSize && job.fromTail(from, last - from + 1) !== undefined
+  if (!history || !job.selective || isHere) return Effect.succeed({ events: [], to: from - 1 })
+  return Effect.map(store.backlog([{ jobId: job.jobId, seq: from - 1 }], pageSize), (events) => {
+    const to = events.at(-1)?.seq ?? last
+    return { events, to: events.length < pageSize ? Math.max(to, last) : to }
+  })
 }
 
 /**
- * Returns what a view gets of the events from `start` on of a job: of what was committed since that was looked through the tail
- * says so. `undefined` when there was too much of it for the tail.
+ * Numbers for a view what it gets of a job from `start` on: at most a page of what has been looked at, and what the tail has of what
+ * was committed since. Returns up to where that is.
  */
-const historyOf = (
+const numberFrom = (
+  tx: Transaction,
   view: ViewState,
   job: JobState,
-  { ranges, to }: Looked,
+  { events, to }: Looked,
   start: number,
   { closed, last }: { readonly closed: boolean; readonly last: number }
-): ReadonlyArray<Range> | undefined => {
-  if (!job.selective || start > last || (closed && start === last)) return [[start, last]]
-  const rest = Math.max(start, to + 1)
-  const events = rest > last ? [] : job.fromTail(rest, last - rest + 1)
-  if (events === undefined) return undefined
-  const end: ReadonlyArray<Range> = closed ? [[last, last]] : []
-  return coalesce([...ranges, ...seen(view, job, events), ...end])
+): number => {
+  // As long as nothing of a job is for some only, everybody gets all of it, in few runs.
+  if (!job.selective || start > last || (closed && start === last)) {
+    tx.replay(view, job, start, last)
+    return last
+  }
+  for (const event of events)
+    if (event.seq >= start && event.seq <= last && view.sees(job, event))
+      tx.number(view, job, event.seq, event.bytes)
+  const through = Math.max(start - 1, Math.min(to, last))
+  const rest = last - through > pageSize ? undefined : job.fromTail(through + 1, last - through)
+  if (rest === undefined) return through
+  for (const event of rest)
+    if (view.sees(job, event)) tx.number(view, job, event.seq, event.payload.length + eventOverhead)
+  return last
 }
 
-/** Lets a view observe a job, with what it wants of its history, in one commit. */
+/**
+ * Lets a view observe a job, with what it wants of its history: in one commit, as far as that is a page. What is more the view is
+ * behind in, and is numbered for it as what a session has missed (Sequencer.ts): also if the process dies meanwhile.
+ */
 const observe =
-  ({ committer, store }: Past) =>
+  ({ committer, sequencer, store }: Past) =>
   (view: ViewState, job: JobState, join: Join): Effect.Effect<void, StoreError | InternalError> =>
     Effect.gen(function* () {
       // Of another node's it is as the store had it here: nothing of it is in memory.
       const foreign = job.foreignTo === undefined ? undefined : { last: job.last, closed: job.closed }
       const from = yield* startOf(store, job, join)
-      let looked: Looked = { ranges: [], to: from - 1 }
-      for (let isOver = false; !isOver; ) {
-        if (join.history) looked = yield* look(store, view, job, looked, foreign?.last ?? job.last)
-        yield* committer.change((tx) => {
-          isOver = true
-          if (join.unless?.() === true) return
-          const before = tx.lastOf(view)
-          const behind = view.behind.get(job.jobId)
-          const last = foreign?.last ?? tx.lastSeqOf(job)
-          const closed = foreign?.closed ?? job.closed
-          // What is committed together with the join comes after it; of a job that has ended at least its end does.
-          const start = Math.min(join.history ? from : last + 1, closed ? last : last + 1)
-          // Its session has ended, or is another process's by now; or it observes the job, and gets what it has not come to.
-          const isNothing = view.dropped || (behind !== undefined && !join.history)
-          const ranges = isNothing ? [] : historyOf(view, job, looked, start, { last, closed })
-          if (ranges === undefined) {
-            isOver = false
-            return
+      const looked = yield* look(store, job, join, from, foreign?.last ?? job.last)
+      yield* committer.change((tx) => {
+        if (join.unless?.() === true) return
+        const { jobId } = job
+        const { sessionId } = view
+        const before = tx.lastOf(view)
+        const behind = view.behind.get(jobId)
+        const last = foreign?.last ?? tx.lastSeqOf(job)
+        const closed = foreign?.closed ?? job.closed
+        const observing = view.observed.has(job)
+        const observed = behind !== undefined || observing || view.watched.has(jobId)
+        tx.onApply(() => join.onCommit(before, observed))
+        // Its session has ended, or is another process's by now.
+        if (view.dropped) return
+        tx.add(join.ops ?? [])
+        // It observes the job, and gets what it has not come to.
+        if (behind !== undefined && !join.history) return
+        // What is committed together with the join comes after it; of a job that has ended at least its end does.
+        const start = Math.min(join.history ? from : last + 1, closed ? last : last + 1)
+        const through = numberFrom(tx, view, job, looked, start, { last, closed })
+        const isBehind = through < last
+        if (isBehind || (foreign !== undefined && !closed)) {
+          if (observing) job.removeObserver(view)
+          if (!closed && job.owner !== sessionId) view.joining.add(jobId)
+          if (foreign === undefined) view.behind.set(jobId, through)
+          else view.watch(jobId, through)
+          tx.onApply(() => sequencer.watch(view))
+        } else {
+          view.unwatch(jobId)
+          if (!closed) job.addObserver(view)
+        }
+        tx.ownsView(view)
+        // What it comes to once more it has not come to.
+        if (observed && (closed || isBehind)) tx.ops.push(Op.Unobserve({ sessionId, jobId }))
+        if (!closed || isBehind) tx.ops.push(Op.Observe({ sessionId, jobId, cursor: through }))
+        return () => {
+          view.unwatch(jobId)
+          if (foreign === undefined && !job.closed) {
+            if (observing) job.addObserver(view)
+            else job.removeObserver(view)
           }
-          const observed = behind !== undefined || view.observed.has(job) || view.watched.has(job.jobId)
-          tx.onApply(() => join.onCommit(before, observed))
-          if (view.dropped) return
-          if (isNothing) return tx.add(join.ops ?? [])
-          const observing = view.observed.has(job)
-          for (const [a, b] of ranges) tx.replay(view, job, a, b)
-          if (!closed) {
-            if (foreign !== undefined) view.watch(job.jobId, last)
-            else {
-              if (!observing) job.addObserver(view)
-              view.behind.delete(job.jobId)
-            }
-            tx.ownsView(view)
-            tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: last }))
-          } else if (behind !== undefined) {
-            // It has the end with this: nothing of the job is left to come to.
-            view.unwatch(job.jobId)
-            tx.ownsView(view)
-            tx.ops.push(Op.Unobserve({ sessionId: view.sessionId, jobId: job.jobId }))
-          }
-          tx.add(join.ops ?? [])
-          return () => {
-            if (foreign !== undefined) view.unwatch(job.jobId)
-            else if (!observing && !job.closed) job.removeObserver(view)
-            if (behind === undefined) return
-            if (foreign !== undefined) view.watch(job.jobId, behind)
-            else view.behind.set(job.jobId, behind)
-          }
-        })
-      }
+          if (behind === undefined) return
+          if (foreign !== undefined) view.watch(jobId, behind)
+          else view.behind.set(jobId, behind)
+        }
+      })
     })
 
 /** Waits until a job has an event after `after`, or has ended. */
@@ -215,6 +206,8 @@ const follow =
         const events = count <= 0 ? [] : yield* eventsFrom(store, job, from, count)
         const next = (events[events.length - 1]?.seq ?? from - 1) + 1
         const over = job.closed && (next > job.last || events.length === 0)
+        // Of what is there already there may be very much.
+        if (!over && next <= job.last) yield* (yield* Turn).next
         return [
           Chunk.fromIterable(events.filter((event) => event.audience === undefined)),
           over ? Option.none() : Option.some(onward(from, next))
@@ -224,26 +217,3 @@ const follow =
 
 /** Returns what lets sessions observe jobs with their history, and what follows a job itself. */
 export const make = (past: Past) => ({ observe: observe(past), follow: follow(past) })
-
-/** Returns the events that a view gets, as ascending ranges. */
-const seen = (view: ViewState, job: JobState, events: ReadonlyArray<StoredEvent>): ReadonlyArray<Range> => {
-  const ranges: Array<Range> = []
-  for (const event of events) {
-    if (!view.sees(job, event)) continue
-    const newest = ranges[ranges.length - 1]
-    if (newest !== undefined && newest[1] + 1 === event.seq)
-      ranges[ranges.length - 1] = [newest[0], event.seq]
-    else ranges.push([event.seq, event.seq])
-  }
-  return ranges
-}
-
-/** Returns ranges in ascending order, without what an earlier one covers. */
-const coalesce = (ranges: ReadonlyArray<Range>): ReadonlyArray<Range> => {
-  let last = 0
-  return ranges.flatMap(([from, to]) => {
-    const start = Math.max(from, last + 1)
-    last = Math.max(last, to)
-    return start <= to ? [[start, to] as const] : []
-  })
-}

@@ -7,6 +7,7 @@ import { takenAway } from "../../services/log/taken.js"
 import { Pending } from "../../services/runtime/Pending.js"
 import { absent, type JobRecord, Op } from "../../services/store/Store.js"
 import { Account } from "./Account.js"
+import { sizeOfOps } from "./CommitQueue.js"
 import { JobLoad, type JobState, jobStateOf } from "./JobState.js"
 import type { LogParts } from "./LogParts.js"
 import type { Transaction } from "./Transaction.js"
@@ -127,10 +128,12 @@ export const make = (parts: LogParts) => {
     const log = record.survival === undefined ? job : new JobLoad(job)
     const answer = { isRefused: false }
     const change = storing(parts, log, record, view, opening, answer)
+    const size = (opening.event?.payload.length ?? 0) + sizeOfOps(opening.ops ?? [])
     const opened = new Pending<JobLog, InternalError>((done) =>
       committer.enqueue({
         _tag: "Change",
         change,
+        size,
         done: (exit) => done(answer.isRefused ? Exit.fail(takenAway) : Exit.as(exit, log))
       })
     )

@@ -9,6 +9,7 @@ import { InternalError } from "../../protocol/Errors.js"
 import { nobody } from "../../services/cluster/Cluster.js"
 import type { Slow } from "../../services/log/EventLog.js"
 import { PassingMap } from "../../services/runtime/Passing.js"
+import { Turn } from "../../services/runtime/Turn.js"
 import {
   epochOf,
   firstEpoch,
@@ -23,6 +24,9 @@ import { JobState } from "./JobState.js"
 import { granularityOf, Ledger, type Limits } from "./Ledger.js"
 import type { Tail } from "./Tail.js"
 import { ViewState } from "./ViewState.js"
+
+/** Runs of a view that are read at once, with a turn of the event loop after each page. */
+const runsAtOnce = 1024
 
 /** Counts anew what the log of a job retains, mark by mark, so that the limits mean the same as before. */
 export const countRetained = (
@@ -284,19 +288,19 @@ export class LiveLogs {
     return view
   }
   private storedView(session: SessionRecord) {
-    const { granularity, store } = this
-    const bounds = this.bounds
+    const { bounds, store } = this
     return Effect.gen(function* () {
+      const turn = yield* Turn
       const { sessionId } = session
-      const [start, first] = yield* Effect.all(
-        [store.view(sessionId), store.runs(sessionId, 1, granularity.events)],
+      const [start, first, need] = yield* Effect.all(
+        [store.view(sessionId), store.runs(sessionId, 1, runsAtOnce), store.need(sessionId)],
         { concurrency: "unbounded" }
       )
       const view = new ViewState(
         sessionId,
         session.version,
         session.features,
-        { ...start, acked: session.acked, need: 1, epoch: epochOf(session) },
+        { ...start, acked: session.acked, need, epoch: epochOf(session) },
         bounds
       )
       // What it retains is counted anew, run by run, so that the limits mean the same as before.
@@ -309,7 +313,9 @@ export class LiveLogs {
         const last = page[page.length - 1]
         if (last === undefined) break
         from = onward(from, last.eventSeq + last.count)
-        if (from <= start.last) page = yield* store.runs(sessionId, from, granularity.events)
+        if (from > start.last) break
+        yield* turn.next
+        page = yield* store.runs(sessionId, from, runsAtOnce)
       }
       view.ledger.last = start.last
       return view

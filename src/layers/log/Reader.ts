@@ -3,13 +3,17 @@
  * fiber switch; older ones from the store, a page at a time, sized so that a page stays around 1 MiB whatever
  * the events' size.
  */
+import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import { envelopeBytes } from "../../protocol/Envelope.js"
 import { InternalError, ResumeWindowExpired, toPayload } from "../../protocol/Errors.js"
+import { readJson } from "../../protocol/Json.js"
 import type { JobResult } from "../../protocol/Message.js"
-import { joinChunks, readChunk } from "../../protocol/ResultChunks.js"
+import { joinChunks } from "../../protocol/ResultChunks.js"
 import { byteLength, exceeds } from "../../protocol/Utf8.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { Page } from "../../services/log/EventLog.js"
 import {
   type StoredEvent,
@@ -20,6 +24,7 @@ import {
 } from "../../services/store/Store.js"
 import { damagedEvent } from "../store/damage.js"
 import type { JobState } from "./JobState.js"
+import { chunksOf, eventsUpTo } from "./resultChunks.js"
 import type { RunState, ViewState } from "./ViewState.js"
 
 /** Most frames, and most bytes, that one read takes from memory. */
@@ -43,7 +48,10 @@ export interface Reader {
     after: number,
     most?: number
   ) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
-  /** Returns the streamed result of a job as one value; fails when it does not fit into a frame. */
+  /**
+   * Returns the streamed result of a job that has ended as one value; fails when it does not fit into a frame, or parts of it are not
+   * retained any more.
+   */
   readonly streamedResult: (job: JobState) => Effect.Effect<unknown, InternalError | StoreError>
 }
 
@@ -88,34 +96,31 @@ const fromMemory = (view: ViewState, after: number, most: number): Page => {
   return page
 }
 
-/** Returns the chunks of a streamed result joined; `undefined` when that has more than `maxBytes` bytes. */
-const joined = (store: StoreService, maxBytes: number, jobId: string, to: number) =>
+type Streamed = JobResult & { readonly [Vendor.encoding]?: string }
+
+/**
+ * Returns a streamed result as a whole, of which `end` is the end of its job. Fails with `InternalError` when it has more than
+ * `maxBytes` bytes, and with `ResumeWindowExpired` when parts of it are not there any more.
+ */
+const joined = (store: StoreService, maxBytes: number, jobId: string, end: StoredEvent) =>
   Effect.gen(function* () {
-    const parts: Array<{ data: string; encoding: string }> = []
-    let bytes = 0
-    for (let from = 1; from <= to; from += firstPage) {
-      for (const event of yield* store.events(jobId, from, Math.min(firstPage, to - from + 1))) {
-        if (event.kind !== "result_chunk") continue
-        const chunk = readChunk(event.payload)
-        if (chunk === undefined)
-          return yield* damagedEvent("the store", jobId, event.seq, "it is no chunk of a result")
-        bytes += byteLength(chunk.data)
-        parts.push(chunk)
-      }
-      if (bytes > maxBytes) return undefined
-    }
-    return { result: joinChunks(parts) }
+    const {
+      [Vendor.encoding]: encoding,
+      result_id: id,
+      result_size: size
+    } = JSON.parse(end.payload) as Streamed
+    if (id === undefined || size === undefined)
+      return yield* damagedEvent("the store", jobId, end.seq, "it does not say which its result is")
+    if (size > maxBytes) return yield* tooLarge
+    const chunks = chunksOf(eventsUpTo(store, jobId, end.seq), jobId, { id, size })
+    const whole = joinChunks(Chunk.toReadonlyArray(yield* Stream.runCollect(chunks)))
+    return encoding === "json" ? readJson(String(whole)) : whole
   })
 
 /** Returns the payload of the end of a job with its streamed result in it, when that has room in `maxBytes` bytes. */
-const inlined = (
-  terminal: StoredEvent,
-  found: { readonly result: unknown } | undefined,
-  maxBytes: number
-): string => {
-  if (found === undefined) return terminal.payload
-  const { result_id, result_size, ...rest } = JSON.parse(terminal.payload) as JobResult
-  const payload = JSON.stringify({ ...rest, ...found })
+const inlined = (terminal: StoredEvent, result: unknown, maxBytes: number): string => {
+  const { [Vendor.encoding]: _, result_id, result_size, ...rest } = JSON.parse(terminal.payload) as Streamed
+  const payload = JSON.stringify({ ...rest, result })
   return exceeds(payload, maxBytes) ? terminal.payload : payload
 }
 
@@ -153,12 +158,14 @@ export const make = (
   /** Returns an event that a view is not given as it is stored. */
   const replaced = ({ damage, event, job }: ViewEvent): Effect.Effect<StoredEvent, StoreError> =>
     damage === undefined
-      ? joined(store, maxInlineBytes, job.jobId, event.seq).pipe(
-          Effect.map((found) => ({ ...event, payload: inlined(event, found, maxInlineBytes) })),
-          Effect.catchIf(
-            ({ damaged }) => damaged !== undefined,
-            (error) => inPlaceOf(event, error)
-          )
+      ? joined(store, maxInlineBytes, job.jobId, event).pipe(
+          Effect.map((result) => ({ ...event, payload: inlined(event, result, maxInlineBytes) })),
+          // It is told which result it was, and how large.
+          Effect.catchTags({
+            InternalError: () => Effect.succeed(event),
+            ResumeWindowExpired: () => Effect.succeed(event),
+            StoreError: (error) => (error.damaged === undefined ? error : inPlaceOf(event, error))
+          })
         )
       : inPlaceOf(event, damage)
 
@@ -198,15 +205,18 @@ export const make = (
           : fromStore(view, after, most).pipe(Effect.catchTag("StoreError", unread))
       }),
     streamedResult: (job) =>
-      Effect.flatMap(
-        joined(store, options.maxFrameBytes, job.jobId, job.last),
-        (found): Effect.Effect<unknown, InternalError> =>
-          found === undefined ? tooLarge : Effect.succeed(found.result)
-      )
+      Effect.gen(function* () {
+        const [end] = yield* store.events(job.jobId, job.last, 1)
+        return end?.kind === "streamed"
+          ? yield* joined(store, options.maxFrameBytes, job.jobId, end)
+          : yield* notStreamed
+      }).pipe(Effect.catchTag("ResumeWindowExpired", ({ message }) => new InternalError({ message })))
   }
 }
 
 const nothing: Page = { frames: [], starts: [] }
+
+const notStreamed = new InternalError({ message: "the job has not ended with a streamed result" })
 
 const tooLarge = new InternalError({
   message: "the streamed result is too large to be taken whole; read the job's events instead",

@@ -45,7 +45,7 @@ interface Parts {
 export interface Sequencer {
   /** Returns the view of a stored session, which is held from now on, and begins to number what that is behind in. */
   readonly hold: (session: SessionRecord) => Effect.Effect<ViewState, StoreError | InternalError>
-  /** A view has begun to observe a job of another node. */
+  /** A view has begun to observe a job of another node, or one with more of a history than was numbered for it. */
   readonly watch: (view: ViewState) => void
   /** Looks at what the views that are held here observe on other nodes. */
   readonly look: () => void
@@ -86,15 +86,16 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         if (view.lost) return
         view.note()
         // One that is being opened may be stored by now; of one that is being dropped nothing may be numbered.
-        const after = Array.from(view.behind, ([jobId, seq]) => ({ jobId, seq })).filter(
-          ({ jobId }) => places.has(jobId) || !live.isDropping(jobId)
+        const asked = new Map(
+          [...view.behind].filter(([jobId]) => places.has(jobId) || !live.isDropping(jobId))
         )
+        const after = Array.from(asked, ([jobId, seq]) => ({ jobId, seq }))
         const page = yield* store.backlog(after, pageSize)
         // What a job has delegated to since comes before what it has said since: again, with both.
         if (watches && page.length > 0 && (yield* discover(view)).isMore) return
         if (page.length === 0 && !view.isLate) return
         arrived((jobId) => places.get(jobId)?.job, page)
-        yield* committer.change(numbering(view, live, places, page))
+        yield* committer.change(numbering(view, live, places, page, asked))
         if (page.length >= pageSize) view.isDue = true
         // What another node has dropped meanwhile does not come any more, and the store says so.
         if (page.length === 0 && !live.isAlone && (yield* store.hasLost(view.sessionId))) view.lose()
@@ -138,7 +139,11 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
               )
             ),
           step: () => {}
-        }).pipe(Effect.ensuring(Effect.sync(() => settle(view, own))))
+        }).pipe(
+          Effect.ensuring(Effect.sync(() => settle(view, own))),
+          // It may have begun to observe something since it was last asked.
+          Effect.zipRight(Effect.sync(() => begin(view)))
+        )
       })
 
     const due = new Signal()
@@ -195,7 +200,7 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
       })
 
     const begin = (view: ViewState, alone = together === undefined): void => {
-      if (!view.isLate && !view.isDue) return
+      if ((!view.isLate && !view.isDue) || !isWanted(view)) return
       if (view.watched.size > 0) live.watching.add(view)
       if (live.catchingUp.has(view)) return
       if (!alone && isSteady(view, places.get(view))) return due.give()

@@ -71,7 +71,9 @@ export class ViewState extends Congestion implements View {
   taken = false
   /** Jobs of other nodes among those that it is behind in: it never follows them, but looks at them; see Sequencer.ts. */
   readonly watched = new Set<string>()
-  /** There may be something new in them. */
+  /** Jobs of others of which it has asked for more of the past than is numbered for it, as long as it is behind in them. */
+  readonly joining = new Set<string>()
+  /** There may be something new in those that it looks at. */
   isDue = false
   /** With which this process has the session. */
   epoch: number
@@ -185,9 +187,13 @@ export class ViewState extends Congestion implements View {
     return this.ledger.first
   }
   get subscribedCount(): number {
-    let count = 0
+    let count = this.watched.size
     for (const { owner } of this.observed) if (owner !== this.sessionId) count++
-    return count + this.watched.size
+    for (const jobId of this.joining) {
+      if (!this.behind.has(jobId)) this.joining.delete(jobId)
+      else if (!this.watched.has(jobId)) count++
+    }
+    return count
   }
   get observedJobs(): Iterable<string> {
     return [...Array.from(this.observed, ({ jobId }) => jobId), ...this.behind.keys()]

@@ -32,7 +32,9 @@ class Numbering {
     private readonly tx: Transaction,
     private readonly view: ViewState,
     private readonly places: ReadonlyMap<string, Place>,
-    private readonly live: LiveLogs
+    private readonly live: LiveLogs,
+    /** From where it was asked what follows. */
+    private readonly asked: ReadonlyMap<string, number>
   ) {
     this.cursors = new Map(view.behind)
   }
@@ -48,7 +50,9 @@ class Numbering {
     // It was subscribed to meanwhile, or no longer is.
     if (this.isOver || cursor === undefined || job === undefined || event.seq <= cursor) return
     if (event.seq > cursor + 1) {
-      this.isBroken = true
+      // Its session has asked for the history meanwhile: what was read comes after that.
+      if (cursor < (this.asked.get(jobId) ?? 0)) this.isOver = true
+      else this.isBroken = true
       return
     }
     // It has ended since its record was read, and what is listed of it changes with the number of its end.
@@ -122,14 +126,20 @@ class Numbering {
   }
 }
 
-/** Numbers a page for a view, and, when that is all there was, what was committed since it was asked for. */
+/** Numbers a page for a view, and, when that is all there was, what was committed since it was `asked` for from these cursors on. */
 export const numbering =
-  (view: ViewState, live: LiveLogs, places: ReadonlyMap<string, Place>, page: ReadonlyArray<LateEvent>) =>
+  (
+    view: ViewState,
+    live: LiveLogs,
+    places: ReadonlyMap<string, Place>,
+    page: ReadonlyArray<LateEvent>,
+    asked: ReadonlyMap<string, number>
+  ) =>
   (tx: Transaction): (() => void) | undefined => {
     if (view.dropped || view.lost) return undefined
     const before = new Map(view.behind)
     const watched = new Set(view.watched)
-    const numbering = new Numbering(tx, view, places, live)
+    const numbering = new Numbering(tx, view, places, live, asked)
     for (const event of page) numbering.take(event.jobId, event, event.bytes)
     if (page.length < pageSize && view.noted !== undefined) {
       for (const { events, job } of view.noted)

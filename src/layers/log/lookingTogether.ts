@@ -35,7 +35,7 @@ const cursorsOf = (views: ReadonlyArray<ViewState>) => {
   const cursors = new Map<string, number>()
   for (const { behind } of views)
     for (const [jobId, seq] of behind) cursors.set(jobId, Math.min(seq, cursors.get(jobId) ?? seq))
-  return Array.from(cursors, ([jobId, seq]) => ({ jobId, seq }))
+  return cursors
 }
 
 /** Returns the newest `seq` of each job of a page. */
@@ -48,7 +48,9 @@ export const make =
     Effect.gen(function* () {
       for (const view of views) view.isDue = false
       const sessions = views.map(({ sessionId }) => sessionId)
-      const found = yield* news({ node, sessions, after: cursorsOf(views), limit: maxEvents, maxBytes })
+      const asked = cursorsOf(views)
+      const after = Array.from(asked, ([jobId, seq]) => ({ jobId, seq }))
+      const found = yield* news({ node, sessions, after, limit: maxEvents, maxBytes })
       arrived(found.events)
       const newest = newestOf(found)
       const isFull = found.events.length >= maxEvents
@@ -68,7 +70,7 @@ export const make =
       for (const view of alone) view.isDue = true
       yield* Effect.forEach(
         numbered,
-        (view) => committer.change(numbering(view, live, placesOf(view), found.events)),
+        (view) => committer.change(numbering(view, live, placesOf(view), found.events, asked)),
         { concurrency: "unbounded", discard: true }
       )
       return alone

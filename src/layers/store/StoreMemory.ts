@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Turn } from "../../services/runtime/Turn.js"
 import { type Batch, Fenced, Store, StoreError, type StoreService } from "../../services/store/Store.js"
-import { firstPlace, makeSearch } from "./ended.js"
+import { allEnded, makeSearch } from "./ended.js"
 import { list } from "./listing.js"
 import * as reading from "./memory/reading.js"
 import * as retaining from "./memory/retaining.js"
@@ -64,11 +64,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     retired: ({ endedBefore, limit }) => unneeded(undefined, endedBefore, limit),
     surplus: ({ limit, needed, principal }) =>
       needed
-        ? Effect.sync(() =>
-            retaining
-              .endedAfter(tables, principal, firstPlace, Number.MAX_SAFE_INTEGER, limit)
-              .map((job) => job.id)
-          )
+        ? allEnded({ ended: reads(retaining.endedAfter), pause }, principal, limit)
         : unneeded(principal, Number.MAX_SAFE_INTEGER, limit),
     endedCounts: Effect.sync(() => indexes.endedCounts()),
     due: reads(reading.due),
@@ -92,6 +88,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     backlog: reads(reading.backlog),
     news: reads(reading.news),
     lagging: reads(retaining.lagging),
+    need: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.need ?? 1),
     hasLost: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.lost === true),
     observersOf: reads(retaining.observersOf),
     viewers: reads(retaining.viewers),

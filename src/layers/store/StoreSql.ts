@@ -9,9 +9,10 @@ import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
-import type { StoreService } from "../../services/store/Store.js"
+import type { Fenced, StoreService } from "../../services/store/Store.js"
 import { Store, type StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
+import * as Erasing from "./erasing.js"
 import { borrowed, kept, type Lend } from "./lending.js"
 import { claim, migrate, stillOwner, type TableOptions, tablesOf } from "./migrate.js"
 import { type Naming, naming } from "./naming.js"
@@ -21,7 +22,7 @@ import { perform } from "./perform.js"
 import { SqlClientTag } from "./sqlClientTag.js"
 import { toStoreError } from "./sqlError.js"
 import { type Read, readsOver } from "./sqlReads.js"
-import type { Work } from "./work.js"
+import { select, type Work } from "./work.js"
 import { Writer } from "./writer.js"
 
 /** Options of a store over a SQL client. */
@@ -36,35 +37,46 @@ interface StoreParts {
   readonly lend: Lend
   /** Throws when the store may not write any more; asked in every transaction. */
   readonly mayWrite?: (() => Work<void>) | undefined
+  /** It is a file of ours, and what somebody wants to be deleted is overwritten there. */
+  readonly erases?: boolean | undefined
 }
 
 /** Makes a store over tables of the current schema. Work is done one piece at a time: none sees another half done. */
-const makeOver = ({ lend, mayWrite, name }: StoreParts): Effect.Effect<StoreService, StoreError> =>
+const makeOver = ({
+  erases = false,
+  lend,
+  mayWrite,
+  name
+}: StoreParts): Effect.Effect<StoreService, StoreError> =>
   Effect.gen(function* () {
     const mapError = Effect.mapError(toStoreError(name))
     const exclusive = (yield* Effect.makeSemaphore(1)).withPermits(1)
     const [reading, writing] = [noted("reading from the store"), noted("writing to the store")]
     const read: Read = (work) => reading(whileBusy(mapError(exclusive(lend(work)))))
-    /** Once begun it ends as a whole, and its caller learns how. Between two attempts to begin, others may read. */
-    const write = <A>(work: () => Work<A>) =>
+    /** Once begun it ends as a whole, and its caller learns how. */
+    const once = <A>(work: () => Work<A>) =>
       lend((statements) => perform(statements, work)).pipe(
         exclusive,
         Effect.uninterruptible,
-        Effect.mapError((error) => (error._tag === "Fenced" ? error : toStoreError(name)(error))),
-        whileBusy,
-        writing
+        Effect.mapError((error) => (error._tag === "Fenced" ? error : toStoreError(name)(error)))
       )
+    /** Between two attempts to begin, others may read. */
+    const patiently = <A, E extends StoreError | Fenced>(work: Effect.Effect<A, E>) =>
+      writing(whileBusy(work))
+    const write = <A>(work: () => Work<A>) => patiently(once(work))
     const reads = yield* readsOver(name, read)
     /** Commits apart, nothing states what it owns. */
-    const writeUnfenced = <A>(work: () => Work<A>) => Effect.catchTag(write(work), "Fenced", Effect.die)
-    const writer = yield* writeUnfenced(() => Writer.start(mayWrite))
+    const unfenced = <A>(work: () => Work<A>) => Effect.catchTag(once(work), "Fenced", Effect.die)
+    const writer = yield* patiently(unfenced(() => Writer.start(mayWrite)))
+    const free = Effect.clockWith((clock) =>
+      unfenced(() => writer.free(() => clock.unsafeCurrentTimeMillis()))
+    )
+    const run = (sql: string) => unfenced(() => select<object>([sql, []]))
     return {
       kind: "durable",
       ...reads,
       commit: (batch) => (batch.ops.length === 0 ? Effect.void : write(() => writer.commit(pack(batch)))),
-      vacuum: Effect.clockWith((clock) =>
-        writeUnfenced(() => writer.free(() => clock.unsafeCurrentTimeMillis()))
-      ),
+      ...(erases ? Erasing.make({ run, patiently, free }, name) : { vacuum: patiently(free) }),
       held: () => 0
     }
   })
@@ -78,6 +90,16 @@ export const makeKeeping = (
   kept(sql, tables).pipe(
     Effect.mapError(toStoreError(name)),
     Effect.flatMap((lend) => makeOver({ name, lend }))
+  )
+
+/** The same of a file of a runtime: what somebody wants to be deleted is overwritten in it. */
+export const makeErasing = (
+  sql: SqlClient.SqlClient,
+  name: string
+): Effect.Effect<StoreService, StoreError, Scope> =>
+  kept(sql, naming("")).pipe(
+    Effect.mapError(toStoreError(name)),
+    Effect.flatMap((lend) => makeOver({ name, lend, erases: true }))
   )
 
 /** Makes the store of a database that others use as well, after its tables. */

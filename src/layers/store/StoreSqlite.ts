@@ -8,7 +8,7 @@ import type { Scope } from "effect/Scope"
 import * as Argument from "../../protocol/Argument.js"
 import { type Fenced, Store, StoreError, type StoreService } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
-import { emptied, emptyLog } from "./emptying.js"
+import * as Erasing from "./erasing.js"
 import { kept } from "./lending.js"
 import { naming } from "./naming.js"
 import { noted } from "./noted.js"
@@ -46,56 +46,6 @@ const optionsRule = Argument.options<Options>({
 
 const readOnlyRule = Argument.options<Pick<Options, "filename">>({ filename: Argument.text })
 
-/** Has pages that are freed overwritten, too, while somebody wants that: from the start, since an earlier process may have wanted it. */
-const erasingOn = (
-  thread: SqliteThread,
-  write: <A>(work: Effect.Effect<A, StoreError>) => typeof work,
-  name: string
-) => {
-  let isOn = false
-  let isWanted = true
-  let works = 0
-  const set = (on: boolean) =>
-    Effect.tap(write(thread.run(`PRAGMA secure_delete = ${on ? "ON" : "FAST"}`, [])), () =>
-      Effect.sync(() => {
-        isOn = on
-      })
-    )
-  const begun = Effect.suspend(() => (isWanted && !isOn ? Effect.asVoid(set(true)) : Effect.void))
-  /** Everything is freed: what was overwritten goes from the log into the file, and the log begins anew. */
-  const end = Effect.suspend(() => {
-    if (!isWanted || works > 0) return Effect.void
-    isWanted = false
-    return write(Effect.flatMap(thread.run(emptyLog, []), (rows) => emptied(rows, name))).pipe(
-      Effect.zipRight(Effect.suspend(() => (isWanted ? Effect.void : Effect.asVoid(set(false))))),
-      // It is still there, for whoever tries again.
-      Effect.onError(() =>
-        Effect.sync(() => {
-          isWanted = true
-        })
-      )
-    )
-  })
-  return {
-    erasing: <A, E>(work: Effect.Effect<A, E>): Effect.Effect<A, E | StoreError> =>
-      Effect.acquireUseRelease(
-        Effect.sync(() => {
-          works++
-          isWanted = true
-        }),
-        () => Effect.zipRight(begun, work),
-        () =>
-          Effect.sync(() => {
-            works--
-          })
-      ),
-    vacuum: Effect.zipRight(
-      begun,
-      Effect.tap(write(thread.free), (more) => (more ? Effect.void : end))
-    )
-  }
-}
-
 /** What this process reads it reads on a connection of its own, beside the thread that writes. */
 const makeBeside = (
   thread: SqliteThread,
@@ -114,7 +64,7 @@ const makeBeside = (
       kind: "durable",
       ...(yield* readsOver(name, (work) => reading(whileBusy(mapError(lend(work)))))),
       commit: (batch) => (batch.ops.length === 0 ? Effect.void : write(thread.commit(batch))),
-      ...erasingOn(thread, write, name),
+      ...Erasing.make({ run: (sql) => thread.run(sql, []), patiently: write, free: thread.free }, name),
       died: thread.died,
       held: () => 0
     }
@@ -130,7 +80,7 @@ const make = (options: Options): Effect.Effect<StoreService, StoreError, Scope> 
             Effect.logWarning(
               `commits hold up this process, because no thread can be had for them: ${message}`
             ),
-            StoreSql.makeKeeping(sql, options.filename)
+            StoreSql.makeErasing(sql, options.filename)
           )
         )
       )

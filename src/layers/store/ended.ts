@@ -43,6 +43,30 @@ export const firstPlace: EndPlace = { endedAt: Number.MIN_SAFE_INTEGER, key: 0 }
 const isAfter = (a: EndPlace, b: EndPlace): boolean =>
   a.endedAt > b.endedAt || (a.endedAt === b.endedAt && a.key > b.key)
 
+/** Ended jobs that are read at once when all are wanted. */
+const pageSize = 512
+
+/** Returns all that has ended of a principal, oldest end first, at most `limit`; a page at a time, and others go on in between. */
+export const allEnded = (
+  { ended, pause }: Omit<EndedJobsSource, "neededOf">,
+  principal: string,
+  limit: number
+) =>
+  Effect.gen(function* () {
+    const found: Array<string> = []
+    for (let place = firstPlace; ; ) {
+      const most = Math.min(pageSize, limit - found.length)
+      const page = yield* ended(principal, place, Number.MAX_SAFE_INTEGER, most)
+      for (const { id } of page) found.push(id)
+      const last = page.at(-1)
+      if (last === undefined || page.length < most || found.length >= limit) return found
+      if (!isAfter(last, place))
+        throw new Error(`a page of ended jobs goes on at ${last.id}, where it has been`)
+      place = last
+      yield* pause
+    }
+  })
+
 /** Returns what searches one store: one round over all jobs, and one over those of each principal. */
 export const makeSearch = (source: EndedJobsSource) => {
   const places = new Map<string | undefined, EndPlace>()

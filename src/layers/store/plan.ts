@@ -107,8 +107,10 @@ export interface Plan {
 /** What a batch puts, by table: of what is put twice the later one. */
 class Collected {
   readonly jobs = new Map<string, JobRecord>()
-  /** By session and job the cursor; `undefined` of what is observed no more. */
-  readonly observers = new Map<string, number | undefined>()
+  /** By session and job the cursor. */
+  readonly observers = new Map<string, number>()
+  /** What is observed no more, or anew: the same. */
+  readonly unobserved = new Set<string>()
   readonly sessions = new Map<string, SessionRecord>()
   readonly needs = new Map<string, number>()
   readonly inputs = new Map<string, string>()
@@ -202,7 +204,8 @@ class Planner {
         this.collected.observers.set(`${op.sessionId}\n${op.jobId}`, op.cursor)
         return
       case "Unobserve":
-        this.collected.observers.set(`${op.sessionId}\n${op.jobId}`, undefined)
+        this.collected.observers.delete(`${op.sessionId}\n${op.jobId}`)
+        this.collected.unobserved.add(`${op.sessionId}\n${op.jobId}`)
         return
       case "TakeSession":
         this.write()
@@ -251,10 +254,11 @@ class Planner {
 
   /** Writes what was collected so far. */
   write(): void {
-    const { events, hookEvents, inputs, jobs, journals, needs, observers, runs, sessions } = this.collected
+    const { events, hookEvents, inputs, jobs, journals, needs, observers, runs, sessions, unobserved } =
+      this.collected
     this.collected = new Collected()
     this.writeJobs(jobs.values())
-    this.writeObservers(observers)
+    this.writeObservers(observers, unobserved)
     statements.putHookEvents(hookEvents, this.statements)
     this.writeSessions(sessions.values(), needs)
     this.writeRuns(runs)
@@ -317,13 +321,13 @@ class Planner {
     statements.putRuns(rows, this.statements)
   }
 
-  private writeObservers(observers: ReadonlyMap<string, number | undefined>): void {
+  private writeObservers(observers: ReadonlyMap<string, number>, unobserved: ReadonlySet<string>): void {
     const rows: Array<unknown> = []
-    for (const [pair, cursor] of observers) {
+    for (const pair of unobserved) {
       const [sessionId = "", jobId = ""] = pair.split("\n")
-      if (cursor === undefined) this.statements.push(statements.unobserve(sessionId, jobId))
-      else rows.push(sessionId, jobId, cursor)
+      this.statements.push(statements.unobserve(sessionId, jobId))
     }
+    for (const [pair, cursor] of observers) rows.push(...pair.split("\n"), cursor)
     statements.putObservers(rows, this.statements)
   }
 

@@ -45,6 +45,7 @@ export const sqlite = {
   observersOf: retention.observersOf,
   observed: retention.observed,
   lagging: retention.lagging,
+  need: retention.need,
   hasLost: retention.hasLost,
   ended: retention.ended,
   endedCounts: retention.endedCounts,

@@ -175,6 +175,12 @@ export const observed = (sessionId: string): Query<ObservedRow> => [
   [sessionId]
 ]
 
+/** Selects what a session still needs. */
+export const need = (sessionId: string): Query<{ readonly need: number | null }> => [
+  "SELECT need FROM {sessions} WHERE session_id = ?",
+  [sessionId]
+]
+
 /** Selects whether a session has lost events that it had not numbered. */
 export const hasLost = (sessionId: string): Query<{ readonly lost: number }> => [
   "SELECT lost FROM {sessions} WHERE session_id = ?",

@@ -11,7 +11,7 @@ import type {
   StoreError,
   StoreService
 } from "../../services/store/Store.js"
-import { firstPlace, makeSearch } from "./ended.js"
+import { allEnded, makeSearch } from "./ended.js"
 import * as Intact from "./intact.js"
 import type { Statements } from "./lending.js"
 import { type ListingStep, list, stepSize } from "./listing.js"
@@ -110,7 +110,7 @@ const searching = (reading: Select, asked: Queries, turn: TurnService) => {
       unneeded(undefined, endedBefore, limit),
     surplus: ({ limit, needed, principal }: Parameters<StoreService["surplus"]>[0]) =>
       needed
-        ? Effect.map(ended(principal, firstPlace, Number.MAX_SAFE_INTEGER, limit), query.ids)
+        ? allEnded({ ended, pause: turn.next }, principal, limit)
         : unneeded(principal, Number.MAX_SAFE_INTEGER, limit)
   }
 }
@@ -173,6 +173,7 @@ export const readsOver = <E>(
           )))(asked.openOn),
       backlog: (after, limit) => values(asked.backlog(after, limit), viewing.toBacklog),
       lagging: (jobId) => Effect.map(select(asked.lagging(jobId)), query.ids),
+      need: (sessionId) => Effect.map(selectOne(asked.need(sessionId)), (row) => row?.need ?? 1),
       hasLost: (sessionId) => Effect.map(selectOne(asked.hasLost(sessionId)), (row) => row?.lost === 1),
       observersOf: (jobIds) => Effect.map(select(asked.observersOf(jobIds)), retention.toGroups),
       viewers: (jobIds) => select(asked.viewers(jobIds)),

@@ -111,9 +111,9 @@ class OpenFile {
     this.inode = inodeOf(filename)
   }
 
-  /** Returns whether it is still the one that has the name. */
+  /** Returns whether it is still the one that has the name. Whoever cannot tell, at this moment, writes nothing. */
   get isInPlace(): boolean {
-    return inodeOf(this.filename) === this.inode
+    return attempt(() => inodeOf(this.filename)) === this.inode
   }
 
   private readonly execute = ({ asks, statement: [sql, params] }: Step): ReadonlyArray<object> =>

@@ -353,7 +353,10 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      * too slow for is no longer there.
      */
     readonly follow: (job: JobRecord) => Effect.Effect<FollowedJob, InternalError, Scope.Scope>
-    /** Returns a streamed result as a whole. Fails with `InternalError` when that has more than `maxFrameBytes`. */
+    /**
+     * Returns the streamed result of a job that has ended as a whole. Fails with `InternalError` when that has more than
+     * `maxFrameBytes`, or parts of it are not retained any more.
+     */
     readonly streamedResult: (job: JobLog) => Effect.Effect<unknown, InternalError>
     /**
      * Forgets jobs that have ended, with everything of them, because somebody wants it, whoever still needs them: views that

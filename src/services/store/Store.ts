@@ -422,6 +422,8 @@ export interface StoreService {
   ) => Effect.Effect<ReadonlyArray<LateEvent>, StoreError>
   /** Returns what there is for sessions that look at jobs of other nodes. Only stores that nodes share have it. */
   readonly news?: ((query: NewsQuery) => Effect.Effect<News, StoreError>) | undefined
+  /** Returns the first `event_seq` that a session still needs, as it was last said (`Need`); 1 when it never was. */
+  readonly need: (sessionId: string) => Effect.Effect<number, StoreError>
   /** Returns whether a session has lost events that it had not numbered. */
   readonly hasLost: (sessionId: string) => Effect.Effect<boolean, StoreError>
   /** Returns the ids of the sessions that observe each of these jobs; jobs without any are left out. */

@@ -3,10 +3,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { type CommitItem, CommitQueue, maxItems } from "../../../src/layers/log/CommitQueue.js"
+import { type CommitItem, CommitQueue, maxItems, sizeOfOps } from "../../../src/layers/log/CommitQueue.js"
 import { EmitWindows } from "../../../src/layers/log/EmitWindows.js"
 import { JobState } from "../../../src/layers/log/JobState.js"
 import { InternalError } from "../../../src/protocol/Errors.js"
+import { Op } from "../../../src/services/store/Store.js"
 import { isCollected } from "../../support/collected.js"
 import { event } from "./harness.js"
 
@@ -134,6 +135,59 @@ describe("the queue of commits", () => {
     }
     assert.isTrue(taken.length === items.length && taken.every((item, i) => item === items[i]))
   })
+})
+
+describe("a batch of commits", () => {
+  const large = "x".repeat(64 * 1024)
+  const done = () => {}
+  const event = { type: "job.event", kind: "log", payload: "{}" } as const
+  for (const [what, item] of [
+    [
+      "events",
+      (job): CommitItem => ({
+        _tag: "Append",
+        job,
+        event: { ...event, payload: large },
+        returned: true,
+        done
+      })
+    ],
+    [
+      "outcomes of steps",
+      (job): CommitItem => ({
+        _tag: "Append",
+        job,
+        event: { ...event, journal: { kind: "step", key: "a", ordinal: 1, about: "", value: large } },
+        returned: true,
+        done
+      })
+    ],
+    [
+      "results",
+      (job): CommitItem => ({
+        _tag: "End",
+        job,
+        event: { type: "job.result", kind: "", payload: large },
+        record: () => Op.Alive({ at: 1 }),
+        done
+      })
+    ],
+    [
+      "inputs",
+      (): CommitItem => ({
+        _tag: "Change",
+        change: () => {},
+        size: sizeOfOps([Op.PutInput({ jobId: "job_a", input: large })]),
+        done
+      })
+    ]
+  ] as ReadonlyArray<[string, (job: JobState) => CommitItem]>)
+    it(`has a bounded number of bytes, of ${what}, too`, () => {
+      const queue = new CommitQueue(() => {})
+      const job = makeJob()
+      for (let i = 0; i < 40; i++) queue.add(item(job))
+      assert.deepStrictEqual([queue.take().length, queue.take().length, queue.take().length], [16, 16, 8])
+    })
 })
 
 describe("a job that has ended", () => {

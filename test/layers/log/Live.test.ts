@@ -6,8 +6,8 @@ import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import { LiveLogs } from "../../../src/layers/log/Live.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
-import { Store } from "../../../src/services/store/Store.js"
-import { record } from "./harness.js"
+import { Op, Store } from "../../../src/services/store/Store.js"
+import { record, session } from "./harness.js"
 
 const owner = {
   sessionId: "sess_1",
@@ -27,6 +27,26 @@ const make = Effect.map(Store, (store) => {
   const live = new LiveLogs(store, { events: 100, bytes: 100_000 }, { release: () => {} })
   return { live, job: live.newJob(record(owner)) }
 }).pipe(Effect.provide(StoreMemory.layer()))
+
+it.effect("a view that is loaded needs what it needed when that was stored, and no more", () =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const stored = session({ features: [] })
+    const { sessionId } = stored
+    const run = { eventSeq: 1, jobId: "job_1", jobSeq: 1, count: 90, bytes: 900 }
+    yield* store.commit({
+      ops: [
+        Op.PutSession({ session: stored }),
+        Op.PutRun({ sessionId, run }),
+        Op.Need({ sessionId, eventSeq: 60 })
+      ],
+      owners: []
+    })
+    const live = new LiveLogs(store, { events: 100, bytes: 100_000 }, { release: () => {} })
+    const view = yield* live.loadView(stored)
+    assert.strictEqual(view.need(0, 1_000), 60)
+  }).pipe(Effect.provide(StoreMemory.layer()))
+)
 
 describe("a job", () => {
   it.effect("that somebody is about to observe is not dropped", () =>

@@ -297,9 +297,9 @@ describe("A session that is taken while", () => {
         meddling.backlog = reading.pass
         const view = yield* log.holdView(stored)
         yield* reading.reached
+        meddling.backlog = undefined
         yield* log.observe(view, job, { history: true, onCommit: () => {} })
         yield* reading.open
-        meddling.backlog = undefined
         yield* Effect.repeatN(settle, 20)
         assert.deepStrictEqual(numbers(yield* readAll(view), job), [1, 2, 1, 2, 3, 4, undefined])
         assert.deepStrictEqual(yield* store.observed(stored.sessionId), [])

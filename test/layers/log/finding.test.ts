@@ -3,6 +3,7 @@ import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { find } from "../../../src/layers/log/retention/finding.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
+import * as Turn from "../../../src/services/runtime/Turn.js"
 import { Store } from "../../../src/services/store/Store.js"
 import { aJob, put } from "../store/fixtures.js"
 
@@ -30,6 +31,36 @@ it.effect("a principal's jobs are read once, however many they are", () =>
     assert.isAtMost(reads, 4)
   }).pipe(Effect.provide(StoreMemory.layer()))
 )
+
+it.effect("a principal's jobs, and submits that were refused, are read in turns with everybody else", () => {
+  let turns = 0
+  const turn = Turn.make((callback) => {
+    turns++
+    callback()
+    return () => {}
+  })
+  return Effect.gen(function* () {
+    const store = yield* Store
+    const jobs = Array.from({ length: 2_000 }, (_, i) => aJob(`job_${i}`, { createdAt: i, endedAt: i }))
+    const refused = Array.from({ length: 640 }, (_, i) =>
+      aJob(`job_refused_${i}`, { endedAt: 1, rejected: true, status: "error" })
+    )
+    yield* store.commit({ ops: [...jobs, ...refused].map(put), owners: [] })
+    turns = 0
+    const paged: typeof store = { ...store, surplus: () => Effect.succeed([]) }
+    assert.lengthOf((yield* find(paged, { principal: "alice" })).jobs, 2_000)
+    assert.isAtLeast(turns, 4)
+    turns = 0
+    const ended = yield* store.surplus({ principal: "alice", limit: Number.MAX_SAFE_INTEGER, needed: true })
+    assert.lengthOf(ended, 2_640)
+    assert.isAtLeast(turns, 5)
+    assert.lengthOf(yield* store.surplus({ principal: "alice", limit: 600, needed: true }), 600)
+    turns = 0
+    const found = yield* find({ ...store, surplus: () => Effect.succeed(ended) }, { principal: "alice" })
+    assert.lengthOf(found.jobs, 2_640)
+    assert.isAtLeast(turns, 4 + 10)
+  }).pipe(Effect.provide(StoreMemory.layer()), Effect.provideService(Turn.Turn, turn))
+})
 
 it.effect("what a job has delegated to comes before it, whichever was stored first", () =>
   Effect.gen(function* () {

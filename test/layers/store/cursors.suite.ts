@@ -57,6 +57,29 @@ export const cursorSuite = (name: string, layer: Layer.Layer<Store, StoreError>)
         assert.deepStrictEqual(yield* places(store, "sess_b"), [])
       }))
 
+    test("begin anew where a session has left a job and observes it again, also at once", (store) =>
+      Effect.gen(function* () {
+        const unobserve = Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" })
+        yield* commit(store, ...opening, observe("sess_a", "job_a", 90))
+        yield* commit(store, unobserve, observe("sess_a", "job_a", 40))
+        assert.deepStrictEqual(yield* places(store, "sess_a"), [["job_a", 40, 100]])
+        yield* commit(store, observe("sess_a", "job_a", 95), unobserve, observe("sess_a", "job_a", 50))
+        assert.deepStrictEqual(yield* places(store, "sess_a"), [["job_a", 50, 100]])
+        yield* commit(store, unobserve, observe("sess_a", "job_a", 60), unobserve)
+        assert.deepStrictEqual(yield* places(store, "sess_a"), [])
+      }))
+
+    test("have beside them what a session still needs, as it was last said", (store) =>
+      Effect.gen(function* () {
+        yield* commit(store, ...opening)
+        assert.strictEqual(yield* store.need("sess_a"), 1)
+        yield* commit(store, Op.Need({ sessionId: "sess_a", eventSeq: 7 }))
+        yield* commit(store, Op.PutSession({ session: aSession("sess_a", { acked: 1 }) }))
+        assert.strictEqual(yield* store.need("sess_a"), 7)
+        assert.strictEqual(yield* store.need("sess_b"), 1)
+        assert.strictEqual(yield* store.need("sess_x"), 1)
+      }))
+
     test("stay where runs have led when these are gone", (store) =>
       Effect.gen(function* () {
         yield* commit(

@@ -27,14 +27,22 @@ const tempFolder = Effect.acquireRelease(
 )
 
 /** Times at which the runtime is told to have been alive: what the thread does when it is to store one. */
-const at = { beforeCommit: 11, beforeAnswer: 12, thrown: 13, slow: 14 }
+const at = { beforeCommit: 11, beforeAnswer: 12, thrown: 13, slow: 14, unseen: 15 }
 
 /** Returns the worker, which dies, or takes its time, when it is told to store one of those times. */
 const fragile = (folder: string): URL => {
   const file = path.join(folder, "fragile.mjs")
   fs.writeFileSync(
     file,
-    `import { parentPort } from "node:worker_threads"
+    `import fs from "node:fs"
+    import { syncBuiltinESMExports } from "node:module"
+    import { parentPort } from "node:worker_threads"
+    const { statSync } = fs
+    fs.statSync = (...args) => {
+      if (asked === ${at.unseen}) throw Object.assign(new Error("permission denied"), { code: "EACCES" })
+      return statSync(...args)
+    }
+    syncBuiltinESMExports()
     const { on, postMessage } = parentPort
     let asked
     parentPort.on = (name, listener) => on.call(parentPort, name, (message) => {
@@ -206,6 +214,22 @@ describe("the thread that writes to a SQLite file", () => {
       assert.strictEqual(yield* store.aliveAt, 99)
       assert.isUndefined(yield* store.job("job_b"))
     })
+  )
+
+  it.scoped(
+    "where it cannot be seen whether the file is there, nothing is written, and it may be tried again",
+    () =>
+      Effect.gen(function* () {
+        const folder = yield* tempFolder
+        const store = yield* built(path.join(folder, "arcp.db"), fragile(folder))
+        yield* store.commit({ ops: [...beforehand, ...alive(1)], owners: [] })
+        const error = yield* Effect.flip(store.commit({ ops: alive(at.unseen), owners: [] }))
+        assert.strictEqual(error._tag, "StoreError")
+        assert.include(error.message, "cannot be opened")
+        assert.strictEqual(yield* store.aliveAt, 1)
+        yield* store.commit({ ops: alive(99), owners: [] })
+        assert.strictEqual(yield* store.aliveAt, 99)
+      })
   )
 
   it.scoped("where there is none, the store says so and commits itself", () =>

@@ -1,6 +1,7 @@
 /** What is to be forgotten because somebody wants it to be: jobs, with what they have delegated to, and sessions. */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import { Turn } from "../../../services/runtime/Turn.js"
 import { mapJobs } from "../../../services/store/paged.js"
 import type { JobRecord, StoreError, StoreService } from "../../../services/store/Store.js"
 
@@ -40,6 +41,9 @@ export interface Found {
   readonly unfinished: ReadonlyArray<JobRecord>
 }
 
+/** Jobs that are looked up one by one before others have their turn. */
+const atOnce = 64
+
 const idOf = ({ jobId }: JobRecord): string => jobId
 
 /** Puts whoever has delegated before those that it has delegated to. */
@@ -61,6 +65,7 @@ const parentsFirst = (jobs: ReadonlyMap<string, FoundJob>): ReadonlyMap<string, 
 /** Returns everything that is stored of a principal as a job. What a job has delegated to is of the same principal. */
 const ofPrincipal = (store: StoreService, principal: string) =>
   Effect.gen(function* () {
+    const turn = yield* Turn
     const jobs = new Map<string, FoundJob>()
     const unfinished = new Map<string, JobRecord>()
     const take = (job: JobRecord): void => {
@@ -69,8 +74,10 @@ const ofPrincipal = (store: StoreService, principal: string) =>
     }
     yield* mapJobs(store, { principals: [principal] }, take)
     // Submits that were refused are not listed.
-    for (const id of yield* store.surplus({ principal, limit: Number.MAX_SAFE_INTEGER, needed: true })) {
-      const refused = jobs.has(id) ? undefined : yield* store.job(id)
+    const ended = yield* store.surplus({ principal, limit: Number.MAX_SAFE_INTEGER, needed: true })
+    for (const [i, id] of ended.filter((id) => !jobs.has(id)).entries()) {
+      if (i % atOnce === atOnce - 1) yield* turn.next
+      const refused = yield* store.job(id)
       if (refused !== undefined) take(refused)
     }
     // Listed newest first, told oldest first.
@@ -80,6 +87,7 @@ const ofPrincipal = (store: StoreService, principal: string) =>
 /** Returns jobs and whatever they have delegated to, at any depth. What goes while it is looked for is not there any more. */
 const withDescendants = (store: StoreService, jobIds: ReadonlyArray<string>) =>
   Effect.gen(function* () {
+    const turn = yield* Turn
     const jobs = new Map<string, FoundJob>()
     const unfinished = new Map<string, JobRecord>()
     const waiting = [...jobIds]
@@ -88,6 +96,7 @@ const withDescendants = (store: StoreService, jobIds: ReadonlyArray<string>) =>
       const job = yield* store.job(id)
       if (job === undefined) continue
       jobs.set(id, foundOf(job))
+      if (jobs.size % atOnce === 0) yield* turn.next
       if (job.endedAt === undefined) unfinished.set(id, job)
       for (const child of yield* mapJobs(store, { principals: "everyone", parentJobId: id }, idOf))
         waiting.push(child)

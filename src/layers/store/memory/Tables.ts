@@ -28,6 +28,13 @@ const touched = (op: Op): string | undefined =>
 
 const hookEventName = ({ jobId, seq }: Omit<HookEvent, "text">) => `${jobId} ${seq}`
 
+/** Bytes that a run of a view takes, in its session and its job, and a call or a wish beyond its text. */
+const runObjects = 160
+const keptObjects = 256
+
+const heldBy = (kept: HookEvent | Wish): number =>
+  keptObjects + ("text" in kept ? kept.text.length : kept.body.length + (kept.answer?.length ?? 0))
+
 const noOwners: ReadonlyArray<Owner> = []
 
 const puts = (batch: ReadonlyArray<Op>, jobId: string): boolean =>
@@ -48,7 +55,7 @@ export class Tables {
   private order = 0
   /** Epoch ms. */
   aliveAt = 0
-  /** Bytes of memory that the jobs take, roughly. */
+  /** Bytes of memory that jobs, the runs of views, and what is owed and wished take, roughly. */
   held = 0
 
   /** Returns those of these owners that are stored with another epoch, or are not. */
@@ -151,18 +158,16 @@ export class Tables {
       case "PutJournal":
         return this.jobOf(op.jobId).putJournal(op.entries)
       case "PutHookEvent":
-        this.hookEvents.set(hookEventName(op.event), op.event)
-        return
+        return this.keep(this.hookEvents, hookEventName(op.event), op.event)
       case "DropHookEvents":
-        for (const event of op.events) this.hookEvents.delete(hookEventName(event))
+        for (const event of op.events) this.keep(this.hookEvents, hookEventName(event), undefined)
         return
       case "PutWish":
-        this.wishes.set(op.wish.id, op.wish)
-        return
+        return this.keep(this.wishes, op.wish.id, op.wish)
       case "AnswerWish":
         return this.answerWish(op.id, op.answer)
       case "DropWishes":
-        for (const id of op.ids) this.wishes.delete(id)
+        for (const id of op.ids) this.keep(this.wishes, id, undefined)
         return
       case "Alive":
         this.aliveAt = op.at
@@ -172,7 +177,19 @@ export class Tables {
 
   private answerWish(id: string, answer: string): void {
     const wish = this.wishes.get(id)
-    if (wish !== undefined && wish.answer === undefined) this.wishes.set(id, { ...wish, answer })
+    if (wish !== undefined && wish.answer === undefined) this.keep(this.wishes, id, { ...wish, answer })
+  }
+
+  /** Keeps something in the place of what was there, or nothing. */
+  private keep<A extends HookEvent | Wish>(all: Map<string, A>, name: string, kept: A | undefined): void {
+    const before = all.get(name)
+    if (before !== undefined) this.held -= heldBy(before)
+    if (kept === undefined) {
+      all.delete(name)
+      return
+    }
+    all.set(name, kept)
+    this.held += heldBy(kept)
   }
 
   private append(job: MemoryJob, events: ReadonlyArray<StoredEvent>): void {
@@ -226,7 +243,10 @@ export class Tables {
   private putRun(sessionId: string, run: Run): void {
     const { runs } = this.sessionOf(sessionId)
     if (runs.last?.eventSeq === run.eventSeq) runs.replaceLast(run)
-    else runs.push(run)
+    else {
+      runs.push(run)
+      this.held += runObjects
+    }
     this.jobs.get(run.jobId)?.shareOf(sessionId).put(run)
   }
 
@@ -238,6 +258,7 @@ export class Tables {
       const job = this.jobs.get(jobId)
       if (job?.record?.sessionId !== sessionId) job?.shares.delete(sessionId)
     }
+    this.held -= session.runs.length * runObjects
     this.sessions.delete(sessionId)
   }
 
@@ -274,6 +295,7 @@ export class Tables {
       const oldest = session.runs.at(0)
       if (oldest === undefined || endOf(oldest) >= session.floor) break
       session.runs.dropFront(1)
+      this.held -= runObjects
       if (session.observed.has(oldest.jobId)) session.pass(oldest.jobId, oldest.jobSeq + oldest.count - 1)
       this.jobs.get(oldest.jobId)?.dropRun(sessionId, oldest)
     }

@@ -84,7 +84,9 @@ export const backlog = (
 ): ReadonlyArray<LateEvent> => {
   const stretches = after.flatMap(({ jobId, seq }) => {
     const job = jobs.get(jobId)
-    return job === undefined ? [] : job.stretchesAfter(seq).map((stretch) => ({ ...stretch, job, jobId }))
+    return job === undefined
+      ? []
+      : job.stretchesAfter(seq, limit).map((stretch) => ({ ...stretch, job, jobId }))
   })
   stretches.sort((a, b) => a.order - b.order)
   const found: Array<LateEvent> = []

@@ -247,17 +247,26 @@ export class MemoryJob {
     const cut = oldest === undefined ? 0 : oldest.bytes - share(oldest, oldest.seq - this.first + 1)
     return { first: this.first, last: this.first + this.events.length - 1, bytes: this.markedBytes - cut }
   }
-  /** Returns the stretches of what comes after a `seq`, with where they end. */
-  stretchesAfter(seq: number): ReadonlyArray<Stretch & { readonly end: number }> {
+  /** Returns the stretches of the first `limit` events after a `seq`, with where they end. */
+  stretchesAfter(seq: number, limit: number): ReadonlyArray<Stretch & { readonly end: number }> {
     const found: Array<Stretch & { readonly end: number }> = []
-    let end = this.first + this.events.length
-    for (let i = this.stretches.length - 1; i >= 0 && end > seq + 1; i--) {
-      const stretch = this.stretches.at(i)
-      if (stretch === undefined) break
-      found.push({ order: stretch.order, seq: Math.max(stretch.seq, seq + 1, this.first), end })
-      end = stretch.seq
+    const from = Math.max(this.first, seq + 1)
+    let low = 0
+    let high = this.stretches.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((this.stretches.at(middle)?.seq ?? 0) <= from) low = middle + 1
+      else high = middle
     }
-    return found.reverse()
+    const last = this.first + this.events.length
+    for (let i = Math.max(0, low - 1); i < this.stretches.length; i++) {
+      const stretch = this.stretches.at(i)
+      if (stretch === undefined || stretch.seq >= from + limit) break
+      const begin = Math.max(stretch.seq, from)
+      const end = this.stretches.at(i + 1)?.seq ?? last
+      if (begin < end) found.push({ order: stretch.order, seq: begin, end })
+    }
+    return found
   }
   /** Returns the bytes of the events after a `seq`, of a mark that it is in in proportion. */
   bytesAfter(seq: number): number {

@@ -416,6 +416,11 @@ const news = ({ after, limit, maxBytes, node, sessions }: NewsQuery): Statement 
   [after.map(({ jobId }) => jobId), after.map(({ seq }) => seq), limit, maxBytes, sessions, toStored(node)]
 ]
 
+const need = (sessionId: string): ReturnType<Queries["need"]> => [
+  "SELECT need::float8 FROM {sessions} WHERE session_id = $1",
+  [sessionId]
+]
+
 const hasLost = (sessionId: string): ReturnType<Queries["hasLost"]> => [
   "SELECT lost::integer FROM {sessions} WHERE session_id = $1",
   [sessionId]
@@ -515,6 +520,7 @@ export const queries: Queries = {
   observed,
   backlog,
   lagging,
+  need,
   hasLost,
   ended,
   endedCounts,
