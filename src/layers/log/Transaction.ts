@@ -148,7 +148,7 @@ export class Transaction {
       if (event.secret !== undefined) from.secrets.push([from.last, event.secret])
       if (event.journal !== undefined) {
         from.journal ??= []
-        from.journal.push(...[event.journal].flat())
+        for (const entry of [event.journal].flat()) from.journal.push(entry)
       }
       if (event.hook !== undefined) this.owe(job.jobId, from.last, event.hook)
     }

@@ -48,6 +48,10 @@ export const cut = (line: string, columns: number): string =>
 export const padded = (line: string, columns: number): string =>
   `${line}${" ".repeat(Math.max(0, columns - widthOf(line)))}`
 
+/** Returns how many columns the widest cell of a column takes, of however many rows. */
+export const widest = (rows: ReadonlyArray<ReadonlyArray<string>>, column: number): number =>
+  rows.reduce((most, row) => Math.max(most, widthOf(row[column] ?? "")), 0)
+
 /** Columns of a stream that a person reads; whoever else reads it gets lines as they are. */
 export const columnsOf = (stream: { readonly isTTY?: boolean; readonly columns?: number }): number =>
   // A terminal that does not know how wide it is says 0.
@@ -74,9 +78,7 @@ export const aligned = (
 ): ReadonlyArray<string> => {
   const cells = rows.map((row) => row.map(cellOf))
   const count = cells[0]?.length ?? 0
-  const widths = Array.from({ length: count }, (_, i) =>
-    Math.max(...cells.map((row) => widthOf(row[i] ?? "")))
-  )
+  const widths = Array.from({ length: count }, (_, i) => widest(cells, i))
   const rest = widths.slice(1).reduce((sum, width) => sum + width + 2, 0)
   widths[0] = Math.max(8, Math.min(widths[0] ?? 0, columns - rest))
   const isNumber = Array.from({ length: count }, (_, i) =>

@@ -36,7 +36,7 @@ const readPages = (
         ),
         unreachable(server)
       )
-      found.push(...page.tools)
+      for (const tool of page.tools) found.push(tool)
       bytes += byteLength(JSON.stringify(page))
       cursor = page.nextCursor
       if (

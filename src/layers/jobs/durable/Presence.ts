@@ -33,7 +33,8 @@ export class Presence {
   /** Returns what it waits for. */
   get current(): WaitsFor {
     const waits = [...this.waits]
-    const ends = (of: ReadonlyArray<Wait>) => Math.min(...of.map(({ until = Infinity }) => until))
+    const ends = (of: ReadonlyArray<Wait>) =>
+      of.reduce((first, { until = Infinity }) => Math.min(first, until), Infinity)
     const sleeps = waits.filter(({ inputId }) => inputId === undefined)
     return {
       sleepingUntil: sleeps.length === 0 ? undefined : ends(sleeps),

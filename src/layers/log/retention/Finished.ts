@@ -73,7 +73,7 @@ const dropTaken = (
       // As they are stored: what somebody takes, or drops, meanwhile is looked at again.
       for (const [job, { epoch }] of stored) tx.owns({ job, epoch })
       for (const [session, { epoch }] of sessions) tx.owns({ session, epoch })
-      tx.ops.push(...ops)
+      for (const op of ops) tx.ops.push(op)
       tx.onApply(() => {
         const gone = new Set<JobState>()
         for (const jobId of jobIds) {

@@ -89,7 +89,8 @@ const withDescendants = (store: StoreService, jobIds: ReadonlyArray<string>) =>
       if (job === undefined) continue
       jobs.set(id, foundOf(job))
       if (job.endedAt === undefined) unfinished.set(id, job)
-      waiting.push(...(yield* mapJobs(store, { principals: "everyone", parentJobId: id }, idOf)))
+      for (const child of yield* mapJobs(store, { principals: "everyone", parentJobId: id }, idOf))
+        waiting.push(child)
     }
     return { jobs, unfinished }
   })

@@ -200,7 +200,7 @@ export const walk = (
           files.push({ path: entry.path, size: entry.size })
         }
       }
-      pending.push(...directories.reverse())
+      for (const directory of directories.reverse()) pending.push(directory)
     }
     return { root, files, truncated, unreadable: failures }
   })

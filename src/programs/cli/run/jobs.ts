@@ -10,7 +10,7 @@ import { completedAt, type TimedJobEntry } from "../../../protocol/Message.js"
 import { startAt } from "../../../protocol/Vendor.js"
 import type { ClientError } from "../../../services/client/ArcpClient.js"
 import { connect } from "../client.js"
-import { columnsOf, cut, padded, widthOf } from "../columns.js"
+import { columnsOf, cut, padded, widest } from "../columns.js"
 import type { JobsFlags } from "../commands.js"
 import { attended } from "../lost.js"
 import { inLine, json } from "../text.js"
@@ -84,9 +84,7 @@ export const table = (
       ].map((cell) => inLine(cell))
     })
   ]
-  const widths = (rows[0] ?? [])
-    .slice(0, -1)
-    .map((_, i) => Math.max(...rows.map((row) => widthOf(row[i] ?? ""))) + 2)
+  const widths = (rows[0] ?? []).slice(0, -1).map((_, i) => widest(rows, i) + 2)
   const line = (row: ReadonlyArray<string>, from: number) =>
     row.map((cell, i) => (i < from ? "" : padded(cell, widths[i] ?? 0))).join("")
   return columns - widths.reduce((sum, each) => sum + each, 0) >= agentColumns

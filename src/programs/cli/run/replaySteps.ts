@@ -6,7 +6,7 @@ import { readJournal } from "../../../layers/jobs/durable/readJournal.js"
 import * as Vendor from "../../../protocol/Vendor.js"
 import { Turn } from "../../../services/runtime/Turn.js"
 import { type JobRecord, Store, type StoredEvent, type StoreError } from "../../../services/store/Store.js"
-import { cut, padded, widthOf } from "../columns.js"
+import { cut, padded, widest } from "../columns.js"
 import { inLine } from "../text.js"
 import { took } from "../time.js"
 
@@ -147,16 +147,21 @@ const nested = (rows: ReadonlyArray<StepRow>): ReadonlyArray<readonly [StepRow, 
   const keys = new Set(rows.map(({ key }) => key))
   for (const row of rows) {
     const above = row.within !== undefined && keys.has(row.within) ? row.within : undefined
-    inside.set(above, [...(inside.get(above) ?? []), row])
+    const those = inside.get(above) ?? []
+    those.push(row)
+    inside.set(above, those)
   }
   const all: Array<readonly [StepRow, number]> = []
+  // A stack, and not a recursion, whatever the depth.
+  const next: Array<readonly [StepRow, number]> = []
   const add = (above: string | undefined, depth: number) => {
-    for (const row of inside.get(above) ?? []) {
-      all.push([row, depth])
-      add(row.key, depth + 1)
-    }
+    for (const row of (inside.get(above) ?? []).reverse()) next.push([row, depth])
   }
   add(undefined, 0)
+  for (let found = next.pop(); found !== undefined; found = next.pop()) {
+    all.push(found)
+    add(found[0].key, found[1] + 1)
+  }
   return all
 }
 
@@ -175,8 +180,7 @@ export const table = (rows: ReadonlyArray<StepRow>, columns: number): ReadonlyAr
       ].map(inLine)
     )
   ]
-  const width = (i: number, most: number) =>
-    Math.min(most, Math.max(...cells.map((row) => widthOf(row[i] ?? ""))))
+  const width = (i: number, most: number) => Math.min(most, widest(cells, i))
   const rest = [1, 2, 3, 4].map((i) => width(i, i === 2 ? 24 : 12))
   const taken = rest.reduce((sum, each) => sum + each + 2, 0)
   const first = width(0, Math.max(8, columns - taken))
