@@ -296,8 +296,8 @@ export const follow = (jobId: string): Followed => {
   return job
 }
 
-/** What is known of a job that is followed; another handle on it would be in the way of this one. */
-export const known = (jobId: string): JobModel | undefined => held.get(jobId)?.state
+/** A job if it is followed; another handle on it would be in the way of this one. */
+export const known = (jobId: string): Followed | undefined => held.get(jobId)
 
 onConnection((value) => {
   for (const job of held.values())
