@@ -601,6 +601,17 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.deepStrictEqual(wrong, [])
   })
 
+  it("answers with any of many choices", async () => {
+    const { page, wrong } = await open()
+    await submit(page, "choose", null)
+    const question = page.getByRole("region", { name: "question of the job" })
+    await question.getByLabel("Answer").selectOption("choice 60")
+    await question.getByRole("button", { name: "Answer" }).click()
+    await ended(page, "success")
+    await page.getByText("choice 60").first().waitFor()
+    assert.deepStrictEqual(wrong, [])
+  })
+
   it("answers yes or no by what is pressed, and nothing for whoever has chosen nothing", async () => {
     const { page, wrong } = await open()
     await submit(page, "sure", {})
