@@ -540,6 +540,10 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
   it("says who is connected and how the server does, and why it cannot", async () => {
     const { page, wrong } = await open("#/runtime")
     await page.locator(".sessions th", { hasText: "this page" }).waitFor()
+    assert.match(
+      (await page.locator(".sessions tr", { hasText: "this page" }).textContent()) ?? "",
+      /connected/
+    )
     await page.locator(".gauge", { hasText: "Memory" }).locator("polyline").waitFor({ state: "attached" })
     const said = (await page.textContent("main")) ?? ""
     for (const name of ["Commit, mean", "Delivery lag", "Events"]) assert.include(said, name)
