@@ -540,6 +540,10 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
   it("says who is connected and how the server does, and why it cannot", async () => {
     const { page, wrong } = await open("#/runtime")
     await page.locator(".sessions th", { hasText: "this page" }).waitFor()
+    assert.match(
+      (await page.locator(".sessions tr", { hasText: "this page" }).textContent()) ?? "",
+      /connected/
+    )
     await page.locator(".gauge", { hasText: "Memory" }).locator("polyline").waitFor({ state: "attached" })
     const said = (await page.textContent("main")) ?? ""
     for (const name of ["Commit, mean", "Delivery lag", "Events"]) assert.include(said, name)
@@ -598,6 +602,17 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     // The form that had the focus is gone.
     assert.notStrictEqual(await page.evaluate(() => document.activeElement?.tagName), "BODY")
     assert.match((await page.textContent(".value")) ?? "", /euros: 10\.05/)
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("answers with any of many choices", async () => {
+    const { page, wrong } = await open()
+    await submit(page, "choose", null)
+    const question = page.getByRole("region", { name: "question of the job" })
+    await question.getByLabel("Answer").selectOption("choice 60")
+    await question.getByRole("button", { name: "Answer" }).click()
+    await ended(page, "success")
+    await page.getByText("choice 60").first().waitFor()
     assert.deepStrictEqual(wrong, [])
   })
 

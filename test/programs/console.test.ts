@@ -104,6 +104,15 @@ describe("the console's model", () => {
     assert.deepStrictEqual(At.extent(job), [start, start + 6_000])
     assert.strictEqual(At.tookOf(job, start - 5), 6_005)
     assert.strictEqual(job.spans[0]?.endedAt, start + 6_000)
+    // The end of what it has delegated to may be known after its own.
+    const parent = model({
+      ...{ kind: "delegate", ts: at(0), eventSeq: ++seq },
+      body: { delegate_id: "d", agent: "child", input: null, lease_request: {} }
+    })
+    JobModel.ended(parent, { status: "success", result: 1 }, start + 6_000)
+    assert.isTrue(JobModel.childEnded(parent, "d", { status: "success", result: 2 }, start + 4_000))
+    assert.deepInclude(parent.spans[0], { endedAt: start + 4_000, result: 2 })
+    assert.isFalse(JobModel.childEnded(parent, "d", { status: "success", result: 2 }, start + 5_000))
     // Of a runtime that does not say when.
     const silent = model(call("a", 0), result("a", 2))
     JobModel.ended(silent, { status: "success", result: 1 })

@@ -176,6 +176,51 @@ describe("jobs that are followed", () => {
     ;(client.value as { value: unknown }).value = undefined
   })
 
+  it.each(["running", "ended"])(
+    "are looked for four deep below who is looked at, when they are %s",
+    async (how) => {
+      vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
+      const { follow } = await import("../../src/programs/console/state/follow.js")
+      const name = (depth: number) => `${how}-${depth}`
+      const below = (jobId: string) => jobId.replace(/\d+$/, (depth) => String(Number(depth) + 1))
+      ;(client.value as { value: unknown }).value = {
+        subscribe: (jobId: string) =>
+          Effect.succeed({
+            subscribed: { agent: "a@1", current_status: how === "ended" ? "success" : how, job_id: jobId },
+            events: Stream.concat(
+              Stream.fromIterable(delegations([below(jobId)])),
+              how === "ended" ? Stream.empty : Stream.never
+            ),
+            chunks: how === "ended" ? Stream.empty : Stream.never,
+            completedAt: Effect.succeed("1970-01-01T00:00:06.000Z"),
+            result: Effect.succeed(1)
+          }),
+        list: ({ parent_job_id: parent }: { readonly parent_job_id: string }) =>
+          Stream.make({ job_id: below(parent), delegate_id: below(parent) })
+      }
+      const shown = (job: ReturnType<typeof follow>): ReadonlyArray<string> => [
+        job.jobId,
+        ...job.children.value.flatMap((child) => shown(child.job))
+      ]
+      const until = (job: ReturnType<typeof follow>, from: number, to: number) =>
+        vi.waitFor(
+          () =>
+            assert.deepStrictEqual(
+              shown(job),
+              Array.from({ length: to - from + 1 }, (_, i) => name(from + i))
+            ),
+          { timeout: 30_000, interval: 20 }
+        )
+      await until(follow(name(0)), 0, 4)
+      // One of them is looked at itself.
+      const inner = follow(name(3))
+      await until(inner, 3, 7)
+      const last = follow(name(7))
+      await until(last, 7, 11)
+      ;(client.value as { value: unknown }).value = undefined
+    }
+  )
+
   it("hold no more together than the bounds, whatever is looked at, added and grows", () => {
     const bounds = { jobs: 6, bytes: 20 }
     const operation = fc.record({

@@ -54,12 +54,15 @@ const explain = (name: string, code: string, detail: string | undefined): string
     return `${name} is read-only, or was opened for reading only`
   if (code === "SQLITE_NOTADB") return `${name} is not a SQLite database; choose another file`
   if (code.startsWith("SQLITE_CORRUPT")) return `${name} is corrupt; restore it from a backup${said}`
-  if (code.startsWith("SQLITE_CANTOPEN") || code === "EACCES" || code === "EPERM")
+  if (isUnopenedCode(code))
     return `${name} cannot be opened; check that it and its folder may be read and written${said}`
   if (code.startsWith("SQLITE_IOERR"))
     return `reading or writing ${name} failed: its disk is full, or broken; see whether there is room (${code})`
   return detail === undefined ? `${name} failed` : `${name}: ${detail}`
 }
+
+const isUnopenedCode = (code: string): boolean =>
+  code.startsWith("SQLITE_CANTOPEN") || code === "EACCES" || code === "EPERM"
 
 const isBusyCode = (code: string): boolean =>
   code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED")
@@ -70,6 +73,9 @@ export const isBusy = (error: unknown): boolean => isBusyCode(codeOf(rootOf(erro
 /** Returns whether it is the disk that failed, or has no room: the file itself may be as it was. */
 export const isOfDisk = (error: unknown): boolean =>
   /^(?:SQLITE_IOERR|SQLITE_FULL|ENOSPC)/.test(codeOf(rootOf(error)))
+
+/** Returns whether the file could not be opened: most often this user may not. */
+export const isUnopened = (error: unknown): boolean => isUnopenedCode(codeOf(rootOf(error)))
 
 /** Maps whatever a SQL client or the file system failed with; a `StoreError` stays as it is. */
 export const toStoreError =

@@ -68,21 +68,29 @@ export const connectOwn = (
 /** Links that are followed to a file that is not there yet; systems follow as many. */
 const maxLinks = 40
 
+/** Returns where a path leads that leads to nothing yet: the name of what is to be made there. */
+const nameToMake = (path: string, links: number): string => {
+  const named = nodePath.dirname(path)
+  const folder = fs.existsSync(named) ? fs.realpathSync(named) : named
+  const here = nodePath.join(folder, nodePath.basename(path))
+  const isLink = fs.lstatSync(here, { throwIfNoEntry: false })?.isSymbolicLink() === true
+  return isLink && links > 0 ? realName(nodePath.resolve(folder, fs.readlinkSync(here)), links - 1) : here
+}
+
 /**
  * Returns the path by which every process knows a file: with the links resolved, also one to a file that is still to be made,
- * which is made where that leads. What is no path to anything stays as it is, for whoever opens it to say why.
+ * which is made where that leads. What is no path to anything, or may not be looked at, stays as it is, for whoever opens it
+ * to say why.
  */
 export const realName = (filename: string, links = maxLinks): string => {
   const path = nodePath.resolve(filename)
-  try {
-    return fs.realpathSync(path)
-  } catch {
-    const named = nodePath.dirname(path)
-    const folder = fs.existsSync(named) ? fs.realpathSync(named) : named
-    const here = nodePath.join(folder, nodePath.basename(path))
-    const isLink = fs.lstatSync(here, { throwIfNoEntry: false })?.isSymbolicLink() === true
-    return isLink && links > 0 ? realName(nodePath.resolve(folder, fs.readlinkSync(here)), links - 1) : here
-  }
+  for (const look of [() => fs.realpathSync(path), () => nameToMake(path, links)])
+    try {
+      return look()
+    } catch {
+      // Whoever opens it says why.
+    }
+  return path
 }
 
 /** Where the credentials of the runtime on a database are, and where those of its backup. */

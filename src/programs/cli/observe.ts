@@ -31,6 +31,9 @@ export const sessions = Command.make(
         "STATE  connected, away (it can be resumed for LEFT), or gone: no server runs",
         "JOBS   that it has submitted and that have not ended",
         "LAG    events that it has not acknowledged; empty where it does not do that"
+      ],
+      "Without the file": [
+        "Ask the server: GET /v1/sessions, or the console, shows the sessions that you may see."
       ]
     }
   },
@@ -70,7 +73,8 @@ export const top = Command.make(
     more: {
       Output: [
         "On a terminal one page that is drawn anew; elsewhere one line for each look,",
-        "or with --json one value. It reads what is stored and asks the server nothing."
+        "or with --json one value. It reads what is stored and asks the server nothing;",
+        "where no server runs it says so (server_runs of --json)."
       ]
     }
   },

@@ -109,6 +109,14 @@ const approve = Agent.fromPromise("approve", { version: "1.0.0", durable: true }
   return { yes, much }
 })
 
+/** Asks for one of many. */
+const choose = Agent.fromPromise("choose", { version: "1.0.0", durable: true }, async (_, job) =>
+  job.input("which", {
+    prompt: "Which one?",
+    choices: Array.from({ length: 60 }, (_, i) => `choice ${i + 1}`)
+  })
+)
+
 /** Says something at once, and ends later. */
 const quiet = Agent.fromPromise("quiet", { version: "1.0.0" }, async ({ ms }, job) => {
   await job.log("info", "said")
@@ -173,4 +181,18 @@ const many = Agent.fromPromise("many", { version: "1.0.0" }, async ({ count }, j
 /** A result that is streamed where frames are small. */
 const long = Agent.fromPromise("long", { version: "1.0.0" }, async ({ size }) => "x".repeat(size))
 
-export const agents = [work, helper, hostile, approve, quiet, sure, breaks, odd, vast, members, many, long]
+export const agents = [
+  work,
+  helper,
+  hostile,
+  approve,
+  choose,
+  quiet,
+  sure,
+  breaks,
+  odd,
+  vast,
+  members,
+  many,
+  long
+]

@@ -4,9 +4,18 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
+import * as TestContext from "effect/TestContext"
 import { afterAll, describe, expect, it } from "vitest"
 import { lines, memberMark, membersOf, read } from "../../../src/programs/cli/question.js"
+import { pick, questions } from "../../../src/programs/cli/run/answer.js"
 import * as Screen from "../../../src/programs/cli/screen.js"
+import type { InputRequest, JobHandle } from "../../../src/services/client/ArcpClient.js"
 import { run, serving } from "./inProcess.js"
 
 const folder = mkdtempSync(join(tmpdir(), "arcp-asking-"))
@@ -161,6 +170,49 @@ it("arcp answer lists what is open, refuses what is none, and answers; arcp jobs
     expect((await arcp("answer", job, input_id, "--value", "false")).code).toBe(1)
     expect((await arcp("jobs", "--waiting")).stderr).toContain("no jobs")
   })
+})
+
+describe("arcp answer", () => {
+  const request = (input_id: string) => ({ input_id, prompt: `Is it ${input_id}?` })
+
+  it("says of a question that is not retained any more that the job waits, and how it is answered", async () => {
+    const said = (ids: ReadonlyArray<string>, open: ReadonlyArray<string>, input?: string) =>
+      Effect.runPromise(
+        Effect.merge(
+          Effect.map(
+            pick({ jobId: "job_1", ids, open: open.map(request) }, input),
+            ({ input_id }) => input_id
+          )
+        )
+      ).then((it) => (typeof it === "string" ? it : it.message))
+    expect(await said(["inp_1"], [])).toBe(
+      "job_1 waits for inp_1, whose question cannot be read any more: arcp answer job_1 inp_1 --value JSON"
+    )
+    expect(await said(["inp_1", "inp_2"], ["inp_2"])).toMatch(
+      /several answers[\s\S]*inp_1 .*cannot be read any more[\s\S]*inp_2 +Is it inp_2/
+    )
+    expect(await said(["inp_1", "inp_2"], ["inp_2"], "inp_1")).toMatch(/waits for inp_1, whose/)
+    expect(await said(["inp_1", "inp_2"], ["inp_2"], "inp_2")).toBe("inp_2")
+    expect(await said(["inp_1"], ["inp_1"])).toBe("inp_1")
+    expect(await said([], [])).toMatch(/waits for no answer/)
+  })
+
+  it("reads a history however long that takes, and waits no longer for what is not in it", () =>
+    Effect.gen(function* () {
+      const inputs = yield* Queue.unbounded<InputRequest>()
+      const slow = Stream.repeatEffect(Effect.sleep("4 seconds")).pipe(
+        Stream.take(10),
+        Stream.concat(Stream.never)
+      )
+      const job = { events: slow as unknown as JobHandle["events"], inputs: Stream.fromQueue(inputs) }
+      const asked = yield* Effect.forkScoped(questions(job, ["inp_1", "inp_2"]))
+      yield* TestClock.adjust("38 seconds")
+      yield* Queue.offer(inputs, request("inp_1"))
+      yield* TestClock.adjust("5 seconds")
+      expect(yield* Fiber.poll(asked)).toEqual(Option.none())
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* Fiber.join(asked)).toEqual([request("inp_1")])
+    }).pipe(Effect.scoped, Effect.provide(TestContext.TestContext), Effect.runPromise))
 })
 
 const hasScript = (() => {

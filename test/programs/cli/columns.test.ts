@@ -63,6 +63,17 @@ const commands = entries.flatMap((entry) => [
     : [])
 ])
 
+it("a table has however many rows", () => {
+  const jobs = Array.from({ length: 150_000 }, (_, i) => ({
+    job_id: `job_${i}`,
+    agent: "a@1.0.0",
+    status: "success",
+    created_at: "2026-01-01T00:00:00Z"
+  }))
+  expect(table(jobs as unknown as Parameters<typeof table>[0], 0, 80)).toHaveLength(150_001)
+  expect(aligned(jobs.map(({ job_id }) => [job_id, "x"]))).toHaveLength(150_000)
+})
+
 /** Lines to copy are as long as they are: a terminal that wraps them leaves them whole. */
 const isToCopy = (line: string) =>
   /^ {4}--|^ {2}(arcp |bash |zsh |fish |[A-Z_]+=|\$|npx|[a-z]+ .*\| )/.test(line)

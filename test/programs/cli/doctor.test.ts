@@ -57,6 +57,51 @@ it("says of a link that it leads nowhere, or in a circle, and looks at the rest"
   }
 })
 
+/** Runs as a user who may not enter the folder. */
+const outside = async <A>(use: () => Promise<A>): Promise<A> => {
+  const isRoot = process.getuid?.() === 0
+  chmodSync(folder, isRoot ? 0o700 : 0)
+  if (isRoot) process.seteuid?.(65_534)
+  try {
+    return await use()
+  } finally {
+    if (isRoot) process.seteuid?.(0)
+    chmodSync(folder, 0o700)
+  }
+}
+
+it.skipIf(process.geteuid === undefined)(
+  "says of a file in a folder that is not for this user that it is not, and looks at the rest",
+  async () => {
+    await withFile()
+    // What is imported is imported by who may read it.
+    await doctor()
+    const { code, found, of } = await outside(doctor)
+    expect(code).toBe(1)
+    for (const check of ["file", "schema", "contexts"])
+      expect(of(check)).toMatchObject({
+        level: "fail",
+        said: expect.stringMatching(/EACCES|cannot be opened/),
+        todo: expect.stringMatching(/user/)
+      })
+    expect(found.map(({ check }) => check)).toContain("clock")
+    for (const args of [
+      ["backup", "copy.db"],
+      ["db", "sweep"],
+      ["db", "stats"],
+      ["jobs", "delete", "job_1"],
+      ["sessions"],
+      ["credentials"]
+    ]) {
+      const { code, stderr } = await outside(() => run([...args, "--db", db]))
+      expect(stderr, args.join(" ")).toMatch(
+        /^error: .*cannot be opened; check that it and its folder may be read/
+      )
+      expect(code).toBe(1)
+    }
+  }
+)
+
 const withFile = () => serving(["--token", "secret=me", "--db", db, "--log-level", "none"], async () => {})
 
 it("finds everything well where a server has run and one runs, takes no lock and changes nothing", async () => {

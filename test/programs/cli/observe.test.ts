@@ -45,7 +45,14 @@ it("shows sessions, jobs and rates of a server that runs, and what is left of on
       (await run(["top", "--db", db, "--json", "--interval", "1s", "--count", "2"])).stdout
     )
     expect(looks.length).toBe(2)
-    expect(looks[0]).toMatchObject({ running: 2, pending: 0, ended: 1, connected: 2, sessions: 2 })
+    expect(looks[0]).toMatchObject({
+      running: 2,
+      pending: 0,
+      ended_or_refused: 1,
+      connected: 2,
+      sessions: 2,
+      server_runs: true
+    })
     expect(looks[1]?.["events_per_second"]).toBeGreaterThan(0)
     // Without a terminal it is a line for each look.
     const lines = await run(["top", "--db", db, "--count", "1", "--principal", "bob"])
@@ -58,6 +65,10 @@ it("shows sessions, jobs and rates of a server that runs, and what is left of on
   }
   const after = values((await run(["sessions", "--db", db, "--json"])).stdout)
   expect(after.map(({ state }) => state)).toEqual(["gone", "gone"])
+  const [look] = values((await run(["top", "--db", db, "--json", "--count", "1"])).stdout)
+  expect(look).toMatchObject({ running: 2, connected: 0, sessions: 2, server_runs: false })
+  const { stdout } = await run(["top", "--db", db, "--count", "1"])
+  expect(stdout).toMatch(/ended or refused {2}no server runs {2}0 of 2 sessions connected/)
 })
 
 it("a page fits the terminal, the busiest jobs first, with what is left of their budgets", () => {
@@ -69,6 +80,7 @@ it("a page fits the terminal, the busiest jobs first, with what is left of their
   const at = (ms: number, events: number): Look => ({
     at: ms,
     now: 61_000,
+    isDown: false,
     jobs: Array.from({ length: 50 }, (_, i) => seen(i, events * i)),
     connected: 1,
     sessions: 2,

@@ -136,6 +136,15 @@ const record = (n: number): JobRecord => ({
   lastEventSeq: 0
 })
 
+it("shows however many steps, however deep", () => {
+  const many = Array.from({ length: 150_000 }, (_, i) => row(`s${i}`))
+  const deep = Array.from({ length: 2_000 }, (_, i) => row(`d${i}`, i === 0 ? {} : { within: `d${i - 1}` }))
+  const shown = table([...many, ...deep], 80)
+  expect(shown).toHaveLength(152_001)
+  expect(shown[1]).toMatch(/^s0 /)
+  expect(shown[150_002]).toMatch(/^ {2}d1 /)
+})
+
 describe.each([80, 40])("in %i columns", (columns) => {
   it("a table of steps fits, whatever is in it", () => {
     const rows = [

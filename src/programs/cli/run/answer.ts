@@ -3,6 +3,7 @@ import * as Chunk from "effect/Chunk"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { whereNoJson } from "../../../protocol/Json.js"
 import type { InputRequest, JobHandle } from "../../../services/client/ArcpClient.js"
@@ -16,29 +17,51 @@ import * as Screen from "../screen.js"
 import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 
-/** What the events of open questions get to come, when they are retained. */
-const patience = "10 seconds"
+/** Milliseconds without an event after which the history is taken to be read: nothing of the protocol says that it is. */
+const quiet = 5_000
 
-/** Reads the questions with these ids. */
-const questions = (job: JobHandle, ids: ReadonlyArray<string>) =>
+/** Reads the questions with these ids, as far as their events are retained. */
+export const questions = (
+  job: Pick<JobHandle, "events" | "inputs">,
+  ids: ReadonlyArray<string>
+): Effect.Effect<ReadonlyArray<InputRequest>, never, Scope> =>
   Effect.gen(function* () {
-    yield* Effect.forkScoped(Effect.ignore(Stream.runDrain(job.events)))
+    let events = 0
+    yield* Effect.forkScoped(
+      Effect.ignore(
+        Stream.runForEach(job.events, () =>
+          Effect.sync(() => {
+            events++
+          })
+        )
+      )
+    )
+    const untilQuiet = Effect.sync(() => events).pipe(
+      Effect.zipLeft(Effect.sleep(quiet)),
+      Effect.repeat({ until: (before) => before === events })
+    )
     const found = yield* job.inputs.pipe(
       Stream.filter(({ input_id }) => ids.includes(input_id)),
       Stream.take(ids.length),
-      Stream.interruptAfter(patience),
+      Stream.interruptWhen(untilQuiet),
       Stream.runCollect
     )
     return Chunk.toReadonlyArray(found)
   })
 
+/** What a job waits for, and what of that could be read. */
+interface Waiting {
+  readonly jobId: string
+  readonly ids: ReadonlyArray<string>
+  readonly open: ReadonlyArray<InputRequest>
+}
+
 /** Picks the question that is meant. */
-const pick = (
-  jobId: string,
-  open: ReadonlyArray<InputRequest>,
+export const pick = (
+  { ids, jobId, open }: Waiting,
   input: string | undefined
 ): Effect.Effect<InputRequest, UsageError> => {
-  const [first, ...more] = input === undefined ? open : open.filter(({ input_id }) => input_id === input)
+  const [first, ...more] = input === undefined ? ids : ids.filter((id) => id === input)
   if (first === undefined)
     return new UsageError({
       message:
@@ -46,11 +69,21 @@ const pick = (
           ? `${jobId} waits for no answer; arcp jobs --waiting lists those that do`
           : `${jobId} does not wait for an answer to ${input}`
     })
-  if (more.length === 0) return Effect.succeed(first)
-  const listed = open.map(({ input_id, prompt }) => `  ${inLine(input_id)}  ${inLine(prompt)}`)
-  return new UsageError({
-    message: `${jobId} waits for several answers; say which:\n${listed.join("\n")}`
-  })
+  const questionOf = (id: string) => open.find(({ input_id }) => input_id === id)
+  if (more.length > 0) {
+    const listed = [first, ...more].map(
+      (id) => `  ${inLine(id)}  ${inLine(questionOf(id)?.prompt ?? "(the question cannot be read any more)")}`
+    )
+    return new UsageError({
+      message: `${jobId} waits for several answers; say which:\n${listed.join("\n")}`
+    })
+  }
+  const request = questionOf(first)
+  return request === undefined
+    ? new UsageError({
+        message: `${jobId} waits for ${first}, whose question cannot be read any more: arcp answer ${jobId} ${first} --value JSON`
+      })
+    : Effect.succeed(request)
 }
 
 const written = (value: string): Effect.Effect<unknown, UsageError> =>
@@ -70,11 +103,12 @@ export const run = (flags: AnswerFlags, jobId: string, input?: string) =>
     })
     const client = yield* connect(flags)
     const job = yield* client.subscribe(jobId, { history: true }).pipe(attended(client, flags))
-    const open = yield* questions(job, job.subscribed.waiting_for ?? [])
+    const ids = job.subscribed.waiting_for ?? []
+    const open = yield* questions(job, ids)
     // One that is open no more is the runtime's to speak of.
     const gone =
       input !== undefined && given !== undefined && !open.some(({ input_id }) => input_id === input)
-    const request = gone ? { input_id: input, prompt: "" } : yield* pick(jobId, open, input)
+    const request = gone ? { input_id: input, prompt: "" } : yield* pick({ jobId, ids, open }, input)
     if (given === undefined && !isAttended())
       return yield* new UsageError({
         message: `--value JSON is missing, and there is no terminal to ask on: ${exampleValue(request)}\n${lines(request).join("\n")}`

@@ -1,17 +1,13 @@
 /** What `arcp sessions` does. */
-import * as fs from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { surviving } from "../../../layers/session/surviving.js"
-import { lockHolder } from "../../../layers/store/lockHolder.js"
-import { realName } from "../../../layers/store/sqliteFile.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { mapJobs } from "../../../services/store/paged.js"
 import { Store } from "../../../services/store/Store.js"
 import { aligned, stdoutColumns } from "../columns.js"
-import { fileOf } from "../db-flags.js"
 import type { SessionsFlags } from "../observe.js"
 import { json } from "../text.js"
 import { age } from "../time.js"
@@ -29,12 +25,6 @@ interface Shown {
   readonly jobs: number
   readonly last_event_seq: number
   readonly lag: number | undefined
-}
-
-/** Whether nobody has the file, as far as this system can say. */
-const isDown = (db: string): boolean => {
-  const lock = `${realName(db)}.lock`
-  return fs.existsSync("/proc/locks") && (!fs.existsSync(lock) || lockHolder(lock) === undefined)
 }
 
 const found = (flags: SessionsFlags, down: boolean, now: number) =>
@@ -70,9 +60,8 @@ const found = (flags: SessionsFlags, down: boolean, now: number) =>
 export const run = (flags: SessionsFlags) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    const { held, layer } = yield* storedOf(flags)
-    const down = held === undefined ? isDown(fileOf(flags.db)) : !(yield* held)
-    const sessions = yield* Effect.provide(found(flags, down, now), layer)
+    const { isDown, layer } = yield* storedOf(flags)
+    const sessions = yield* Effect.provide(found(flags, yield* isDown, now), layer)
     const newest = [...sessions].sort((a, b) => b.last_seen_at.localeCompare(a.last_seen_at))
     if (flags.json)
       return yield* Effect.forEach(newest, (session) => Console.log(json(session)), { discard: true })

@@ -9,7 +9,9 @@ import * as Redacted from "effect/Redacted"
 import type { Scope } from "effect/Scope"
 import * as CredentialStoreSql from "../../../layers/credentials/CredentialStoreSql.js"
 import { owning } from "../../../layers/store/care/ours.js"
+import { lockHolder } from "../../../layers/store/lockHolder.js"
 import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
+import { realName } from "../../../layers/store/sqliteFile.js"
 import type { CredentialStore } from "../../../services/credentials/CredentialStore.js"
 import type { Store, StoreError, StoreService } from "../../../services/store/Store.js"
 import { fileOf } from "../db-flags.js"
@@ -53,9 +55,13 @@ export interface Stored {
   ) => Effect.Effect<A, E | StoreError>
   /** The records of credentials with it; nothing where there never were any. */
   readonly credentials: Layer.Layer<CredentialStore, StoreError> | undefined
-  /** Whether a runtime has it, where that can be told. */
-  readonly held: Effect.Effect<boolean, StoreError> | undefined
+  /** Whether nobody has it, as far as this system can say. */
+  readonly isDown: Effect.Effect<boolean, StoreError>
 }
+
+/** Whether nobody has the lock of a file, where the operating system says so. */
+const isUnlocked = (lock: string): boolean =>
+  fs.existsSync("/proc/locks") && (!fs.existsSync(lock) || lockHolder(lock) === undefined)
 
 /** Returns what the flags, and else the environment, name. */
 export const storedOf = (flags: StoredFlags): Effect.Effect<Stored, UsageError | ConfigError> =>
@@ -71,7 +77,7 @@ export const storedOf = (flags: StoredFlags): Effect.Effect<Stored, UsageError |
           credentials: fs.existsSync(CredentialStoreSql.beside(filename))
             ? CredentialStoreSql.layerSqliteShared({ filename: CredentialStoreSql.beside(filename) })
             : undefined,
-          held: undefined
+          isDown: Effect.sync(() => isUnlocked(`${realName(filename)}.lock`))
         })
       },
       onSome: (named) =>
@@ -83,7 +89,7 @@ export const storedOf = (flags: StoredFlags): Effect.Effect<Stored, UsageError |
             layer: beside.layerReadOnly(named),
             owning: (work) => beside.owning(named, work),
             credentials: beside.layerCredentials(named),
-            held: beside.held(named)
+            isDown: Effect.map(beside.held(named), (held) => !held)
           })
         )
     })

@@ -42,6 +42,7 @@ export const run = (flags: TopFlags) =>
     const looks = Option.getOrElse(flags.count, () => Number.POSITIVE_INFINITY)
     if (looks < 1) return yield* new UsageError({ message: "--count takes a number of looks, 1 or more" })
     yield* leaveOnBrokenPipe
+    const { isDown, layer } = yield* storedOf(flags)
     yield* Effect.gen(function* () {
       const store = yield* Store
       let before: Look | undefined
@@ -50,10 +51,11 @@ export const run = (flags: TopFlags) =>
         const now = yield* Clock.currentTimeMillis
         const next: Look = yield* look(store, Option.getOrUndefined(flags.principal), {
           at: performance.now(),
-          now
+          now,
+          isDown: yield* isDown
         })
         yield* show(flags, next, before)
         before = next
       }
-    }).pipe(Effect.provide((yield* storedOf(flags)).layer))
+    }).pipe(Effect.provide(layer))
   })

@@ -21,6 +21,8 @@ export interface Look {
   readonly at: number
   /** Epoch ms. */
   readonly now: number
+  /** Whether no server runs: what is stored is then as it was when it ended. */
+  readonly isDown: boolean
   readonly jobs: ReadonlyArray<Seen>
   readonly connected: number
   readonly sessions: number
@@ -32,7 +34,7 @@ export interface Look {
 export const look = (
   store: StoreService,
   only: string | undefined,
-  times: { readonly at: number; readonly now: number }
+  seen: Pick<Look, "at" | "now" | "isDown">
 ) =>
   Effect.gen(function* () {
     const jobs = yield* mapJobs(
@@ -48,12 +50,12 @@ export const look = (
       .filter(([principal]) => only === undefined || principal === only)
       .reduce((sum, [, n]) => sum + n, 0)
     return {
-      ...times,
+      ...seen,
       jobs: jobs.map((job): Seen => {
         const found = bounds.get(job.jobId)
         return { job, events: found?.last ?? 0, bytes: found?.bytes ?? 0 }
       }),
-      connected: sessions.filter(({ attached }) => attached).length,
+      connected: seen.isDown ? 0 : sessions.filter(({ attached }) => attached).length,
       sessions: sessions.length,
       ended
     } satisfies Look
@@ -97,9 +99,10 @@ const perSecond = (rate: number | undefined): string =>
 export interface Summary {
   readonly running: number
   readonly pending: number
-  readonly ended: number
+  readonly ended_or_refused: number
   readonly connected: number
   readonly sessions: number
+  readonly server_runs: boolean
   /** Of jobs that have not ended. */
   readonly events_per_second: number | undefined
   readonly bytes: number
@@ -110,9 +113,10 @@ export const summaryOf = (look: Look, before: Look | undefined): Summary => {
   return {
     running: jobs.filter(({ job }) => job.status === "running").length,
     pending: jobs.filter(({ job }) => job.status === "pending").length,
-    ended: look.ended,
+    ended_or_refused: look.ended,
     connected: look.connected,
     sessions: look.sessions,
+    server_runs: !look.isDown,
     events_per_second:
       before === undefined ? undefined : jobs.reduce((sum, { rate }) => sum + (rate ?? 0), 0),
     bytes: jobs.reduce((sum, seen) => sum + seen.bytes, 0)
@@ -124,7 +128,7 @@ export const summaryLine = (look: Look, before: Look | undefined): string => {
   const {
     bytes: size,
     connected,
-    ended,
+    ended_or_refused: ended,
     events_per_second: rate,
     pending,
     running,
@@ -133,6 +137,7 @@ export const summaryLine = (look: Look, before: Look | undefined): string => {
   return [
     new Date(look.now).toISOString().slice(11, 19),
     `${running} running, ${pending} pending, ${ended} ended or refused`,
+    ...(look.isDown ? ["no server runs"] : []),
     `${connected} of ${count(sessions, "session")} connected`,
     ...(rate === undefined ? [] : [`${perSecond(rate)} events/s`]),
     bytes(size)

@@ -94,6 +94,8 @@ export interface JobModel {
   endedAt: number | undefined
   /** By lane and id, what is not ended. */
   readonly open: Map<string, Span>
+  /** Of a job that has ended, delegations whose own end was not known yet. */
+  readonly outlived: Map<string, Span>
 }
 
 export const empty = (): JobModel => ({
@@ -110,7 +112,8 @@ export const empty = (): JobModel => ({
   streamed: [],
   end: undefined,
   endedAt: undefined,
-  open: new Map()
+  open: new Map(),
+  outlived: new Map()
 })
 
 /** Tells whether an error says that the lease does not allow something. */
@@ -296,9 +299,11 @@ export const take = (model: JobModel, event: JobEvent): void => {
 
 /** A delegated job has ended: its span ends where the parent is now. Tells whether that was not known. */
 export const childEnded = (model: JobModel, delegateId: string, end: End, at: number): boolean => {
-  const span = model.open.get(`delegate ${delegateId}`)
+  const key = `delegate ${delegateId}`
+  const span = model.open.get(key) ?? model.outlived.get(key)
   if (span === undefined) return false
-  model.open.delete(`delegate ${delegateId}`)
+  model.open.delete(key)
+  model.outlived.delete(key)
   span.to = Math.max(span.from, model.events.length - 1)
   span.endedAt = at
   span.outcome = end.status === "success" ? "ended" : "failed"
@@ -311,7 +316,8 @@ export const ended = (model: JobModel, end: End, at?: number): void => {
   model.end = end
   model.endedAt = at
   const last = Math.max(0, model.events.length - 1)
-  for (const span of model.open.values()) {
+  for (const [key, span] of model.open) {
+    if (span.lane === "delegate") model.outlived.set(key, span)
     span.to = last
     span.endedAt = at ?? model.times[last]
     span.outcome = end.status === "success" ? "ended" : "failed"

@@ -9,13 +9,25 @@ import { textIn } from "./values.js"
 
 export type Entry = Message.JobEntry
 
-/** Jobs that are kept; beyond it the oldest that have ended are let go. */
+/** Jobs that are kept at least; with more than `room` beside them the oldest are let go, those first that have ended. */
 const most = 20_000
+const room = 1_000
+
+/** A place among the jobs. */
+type Place = Pick<Entry, "created_at" | "job_id">
 
 /** Whose job it is, where the runtime says so. */
 export const principalOf = (entry: Entry): string | undefined => textIn(entry, Features.principal)
 
 export const isOver = (status: JobStatus): boolean => status !== "pending" && status !== "running"
+
+/** The order of listings: the oldest first. */
+const inOrder = (a: Place, b: Place): number =>
+  a.created_at === b.created_at
+    ? Number(a.job_id > b.job_id) - Number(a.job_id < b.job_id)
+    : a.created_at < b.created_at
+      ? -1
+      : 1
 
 /** Milliseconds that a job has taken, or takes. */
 export const tookMs = (entry: Entry, now: number): number => {
@@ -47,9 +59,22 @@ export type OnChange = (entry: Entry, before: Entry | undefined) => void
 export class JobTable {
   readonly #entries = new Map<string, Entry>()
   readonly #watchers = new Set<OnChange>()
+  /** Up to where jobs were let go of: what is older is not taken any more, so that what is newer is all there. */
+  #ended: Place | undefined
+  #active: Place | undefined
 
   get size(): number {
     return this.#entries.size
+  }
+
+  /** Whether there is no room for older ones. */
+  get isFull(): boolean {
+    return this.#entries.size >= most
+  }
+
+  /** Whether older ones are left out. */
+  get isCut(): boolean {
+    return this.#ended !== undefined || this.#active !== undefined
   }
 
   get(jobId: string): Entry | undefined {
@@ -80,16 +105,35 @@ export class JobTable {
         known.last_event_seq === entry.last_event_seq &&
         String(known.waiting_for) === String(entry.waiting_for)
       if (same) continue
-      this.#entries.set(entry.job_id, entry)
+      if (this.#isCutOff(entry)) this.#entries.delete(entry.job_id)
+      else this.#entries.set(entry.job_id, entry)
+      if (known === undefined && !this.#entries.has(entry.job_id)) continue
       for (const onChange of this.#watchers) onChange(entry, known)
       changed = true
     }
-    if (this.#entries.size > most)
-      for (const [id, { status }] of this.#entries) {
-        if (this.#entries.size <= most) break
-        if (isOver(status)) this.#entries.delete(id)
-      }
+    if (this.#entries.size > most + room) this.#makeRoom()
     return changed
+  }
+
+  /** Leaves out those that have ended and were submitted then or before. */
+  cutAt(createdAt: string): void {
+    this.#ended = { created_at: createdAt, job_id: "\u{10ffff}" }
+  }
+
+  #isCutOff(entry: Entry): boolean {
+    const newest = isOver(entry.status) ? this.#ended : this.#active
+    return newest !== undefined && inOrder(entry, newest) <= 0
+  }
+
+  #makeRoom(): void {
+    const first = [...this.#entries.values()].sort(
+      (a, b) => Number(isOver(b.status)) - Number(isOver(a.status)) || inOrder(a, b)
+    )
+    for (const entry of first.slice(0, first.length - most)) {
+      this.#entries.delete(entry.job_id)
+      if (isOver(entry.status)) this.#ended = entry
+      else this.#active = entry
+    }
   }
 
   /** Forgets a job. */
@@ -102,12 +146,16 @@ export class JobTable {
     return [...this.#entries.values()].filter(({ status }) => !isOver(status))
   }
 
-  /** When the newest was submitted. */
-  newest(): string | undefined {
-    let newest: string | undefined
-    for (const { created_at } of this.#entries.values())
-      if (newest === undefined || created_at > newest) newest = created_at
-    return newest
+  /**
+   * The newest jobs that have ended, of those that were submitted before that; so many, and those of the same time as the last
+   * of them.
+   */
+  ended(before: string | undefined, count: number): ReadonlyArray<Entry> {
+    const found = [...this.#entries.values()]
+      .filter(({ created_at, status }) => isOver(status) && (before === undefined || created_at < before))
+      .sort((a, b) => inOrder(b, a))
+    const last = found[count - 1]
+    return last === undefined ? found : found.filter(({ created_at }) => created_at >= last.created_at)
   }
 
   /** Jobs of each status, among those that the other filters let through. */
@@ -130,10 +178,6 @@ export class JobTable {
   /** The jobs that the filters let through, newest first. */
   shown(filters: Filters, now: number): ReadonlyArray<Entry> {
     const isShown = letsThrough(filters, now)
-    return [...this.#entries.values()]
-      .filter(isShown)
-      .sort((a, b) =>
-        a.created_at === b.created_at ? (a.job_id < b.job_id ? 1 : -1) : a.created_at < b.created_at ? 1 : -1
-      )
+    return [...this.#entries.values()].filter(isShown).sort((a, b) => inOrder(b, a))
   }
 }

@@ -33,7 +33,7 @@ export interface Followed {
 
 /** Jobs that one job shows below it, and how deep. */
 const mostChildren = 24
-const deepest = 4
+export const deepest = 4
 /** What is followed at once, looked at or not: jobs, and bytes of their events and results. */
 const most = { jobs: 48, bytes: 128_000_000 }
 /** Bytes that an event takes beside what it says, roughly. */
@@ -54,10 +54,10 @@ class Kept implements Followed {
   /** Whether less of it is kept than would be if it were looked at. */
   isCut = false
 
-  /** `depth`: jobs above it that are followed with it. */
+  /** `depth`: how far it is below the nearest job that somebody has looked at. */
   constructor(
     readonly jobId: string,
-    readonly depth: number
+    public depth: number
   ) {}
 
   get bytes(): number {
@@ -209,6 +209,7 @@ const followBelow = (above: Kept, jobId: string): Kept | undefined => {
   const known = held.get(jobId)
   if (known !== undefined) {
     held.join(jobId, above.jobId)
+    raise(known, above.depth + 1)
     return known
   }
   const job = new Kept(jobId, above.depth + 1)
@@ -217,8 +218,19 @@ const followBelow = (above: Kept, jobId: string): Kept | undefined => {
   return job
 }
 
-const findChildren = (made: ArcpClientService, job: Kept) =>
+/** Notes that a job is nearer to one that somebody has looked at, so that more of what it has delegated to is shown. */
+const raise = (job: Kept, depth: number): void => {
+  if (depth >= job.depth) return
+  const before = job.depth
+  job.depth = depth
+  for (const { job: child } of job.children.peek()) raise(child, depth + 1)
+  const made = client.peek()
+  if (before >= deepest && made !== undefined) Effect.runFork(Effect.ignore(findChildren(made, job)))
+}
+
+const findChildren = (made: ArcpClientService, job: Kept): Effect.Effect<void, ClientError> =>
   Effect.gen(function* () {
+    if (job.depth >= deepest) return
     const entries = yield* Stream.runCollect(
       Stream.take(made.list({ parent_job_id: job.jobId }), mostChildren + 1)
     )
@@ -244,9 +256,12 @@ const endChildren = (job: Kept): void => {
 /** Looks for delegated jobs while the job delegates. */
 const children = (made: ArcpClientService, job: Kept, model: JobModel, delegated: Effect.Effect<void>) =>
   Effect.gen(function* () {
-    if (job.depth >= deepest) return
     let seen = 0
     for (;;) {
+      if (job.depth >= deepest) {
+        yield* Effect.sleep("1 second")
+        continue
+      }
       const delegations = model.spans.length
       const open = [...model.open.values()].some(({ lane }) => lane === "delegate")
       if (open || (delegations > seen && model.spans.slice(seen).some(({ lane }) => lane === "delegate")))
@@ -287,6 +302,7 @@ export const follow = (jobId: string): Followed => {
   const known = held.get(jobId)
   if (known !== undefined) {
     held.look(jobId)
+    raise(known, 0)
     if (known.isCut || (known.problem.peek() !== undefined && known.state.end === undefined)) start(known)
     return known
   }
@@ -296,8 +312,8 @@ export const follow = (jobId: string): Followed => {
   return job
 }
 
-/** What is known of a job that is followed; another handle on it would be in the way of this one. */
-export const known = (jobId: string): JobModel | undefined => held.get(jobId)?.state
+/** A job if it is followed; another handle on it would be in the way of this one. */
+export const known = (jobId: string): Followed | undefined => held.get(jobId)
 
 onConnection((value) => {
   for (const job of held.values())

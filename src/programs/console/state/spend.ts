@@ -1,23 +1,34 @@
 /** What is left of the budgets of the jobs that are on the screen. */
 import { signal } from "@preact/signals"
 import * as Effect from "effect/Effect"
-import type { Lease } from "../../../protocol/Lease.js"
 import { remaining, spent } from "../model/at.js"
-import type { JobModel } from "../model/JobModel.js"
 import type { Entry } from "../model/JobTable.js"
 import { budgets } from "../model/lease.js"
 import { isRecord } from "../model/values.js"
 import { client } from "./connection.js"
-import { known } from "./follow.js"
+import { type Followed, known } from "./follow.js"
 
 /** What is left, by job and currency. */
 export const left = signal<ReadonlyMap<string, ReadonlyMap<string, number>>>(new Map())
 
-const asked = new Map<string, { readonly at: number; readonly seq: number }>()
+/** When a job was asked for last, and the event up to which its amounts are true; `undefined`: it is not known. */
+const asked = new Map<string, { readonly at: number; readonly seq: number | undefined }>()
 /** Jobs whose budgets are kept; milliseconds before a job is asked for again. */
 const most = 500
 const every = 10_000
-let queue = Promise.resolve()
+
+/** Jobs that wait to be asked for, once each; of more those that have waited longest are left out, until they are wanted again. */
+const waiting = new Map<string, Entry>()
+const mostWaiting = 200
+let isLooking = false
+
+/** Lets go of what came first. */
+const trim = (map: Map<string, unknown>, to: number): void => {
+  for (const key of map.keys()) {
+    if (map.size <= to) return
+    map.delete(key)
+  }
+}
 
 /** Counters as they go over the wire: by currency, as text or number. */
 const counters = (budget: unknown): ReadonlyMap<string, number> =>
@@ -27,49 +38,74 @@ const counters = (budget: unknown): ReadonlyMap<string, number> =>
       .filter(([, amount]) => Number.isFinite(amount))
   )
 
-/** What is left by the events of a job. */
-const rest = (model: JobModel, lease: Lease): ReadonlyMap<string, number> => {
+/** What is left of a job that is followed: by its counters when that began, and by its events, as far as they have come. */
+const rest = ({ model, subscribed }: Followed, { lease }: Entry): ReadonlyMap<string, number> => {
+  const counted = counters(subscribed.peek()?.budget)
   const told = remaining(model, model.events.length)
   const cost = spent(model, model.events.length)
   return new Map(
     [...budgets(lease)].map(([currency, amount]) => [
       currency,
-      Math.min(told.get(currency) ?? amount, amount - (cost.get(currency) ?? 0))
+      Math.min(
+        counted.get(currency) ?? amount,
+        told.get(currency) ?? amount,
+        amount - (cost.get(currency) ?? 0)
+      )
     ])
   )
 }
 
-const look = async ({ job_id: jobId, lease }: Entry): Promise<void> => {
+const look = async (entry: Entry): Promise<void> => {
+  const { job_id: jobId, last_event_seq: seq } = entry
   const made = client.peek()
   if (made === undefined) return
-  const model = known(jobId)
-  if (model !== undefined) return keep(jobId, rest(model, lease))
+  const job = known(jobId)
+  if (job !== undefined) {
+    // How far its events have come is not told before its end: they have other numbers than in the list.
+    if (job.subscribed.peek() !== undefined)
+      keep(jobId, rest(job, entry), job.model.end === undefined ? undefined : seq)
+    return
+  }
   const found = await Effect.runPromise(
     Effect.scoped(Effect.option(Effect.map(made.subscribe(jobId), ({ subscribed }) => subscribed.budget)))
   )
-  if (found._tag === "Some") keep(jobId, counters(found.value))
+  if (found._tag === "Some") keep(jobId, counters(found.value), seq)
 }
 
-const keep = (jobId: string, amounts: ReadonlyMap<string, number>): void => {
+const keep = (jobId: string, amounts: ReadonlyMap<string, number>, seq: number | undefined): void => {
   const next = new Map(left.peek())
   next.set(jobId, amounts)
-  for (const key of next.keys()) {
-    if (next.size <= most) break
-    next.delete(key)
-    asked.delete(key)
-  }
+  trim(next, most)
   left.value = next
+  asked.set(jobId, { at: Date.now(), seq })
 }
 
-/** Asks for the budgets of these jobs, one after the other, where there are any and something has happened. */
+/** Asks for one after the other. */
+const lookAtAll = async (): Promise<void> => {
+  if (isLooking) return
+  isLooking = true
+  for (const [jobId, entry] of waiting) {
+    waiting.delete(jobId)
+    await look(entry).catch(() => {})
+  }
+  isLooking = false
+}
+
+/** Asks for the budgets of these jobs where there are any and something has happened. */
 export const wanted = (entries: ReadonlyArray<Entry>): void => {
   const now = Date.now()
   for (const entry of entries) {
     const { job_id, last_event_seq, lease } = entry
     const before = asked.get(job_id)
-    if (budgets(lease).size === 0 || before?.seq === last_event_seq || now - (before?.at ?? 0) < every)
-      continue
-    asked.set(job_id, { at: now, seq: last_event_seq })
-    queue = queue.then(() => look(entry))
+    if (budgets(lease).size === 0) continue
+    if (waiting.has(job_id)) waiting.set(job_id, entry)
+    else if (before?.seq !== last_event_seq && now - (before?.at ?? 0) >= every) {
+      asked.delete(job_id)
+      asked.set(job_id, { at: now, seq: before?.seq })
+      trim(asked, most)
+      waiting.set(job_id, entry)
+      trim(waiting, mostWaiting)
+    }
   }
+  void lookAtAll()
 }

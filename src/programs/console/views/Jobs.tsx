@@ -267,7 +267,8 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
         <h1>Jobs</h1>
         <p class="quiet">
           {count(shown.length)} {shown.length === table.size ? "" : `of ${count(table.size)}`}{" "}
-          {table.size === 1 ? "job" : "jobs"} {loading.value ? "so far" : ""}
+          {table.size === 1 ? "job" : "jobs"}{" "}
+          {loading.value ? "so far" : table.isCut ? "(the newest of more)" : ""}
         </p>
       </div>
       <FilterBar filters={filters} counts={counts} asking={asking} />

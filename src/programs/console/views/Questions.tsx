@@ -2,7 +2,7 @@
 import { useMemo, useState } from "preact/hooks"
 import { waiting } from "../model/at.js"
 import type { Question } from "../model/JobModel.js"
-import { fieldOf, initial, missing } from "../model/schemaForm.js"
+import { type Field, fieldOf, initial, missing } from "../model/schemaForm.js"
 import { count, moment, optionName, plain } from "../model/text.js"
 import { announce } from "../state/announcing.js"
 import { client, run } from "../state/connection.js"
@@ -23,7 +23,13 @@ const One = ({
   readonly question: Question
   readonly open: boolean
 }) => {
-  const field = useMemo(() => fieldOf(question.schema ?? {}), [question])
+  const field = useMemo(
+    (): Field =>
+      question.choices === undefined
+        ? fieldOf(question.schema ?? {})
+        : { type: "choice", choices: question.choices },
+    [question]
+  )
   const [value, setValue] = useState<unknown>(() => initial(field, true))
   const [error, setError] = useState<unknown>(undefined)
   const [sent, setSent] = useState(false)
@@ -45,9 +51,7 @@ const One = ({
   // Of what was not touched nobody can tell that it was meant.
   const lacks = value === undefined ? ["answer is missing"] : missing(field, value, "answer")
   // A choice is an answer.
-  const choices =
-    question.choices ??
-    (field.type === "choice" && field.choices.length <= mostButtons ? field.choices : undefined)
+  const choices = field.type === "choice" && field.choices.length <= mostButtons ? field.choices : undefined
   return (
     <section class="panel question" aria-label="question of the job">
       <p class="prompt">
@@ -81,7 +85,7 @@ const One = ({
         </form>
       ) : (
         <div class="row">
-          {choices.slice(0, 50).map((choice, i) => (
+          {choices.map((choice, i) => (
             <button key={i} type="button" disabled={sent} onClick={() => answer(choice)}>
               <bdi>{optionName(choice, 80)}</bdi>
             </button>

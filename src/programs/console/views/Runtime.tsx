@@ -154,8 +154,11 @@ const Connected = () => {
   const known = Sessions.sessions.value
   const own = made === undefined ? "" : Effect.runSync(made.resumeState).sessionId
   if (known === undefined) return <p>{Sessions.missing.value || "Reading …"}</p>
-  const connected = known.listed.filter((session) => session.connected)
-  const ordered = [...connected, ...known.listed.filter((session) => !session.connected)]
+  // Of itself the page knows it better than an answer that was made as it came.
+  const isHere = ({ connected, id }: Sessions.Listed) =>
+    id === own ? phase.value._tag === "Connected" : connected
+  const connected = known.listed.filter(isHere)
+  const ordered = [...connected, ...known.listed.filter((session) => !isHere(session))]
   return (
     <>
       {Sessions.missing.value === "" ? null : <p class="wrong">{Sessions.missing.value}</p>}
@@ -175,7 +178,7 @@ const Connected = () => {
           </tr>
         </thead>
         <tbody>
-          {ordered.slice(0, rows).map(({ connected, id, lag, openedAt, principal, seenAt }) => (
+          {ordered.slice(0, rows).map(({ id, lag, openedAt, principal, seenAt }, i) => (
             <tr key={id}>
               <th scope="row">
                 <strong>
@@ -185,13 +188,13 @@ const Connected = () => {
                 <span class="id">{line(id, 40)}</span>
               </th>
               <td data-label="State">
-                <span class="badge" data-status={connected ? "success" : "cancelled"}>
-                  {connected ? "connected" : "away"}
+                <span class="badge" data-status={i < connected.length ? "success" : "cancelled"}>
+                  {i < connected.length ? "connected" : "away"}
                 </span>
               </td>
               <td data-label="Opened">{moment(openedAt, now)}</td>
               <td data-label="Heard of">
-                {connected ? "now" : `${duration(Math.max(0, now - seenAt))} ago`}
+                {i < connected.length ? "now" : `${duration(Math.max(0, now - seenAt))} ago`}
               </td>
               <td data-label="Not acknowledged">{lag === undefined ? "–" : counted(lag, "event")}</td>
             </tr>

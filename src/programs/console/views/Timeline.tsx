@@ -6,7 +6,7 @@ import { isOver } from "../model/JobTable.js"
 import { clock, duration, line } from "../model/text.js"
 import { type Bar, rowsOf, thinned } from "../model/timeline.js"
 import { showing, type Window } from "../model/zoom.js"
-import type { Followed } from "../state/follow.js"
+import { deepest, type Followed } from "../state/follow.js"
 import { Badge, Go, useNow } from "./parts.js"
 import { onZoomKey, Ruler, type Zoom, ZoomButtons } from "./Ruler.js"
 
@@ -226,10 +226,12 @@ const countAt = (times: ReadonlyArray<number>, at: number): number => {
 
 const Child = ({
   at,
+  depth,
   job,
   window
 }: {
   readonly job: Followed
+  readonly depth: number
   readonly window: Window
   readonly at: number | undefined
 }) => {
@@ -272,23 +274,26 @@ const Child = ({
         </div>
       </div>
       <Lanes job={job} until={at ?? window[1]} upTo={upTo} window={window} onPick={() => {}} />
-      <Children job={job} window={window} at={at} />
+      <Children job={job} depth={depth} window={window} at={at} />
     </div>
   )
 }
 
 const Children = ({
   at,
+  depth,
   job,
   window
 }: {
   readonly job: Followed
+  /** How far it is below the job that is looked at. */
+  readonly depth: number
   readonly window: Window
   readonly at: number | undefined
 }) => (
   <>
-    {job.children.value.map(({ job: child }) => (
-      <Child key={child.jobId} job={child} window={window} at={at} />
+    {(depth < deepest ? job.children.value : []).map(({ job: child }) => (
+      <Child key={child.jobId} job={child} depth={depth + 1} window={window} at={at} />
     ))}
     {job.hasMore.value ? (
       <p class="quiet">
@@ -338,7 +343,7 @@ export const Timeline = ({
           window={window}
           onPick={onPick}
         />
-        <Children job={job} window={window} at={at} />
+        <Children job={job} depth={0} window={window} at={at} />
         {marks.length === 0 ? null : <Marks marks={marks} window={window} />}
         {at === undefined ? null : (
           <div class="cursor" aria-hidden="true">

@@ -6,12 +6,12 @@ import * as CredentialStoreSql from "../../../../layers/credentials/CredentialSt
 import { reading, sizeOf, value } from "../../../../layers/store/care/snapshot.js"
 import { lockHolder } from "../../../../layers/store/lockHolder.js"
 import { schemaVersion } from "../../../../layers/store/schema.js"
-import { isOfDisk } from "../../../../layers/store/sqlError.js"
+import { isOfDisk, isUnopened } from "../../../../layers/store/sqlError.js"
 import { besideNow, inspect, realName } from "../../../../layers/store/sqliteFile.js"
 import { fileProblem } from "../../../../services/runtime/fileProblem.js"
 import { bytes } from "../../quantity.js"
 import { age } from "../../time.js"
-import { type Finding, findings, type StoreFindings } from "./finding.js"
+import { asOwner, type Finding, findings, guarded, type StoreFindings } from "./finding.js"
 
 /** Bytes that must be free for commits to go on, and below which there is a warning. */
 const leastFree = 64 * 1024 * 1024
@@ -108,7 +108,9 @@ const checkSchema = (path: string, name: string): Effect.Effect<Finding> => {
             error.message,
             isOfDisk(error)
               ? "make room on its disk, or see to the disk; a restore helps when the file is gone or damaged"
-              : "restore a backup with arcp restore, or use the version that wrote it"
+              : isUnopened(error)
+                ? asOwner
+                : "restore a backup with arcp restore, or use the version that wrote it"
           )
         )
       ),
@@ -219,14 +221,30 @@ export const fileChecks = (name: string): Effect.Effect<StoreFindings> =>
     const path = realName(name)
     const holder = holderOf(path)
     const found = [
-      checkFile(name),
-      checkFolder(path),
-      yield* checkSchema(path, name),
+      yield* guarded(
+        "file",
+        name,
+        Effect.sync(() => checkFile(name))
+      ),
+      yield* guarded(
+        "folder",
+        nodePath.dirname(path),
+        Effect.sync(() => checkFolder(path))
+      ),
+      yield* guarded("schema", name, checkSchema(path, name)),
       checkHolder(path, holder),
       checkLog(path, holder !== undefined),
-      checkDisk(path),
-      yield* checkClock(path),
-      ...checkCredentials(path)
-    ]
+      yield* guarded(
+        "disk",
+        nodePath.dirname(path),
+        Effect.sync(() => checkDisk(path))
+      ),
+      yield* guarded("clock", name, checkClock(path)),
+      yield* guarded(
+        "credentials",
+        CredentialStoreSql.beside(path),
+        Effect.sync(() => checkCredentials(path))
+      )
+    ].flat()
     return { found, holder }
   })

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import { loadDriver, substitute } from "../../../../layers/store/sqliteDriver.js"
 import { fileProblem } from "../../../../services/runtime/fileProblem.js"
 import { location } from "../../contexts.js"
-import { type Finding, findings } from "./finding.js"
+import { type Finding, findings, guarded } from "./finding.js"
 
 /** What `engines` of the package says. */
 const oldest = [20, 19] as const
@@ -58,14 +58,22 @@ const checkPort = (host: string, port: number, holder: string | undefined): Effe
   })
 
 /** The file of contexts may hold tokens. */
-const checkContexts = Effect.map(location, (file): Finding => {
+const contextsIn = (file: string): Finding => {
   const { ok, warn } = findings("contexts")
   const stat = fs.statSync(file, { throwIfNoEntry: false })
   if (stat === undefined) return ok("none are kept")
   return process.geteuid !== undefined && (stat.mode & 0o077) !== 0
     ? warn(`${file} can be read by other users, and may hold tokens`, `chmod 600 ${file}`)
     : ok(file)
-})
+}
+
+const checkContexts = Effect.flatMap(location, (file) =>
+  guarded(
+    "contexts",
+    file,
+    Effect.sync(() => contextsIn(file))
+  )
+)
 
 /** Returns what is found about the machine. A runtime on it that has the store may be who has the port. */
 export const systemChecks = (options: {
