@@ -38,7 +38,7 @@ export const renewal = "x-vendor.effect-arcp.renewal"
 
 /**
  * A feature of ours that a client has to ask for: it never resumes, so its session ends with its connection, and any session of
- * the principal that covers its jobs may cancel them from then on.
+ * the principal that covers its jobs may cancel them, while it is there, too: the same client is another session elsewhere.
  */
 export const transient = "x-vendor.effect-arcp.transient"
 

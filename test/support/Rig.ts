@@ -82,8 +82,10 @@ export class Disk {
   get hanging(): number {
     return this.held.length
   }
-  /** For one process. */
-  process(): { readonly service: StoreService; readonly kill: () => void } {
+  /** When each node has last stored that it is alive. */
+  private readonly lives = new Map<string, number>()
+  /** For one process, of a node. */
+  process(node = ""): { readonly service: StoreService; readonly kill: () => void } {
     let dead = false
     const commit = (batch: Batch): Effect.Effect<void, StoreError | Fenced> =>
       Effect.suspend((): Effect.Effect<void, StoreError | Fenced> => {
@@ -99,7 +101,9 @@ export class Disk {
           Effect.suspend(() => {
             this.committed.push(...batch.ops)
             this.commits++
-            return this.base.commit(batch)
+            return Effect.tap(this.base.commit(batch), () => {
+              for (const op of batch.ops) if (op._tag === "Alive") this.lives.set(node, op.at)
+            })
           })
         )
       })
@@ -107,6 +111,8 @@ export class Disk {
       service: {
         ...counted(this.base, this, this.taking),
         kind: "durable",
+        lives: Effect.sync(() => new Map(this.lives)),
+        aliveAt: Effect.sync(() => this.lives.get(node) ?? 0),
         commit: (batch) => this.taking(commit(batch)),
         vacuum: Effect.suspend(() => {
           this.vacuums++
@@ -191,7 +197,7 @@ export const rig = (
 /** Starts a process on `disk`. `kill`: nothing more reaches the disk; `stop`: as an operator does. */
 export const boot = (agents: ReadonlyArray<Registered>, given: RigOptions & { readonly disk: Disk }) =>
   Effect.gen(function* () {
-    const process = given.disk.process()
+    const process = given.disk.process(given.cluster?.node)
     const scope = yield* Scope.make()
     yield* Effect.addFinalizer(() => {
       process.kill()

@@ -14,6 +14,7 @@ import * as Checks from "./Checks.js"
 import * as Resting from "./durable/Resting.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
+import type { CancelAnswer } from "./LiveJob.js"
 import type { Lookup } from "./Lookup.js"
 import type { Ownership } from "./Ownership.js"
 import type { RunningJob } from "./RunningJobs.js"
@@ -35,7 +36,7 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
     Effect.gen(function* () {
       if (record.sessionId === session.sessionId) return true
       const decision = yield* policy.mayCancel(session.identity, record)
-      return decision === true || (yield* ownership.inheritable(session, record)) || decision
+      return decision === true || (yield* ownership.mayCancel(session, record)) || decision
     })
 
   const acknowledge = (session: JobSession, { id, reason }: CancelRequest, record: JobRecord) =>
@@ -46,22 +47,29 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       payload: { request_id: id, ...(reason === undefined ? {} : { reason }) }
     })
 
-  /** Stores that the job is cancelled, as often as it takes, and then gives every answer that waits for it. */
+  /** Stores that the job is cancelled, as often as it takes, and then gives every answer that waits for it; refuses all when it cannot. */
   const storeCancel = ({ live, log: job }: RunningJob): Effect.Effect<void> =>
     Terminal.untilStored(
       Effect.suspend(() =>
         log.amend(job, live.record, () => {
-          for (const answer of live.cancelAnswers.splice(0)) answer()
+          for (const { given } of live.cancelAnswers.splice(0)) given(live.record)
         })
       ),
       running
-    ).pipe(Effect.ignore)
+    ).pipe(
+      Effect.ignore,
+      Effect.ensuring(
+        Effect.sync(() => {
+          for (const { refused } of live.cancelAnswers.splice(0)) refused(Faults.left)
+        })
+      )
+    )
 
-  const cancelRunning = (job: RunningJob, reason: string | undefined, answer: (record: JobRecord) => void) =>
+  const cancelRunning = (job: RunningJob, reason: string | undefined, answer: CancelAnswer) =>
     Effect.gen(function* () {
       const { live } = job
       if (live.cancelAnswers.length >= maxWaiting) return yield* Checks.atLimit("cancels_waiting", maxWaiting)
-      live.cancelAnswers.push(() => answer(live.record))
+      live.cancelAnswers.push(answer)
       if (live.cancelAnswers.length > 1) return
       live.record = {
         ...live.record,
@@ -73,13 +81,13 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
     }).pipe(Effect.uninterruptible)
 
   /**
-   * Cancels a job of this node; `answer` is called when that is stored, or at once when it has ended. Of one that has not begun
+   * Cancels a job of this node; `answer` is given when that is stored, or at once when it has ended. Of one that has not begun
    * the end is stored at once, and acknowledges the cancel.
    */
   const cancelHere = (
     record: JobRecord,
     reason: string | undefined,
-    answer: (record: JobRecord) => void
+    answer: CancelAnswer
   ): Effect.Effect<void, InternalError> =>
     Effect.suspend(() => {
       const { jobId } = record
@@ -89,7 +97,7 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
         waited
           ? Effect.void
           : Resting.ending(parts, jobId, (job) =>
-              job === undefined ? Effect.sync(() => answer(record)) : cancelRunning(job, reason, answer)
+              job === undefined ? Effect.sync(() => answer.given(record)) : cancelRunning(job, reason, answer)
             )
       )
     })
@@ -102,9 +110,12 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
 
   /** Cancels a job of this node; returns when that is stored. */
   const stored = (record: JobRecord, reason: string | undefined) =>
-    Effect.flatMap(Deferred.make<JobRecord>(), (done) =>
+    Effect.flatMap(Deferred.make<JobRecord, InternalError>(), (done) =>
       Effect.zipRight(
-        cancelHere(record, reason, (now) => Deferred.unsafeDone(done, Effect.succeed(now))),
+        cancelHere(record, reason, {
+          given: (now) => Deferred.unsafeDone(done, Effect.succeed(now)),
+          refused: (error) => Deferred.unsafeDone(done, error)
+        }),
         Deferred.await(done)
       )
     )
@@ -154,11 +165,12 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
           return yield* (yield* lookup.mayList(session, record))
             ? denied(decision, "only the session that submitted a job may cancel it")
             : notFound
-        const answer = (now: JobRecord) => acknowledge(session, request, now)
-        if (!asking.isElsewhere(record)) return yield* cancelHere(record, request.reason, answer)
+        const given = (now: JobRecord) => acknowledge(session, request, now)
+        if (!asking.isElsewhere(record))
+          return yield* cancelHere(record, request.reason, { given, refused: request.refused })
         asking.later(
           "a job of another node was cancelled",
-          Effect.map(cancelAnywhere(record, request.reason, session.identity.principal), answer),
+          Effect.map(cancelAnywhere(record, request.reason, session.identity.principal), given),
           request.refused
         )
       }),

@@ -42,6 +42,7 @@ import * as HookCalls from "./hooks/HookCalls.js"
 import type { JobParts } from "./JobParts.js"
 import * as Lookup from "./Lookup.js"
 import * as Measuring from "./measuring.js"
+import * as Offering from "./Offering.js"
 import * as Opening from "./Opening.js"
 import * as Ownership from "./Ownership.js"
 import * as Recovery from "./Recovery.js"
@@ -185,6 +186,7 @@ export const make = Effect.gen(function* () {
   yield* Unloading.start(parts)
   yield* Loading.start(parts, reopen)
   yield* Takeover.start(parts, recovery)
+  yield* Offering.start(parts)
   yield* Sweeping.start(parts)
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)

@@ -51,6 +51,14 @@ export const parentEnded: Ending = { _tag: "Cancel", reason: "the job that deleg
 export const orphaned = ({ stopping }: { readonly stopping: boolean }): Ending =>
   stopping ? { _tag: "Leave" } : parentEnded
 
+/** Somebody who waits until it is stored that a job is cancelled. */
+export interface CancelAnswer {
+  /** It is, in this record. */
+  readonly given: (record: JobRecord) => void
+  /** It will not be here: the job has been left to the next process, or is another node's. */
+  readonly refused: (error: InternalError) => void
+}
+
 /** What whoever delegated to a job waits for. */
 export interface Awaited {
   /** Its log, when it is stored and accepted; fails when it could not be stored. */
@@ -67,7 +75,7 @@ export class LiveJob {
   /** The handler's exit, when it came first; its finalizers may still run. */
   exit: Exit.Exit<unknown, ArcpError> | undefined
   /** Acknowledgements of cancels that wait until the wish is stored. */
-  readonly cancelAnswers: Array<() => void> = []
+  readonly cancelAnswers: Array<CancelAnswer> = []
   /** Returns when no cancel waits to be stored: its answer comes before the job's end. */
   cancelStored: Effect.Effect<void> = Effect.void
   /** Given when the handler has returned, or an ending has begun. */

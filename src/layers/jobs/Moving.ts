@@ -21,6 +21,8 @@ export interface Movable extends Pick<JobRecord, "jobId" | "parentJobId"> {
   readonly epoch: number
   /** What has not begun, or is a row, is ended when the wish is granted; and no cancel is put over another. */
   readonly takesCancel: boolean
+  /** The agent without which it would not go on; nothing of what only ends. */
+  readonly needs: string | undefined
 }
 
 /** Returns what is to be known of a job. */
@@ -29,7 +31,11 @@ export const movableOf = (record: JobRecord): Movable => ({
   parentJobId: record.parentJobId,
   epoch: epochOf(record),
   takesCancel:
-    record.cancelRequested === undefined && record.queued === undefined && dueAt(record) === undefined
+    record.cancelRequested === undefined && record.queued === undefined && dueAt(record) === undefined,
+  needs:
+    record.queued !== undefined || (record.survival !== undefined && record.cancelRequested === undefined)
+      ? record.agent
+      : undefined
 })
 
 /** The jobs of one node that have not ended, read a page after the other. What is damaged there is left where it is. */

@@ -2,6 +2,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
+import { transient } from "../../protocol/Features.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import { hasEnded } from "../../services/auth/ended.js"
 import { coversJob } from "../../services/auth/Policy.js"
@@ -9,7 +10,7 @@ import { isOurs } from "../../services/cluster/Cluster.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
 import type { JobSession, Outgoing } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
-import type { JobRecord } from "../../services/store/Store.js"
+import type { JobRecord, SessionRecord } from "../../services/store/Store.js"
 import { absentOwner } from "./durable/Owners.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
@@ -32,6 +33,11 @@ export interface Ownership {
    * the same, and its own agents and ceiling cover the job.
    */
   readonly inheritable: (session: JobSession, record: JobRecord) => Effect.Effect<boolean, InternalError>
+  /**
+   * Tells whether the session may cancel a job as its owner may: it may inherit it, or could as soon as the connection ends that the
+   * owner's session ends with. Those who never resume are on many nodes at once, and on each they are another session.
+   */
+  readonly mayCancel: (session: JobSession, record: JobRecord) => Effect.Effect<boolean, InternalError>
   /**
    * Makes the session the owner of a job, and of what that has delegated to. Of a job of another node, and of one that is being
    * loaded, unloaded or ended, it returns before that, and the session, which observes the job, then observes those too.
@@ -112,12 +118,17 @@ export const make = (parts: JobParts): Ownership => {
       )
     })
 
-  const inheritable: Ownership["inheritable"] = (session, record) =>
-    record.principal !== session.identity.principal || record.sessionId === session.sessionId
-      ? Effect.succeed(false)
-      : Effect.flatMap(Faults.storage(store.session(record.sessionId)), (owner) =>
-          owner === undefined ? coversJob(session.identity, record) : Effect.succeed(false)
-        )
+  /** Tells whether a session covers a job that another one of its principal owns, and whose owner is none that has it for itself. */
+  const covers =
+    (isFree: (owner: SessionRecord | undefined) => boolean): Ownership["inheritable"] =>
+    (session, record) =>
+      record.principal !== session.identity.principal || record.sessionId === session.sessionId
+        ? Effect.succeed(false)
+        : Effect.flatMap(Faults.storage(store.session(record.sessionId)), (owner) =>
+            isFree(owner) ? coversJob(session.identity, record) : Effect.succeed(false)
+          )
+  const inheritable = covers((owner) => owner === undefined)
+  const mayCancel = covers((owner) => owner === undefined || owner.features.includes(transient))
 
   const join = (session: JobSession, record: JobRecord, job: JobLog) =>
     Effect.flatMap(accept(session, record), (told) =>
@@ -129,7 +140,7 @@ export const make = (parts: JobParts): Ownership => {
     log.observe(session.view, job, { history: false, onCommit: () => {} })
 
   /**
-   * Makes a session the owner of one job, which is locked, unless another than `after` has it by now. Returns what is in memory of a
+   * Makes a session the owner of one job, which is locked; fails when another than `after` has it by now. Returns what is in memory of a
    * job that runs.
    */
   const takeOne = (
@@ -141,10 +152,12 @@ export const make = (parts: JobParts): Ownership => {
   ): Effect.Effect<LiveJob | undefined, InternalError> => {
     const adopt = (recordNow: () => JobRecord) =>
       log.adopt(session.view, job, () => ({ ...recordNow(), ...by }))
+    // What was asked for twice is done as if it had been once.
+    const isFree = ({ sessionId }: JobRecord) => sessionId === after || sessionId === by.sessionId
     return Effect.gen(function* () {
       const queued = running.queue.get(jobId)
       if (queued !== undefined) {
-        if (queued.record.sessionId !== after) return undefined
+        if (!isFree(queued.record)) return yield* gone
         yield* adopt(() => queued.record)
         running.queue.adopt(queued, session, { ...queued.record, ...by })
         running.adopt(jobId, session)
@@ -153,10 +166,11 @@ export const make = (parts: JobParts): Ownership => {
       const live = running.get(jobId)?.live
       if (live === undefined) {
         const stored = yield* Faults.storage(store.job(jobId))
-        if (stored?.sessionId === after) yield* adopt(() => stored)
+        if (stored === undefined || !isFree(stored)) return yield* gone
+        yield* adopt(() => stored)
         return undefined
       }
-      if (live.record.sessionId !== after) return undefined
+      if (!isFree(live.record)) return yield* gone
       const { sessionId, submitId } = live.record
       // What else is stored of it from here on says so too.
       live.record = { ...live.record, ...by }
@@ -201,9 +215,14 @@ export const make = (parts: JobParts): Ownership => {
         const opened = running.get(jobId)
         return opened === undefined || parent.owner.sessionId !== session.sessionId
           ? Effect.void
-          : takeFamily(heir, opened.live.record.sessionId, jobId, opened.log, {
-              sessionId: session.sessionId
-            })
+          : // Whoever has it by now has taken it from whoever has the job above it.
+            Effect.catchIf(
+              takeFamily(heir, opened.live.record.sessionId, jobId, opened.log, {
+                sessionId: session.sessionId
+              }),
+              (error) => error === gone,
+              () => Effect.void
+            )
       })
       if (running.get(jobId) !== undefined && !waits.isLocked(jobId)) return taking
       const opened = child.awaited === undefined ? Effect.void : Deferred.await(child.awaited.opened)
@@ -287,6 +306,7 @@ export const make = (parts: JobParts): Ownership => {
     shown,
     accept,
     inheritable,
+    mayCancel,
     take: (session, record, requestId) =>
       Effect.suspend(() => {
         if (!asking.isElsewhere(record)) return takeHere(submitting(session, record), record, requestId)

@@ -369,6 +369,7 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
             waits.rests(row.principal, dueAt(row) ?? never)
             unsettled.settle(row.jobId)
           }
+          if (taken.some(({ survival }) => survival?.parked !== undefined)) waits.parked.came.give()
           return recovering(held, Effect.void)
         })
     }

@@ -6,7 +6,7 @@ import type { ClusterService } from "../../services/cluster/Cluster.js"
 import type { SeenNode } from "../../services/cluster/Nodes.js"
 import { Op } from "../../services/store/Store.js"
 import { keeperOf } from "../cluster/keeper.js"
-import { surviving } from "../session/surviving.js"
+import { sinceOf, surviving } from "../session/surviving.js"
 import type { JobParts } from "./JobParts.js"
 
 /** Between two looks. */
@@ -28,12 +28,11 @@ const sweepSessions = (parts: SweepParts, seen: ReadonlyMap<string, SeenNode>, n
   Effect.gen(function* () {
     const { log, now, options, store, turn } = parts
     const at = now()
+    const lives = yield* store.lives
     for (const record of yield* store.sessions) {
-      const of = seen.get(record.node ?? "")
-      if (record.node === node || of?.isAlive === true) continue
+      if (record.node === node || seen.get(record.node ?? "")?.isAlive === true) continue
       // One that was attached was seen for as long as its node was.
-      const aliveAt = of === undefined ? record.lastSeenAt : at - of.silentFor
-      if (surviving(record, { aliveAt, at, resumeWindow: options.resumeWindow }).left > 0) continue
+      if (surviving(record, sinceOf(lives, record, at, options)).left > 0) continue
       yield* log.dropView(record)
       yield* turn.next
     }

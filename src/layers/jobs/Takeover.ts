@@ -3,16 +3,20 @@
  * as with what a last process has left (Recovery.ts). How a job is moved: Moving.ts.
  */
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Random from "effect/Random"
 import type { Scope } from "effect/Scope"
 import { type ClusterService, nobody } from "../../services/cluster/Cluster.js"
 import type { SeenNode } from "../../services/cluster/Nodes.js"
+import { monotonic } from "../../services/runtime/monotonic.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import type { StoreError } from "../../services/store/Store.js"
 import { keeperOf } from "../cluster/keeper.js"
 import * as Measuring from "../cluster/measuring.js"
+import { resolve } from "./durable/Rerun.js"
 import type { JobParts } from "./JobParts.js"
 import * as Moving from "./Moving.js"
+import * as Offering from "./Offering.js"
 import type { Recovery } from "./Recovery.js"
 import { ofWish } from "./wishes/Want.js"
 
@@ -99,20 +103,80 @@ class Leftovers {
   }
 }
 
+/** Milliseconds for which what cannot go on here is left to nodes that have its agents: a look of theirs, when a wake is lost, and more. */
+const leftToOthers = 3_000
+
+/** Knows since when families are there to be taken that cannot go on here. */
+class Strangers {
+  private readonly since = new Map<string, ReadonlyMap<string, number>>()
+
+  constructor(
+    private readonly registry: JobParts["registry"],
+    private readonly elapsed: () => number
+  ) {}
+
+  /** Returns which of the families that a node has left are to be taken now. */
+  due(name: string, families: ReadonlyArray<ReadonlyArray<Moving.Movable>>, areOthers: boolean) {
+    return Effect.gen(this, function* () {
+      const now = this.elapsed()
+      const before = this.since.get(name)
+      const strange = new Map<string, number>()
+      const isDue = (family: ReadonlyArray<Moving.Movable>) =>
+        Effect.map(this.canGoOn(family), (goesOn) => {
+          const [first] = family
+          if (goesOn || !areOthers || first === undefined) return true
+          const since = before?.get(first.jobId) ?? now
+          strange.set(first.jobId, since)
+          return now - since >= leftToOthers
+        })
+      const due = yield* Effect.filter(families, isDue)
+      if (strange.size === 0) this.since.delete(name)
+      else this.since.set(name, strange)
+      return due
+    })
+  }
+  /** Only these have any jobs. */
+  retain(names: ReadonlyArray<string>): void {
+    for (const name of this.since.keys()) if (!names.includes(name)) this.since.delete(name)
+  }
+
+  private canGoOn(family: ReadonlyArray<Moving.Movable>): Effect.Effect<boolean> {
+    return Effect.every(family, ({ needs }) =>
+      needs === undefined
+        ? Effect.succeed(true)
+        : Effect.map(Effect.either(resolve(this.registry, needs)), Either.isRight)
+    )
+  }
+}
+
+/** What a node remembers from one look to the next. */
+interface Memory {
+  readonly leftovers: Leftovers
+  readonly strangers: Strangers
+}
+
 /** Takes the jobs of a node that is gone, as far as no other does; tells whether there were any to take. */
-const takeFrom = (parts: JobParts, cluster: ClusterService, recovery: Recovery, name: string) =>
+const takeFrom = (
+  parts: JobParts,
+  cluster: ClusterService,
+  recovery: Recovery,
+  name: string,
+  strangers: Strangers,
+  areOthers: boolean
+) =>
   Effect.gen(function* () {
-    const families = yield* Moving.takeable(parts, Moving.familiesOf(yield* Moving.openJobs(parts, name)))
+    const all = yield* Moving.takeable(parts, Moving.familiesOf(yield* Moving.openJobs(parts, name)))
+    const families = yield* strangers.due(name, all, areOthers)
     const cancels = families.length === 0 ? Moving.noCancels : yield* cancelsOf(parts, name)
-    const all = new Set<string>()
+    const taken = new Set<string>()
     // In an order of its own, so that nodes seldom try for the same.
     const shuffled = [...(yield* Random.shuffle(families))]
     const taking = yield* Effect.exit(
-      takeAll(parts, cluster, recovery, shuffled, cancels, (jobId) => all.add(jobId))
+      takeAll(parts, cluster, recovery, shuffled, cancels, (jobId) => taken.add(jobId))
     )
     // However far it came: what is owed for them nobody else calls.
-    yield* parts.hooks.took(all)
-    const count = all.size
+    yield* parts.hooks.took(taken)
+    const count = taken.size
     if (count > 0)
       yield* Effect.logInfo(
         name === nobody
@@ -120,7 +184,7 @@ const takeFrom = (parts: JobParts, cluster: ClusterService, recovery: Recovery, 
           : `took ${count} jobs of node ${name}, which is gone`
       )
     yield* taking
-    return families.length > 0
+    return all.length > 0
   })
 
 /** Has one node make the calls of hooks that others have left: each time that it is another list of nodes which are there. */
@@ -151,7 +215,8 @@ const look = (
   cluster: ClusterService,
   recovery: Recovery,
   { inherit, isDue }: ReturnType<typeof inheriting>,
-  leftovers: Leftovers
+  { leftovers, strangers }: Memory,
+  sawNodes: (seen: ReadonlyArray<SeenNode>) => void
 ) =>
   Effect.gen(function* () {
     // In this order: whoever has jobs was there before them.
@@ -160,6 +225,8 @@ const look = (
     if (!isDue() && others.length === 0) return
     const seen = yield* cluster.nodes.list
     const alive = aliveOf(seen)
+    sawNodes(seen)
+    strangers.retain(others)
     leftovers.retain(others, alive)
     for (const name of others) {
       if (parts.running.stopping) return
@@ -168,7 +235,7 @@ const look = (
       yield* Effect.catchAllCause(
         Effect.if(name === nobody ? Effect.succeed(true) : cluster.nodes.bury(name), {
           onTrue: () =>
-            Effect.map(takeFrom(parts, cluster, recovery, name), (hasAny) =>
+            Effect.map(takeFrom(parts, cluster, recovery, name, strangers, alive.size > 1), (hasAny) =>
               // What is left to whoever takes it comes at any time.
               leftovers.looked(name, hasAny || name === nobody)
             ),
@@ -191,7 +258,12 @@ export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, 
     if (metrics !== undefined) yield* metrics.watch(Measuring.nodes(cluster))
     const woken = new Signal()
     yield* cluster.wake.listen(cluster.node, () => woken.give())
-    const looking = look(parts, cluster, recovery, inheriting(parts, cluster), new Leftovers()).pipe(
+    const memory = {
+      leftovers: new Leftovers(),
+      strangers: new Strangers(parts.registry, monotonic(yield* Effect.clock))
+    }
+    const sawNodes = Offering.newcomers(parts, cluster)
+    const looking = look(parts, cluster, recovery, inheriting(parts, cluster), memory, sawNodes).pipe(
       Effect.catchAllCause((cause) =>
         Effect.logWarning("jobs whose node is gone could not be taken; looking again", cause)
       )

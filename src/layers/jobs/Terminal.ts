@@ -58,7 +58,8 @@ export function* write(
   endedAt: number,
   /** The job's record at the moment of the commit. */
   record: () => JobRecord,
-  onCommit?: () => void
+  /** It is stored, by this process or, of what another has taken, perhaps by that. */
+  onCommit?: (isOurs: boolean) => void
 ): Errand<TerminalMessage> {
   let terminal = terminalNow()
   const last = (lastEventSeq: number): JobRecord => ({
@@ -70,7 +71,7 @@ export function* write(
   })
   const stored = (isOurs: boolean) => {
     if (isOurs && metrics !== undefined) Measuring.ended(metrics, record(), terminal.status, endedAt)
-    onCommit?.()
+    onCommit?.(isOurs)
   }
   const ending = () => {
     terminal = terminalNow()

@@ -12,22 +12,15 @@ import type * as Scope from "effect/Scope"
 import { type InternalError, InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import * as Cluster from "../../services/cluster/Cluster.js"
-import type { SeenNode } from "../../services/cluster/Nodes.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { epochOf, type SessionRecord, type StoreError, toInternalError } from "../../services/store/Store.js"
 import * as Forgetting from "./forgetting.js"
 import type { Records } from "./Records.js"
 import { letGoOf, type ResumeRequest, type ResumeServices, refused, restore } from "./Resume.js"
 import { mayResume } from "./resumeTokens.js"
-import { surviving } from "./surviving.js"
+import { sinceOf, surviving } from "./surviving.js"
 
 const unread = toInternalError("the session could not be read")
-
-/** Returns when the node of a session was last known to be alive, in epoch ms by this node's clock; 0 when nobody knows. */
-const aliveAt = (nodes: ReadonlyArray<SeenNode>, { node }: SessionRecord, at: number): number => {
-  const seen = nodes.find(({ name }) => name === node)
-  return seen === undefined ? 0 : at - seen.silentFor
-}
 
 /** Returns the session as it is stored, when this guest may have it, and for how many milliseconds more. */
 const admitted = (
@@ -41,8 +34,8 @@ const admitted = (
     const digest = yield* secrets.digest(Redacted.value(request.token))
     const { sessionId } = request
     // Each takes a round trip, and none needs what another finds.
-    const [record, { first, last }, hasLost, nodes] = yield* Effect.all(
-      [store.session(sessionId), store.view(sessionId), store.hasLost(sessionId), cluster.nodes.list],
+    const [record, { first, last }, hasLost, lives] = yield* Effect.all(
+      [store.session(sessionId), store.view(sessionId), store.hasLost(sessionId), store.lives],
       { concurrency: "unbounded" }
     )
     const holdsToken = mayResume(record, digest)
@@ -51,9 +44,7 @@ const admitted = (
       return yield* refused()
     if (Cluster.isOurs(cluster, record)) return yield* refused()
     const at = now()
-    const alive = record.attached ? aliveAt(nodes, record, at) : 0
-    if (surviving(record, { aliveAt: alive, at, resumeWindow: options.resumeWindow }).left <= 0)
-      return yield* refused()
+    if (surviving(record, sinceOf(lives, record, at, options)).left <= 0) return yield* refused()
     // Or whoever asks for what never was would take it from somebody.
     if (request.lastEventSeq > last) return yield* unassigned()
     if (request.lastEventSeq + 1 < first || hasLost) return yield* refused()

@@ -26,3 +26,15 @@ export const surviving = (
   const left = record.features.includes(transient) ? 0 : Math.min(windowMs, seenAt + windowMs - at)
   return { record: { ...record, lastSeenAt: Math.min(seenAt, at) }, left }
 }
+
+/**
+ * Returns what is known of the time of a session whose node may be gone, by what that node has stored of itself. Not by the list of
+ * nodes: one that leaves is not there any more, also when it could not store how its sessions were, and what is silent for long
+ * is forgotten there.
+ */
+export const sinceOf = (
+  lives: ReadonlyMap<string, number>,
+  { node = "" }: Pick<SessionRecord, "node">,
+  at: number,
+  { resumeWindow }: Pick<Since, "resumeWindow">
+): Since => ({ aliveAt: lives.get(node) ?? 0, at, resumeWindow })

@@ -95,6 +95,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     needed: reads(retaining.needed),
     neededAbove: reads(retaining.neededAbove),
     aliveAt: Effect.sync(() => tables.aliveAt),
+    lives: Effect.sync(() => new Map([["", tables.aliveAt]])),
     freeing: Effect.succeed(0),
     retained: Effect.sync(() => retaining.retained(tables)),
     vacuum: Effect.succeed(false),

@@ -35,7 +35,7 @@ export const sqlite = {
   waitingOwners: query.waitingOwners,
   waitingCounts: query.waitingCounts,
   jobNodes: query.jobNodes,
-  aliveAt: query.aliveAt,
+  lives: query.lives,
   retained: retention.retained,
   marks: retention.marks,
   viewers: retention.viewers,

@@ -520,4 +520,10 @@ export const jobNodes: Query<IdRow> = [
 ]
 
 /** When a runtime was last known to be alive (epoch ms). */
-export const aliveAt: Query<{ readonly aliveAt: number }> = ["SELECT alive_at AS aliveAt FROM {runtime}", []]
+/** A row of when a node was last known to be alive. */
+export interface LifeRow {
+  readonly node: string
+  readonly aliveAt: number
+}
+
+export const lives: Query<LifeRow> = ["SELECT '' AS node, alive_at AS aliveAt FROM {runtime}", []]

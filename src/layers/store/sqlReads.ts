@@ -142,6 +142,10 @@ export const readsOver = <E>(
   Effect.map(Turn, (turn) => {
     const reading = selecting(name, read)
     const { intact, one, select, selectOne, values } = reading
+    const lives = Effect.map(
+      select(asked.lives),
+      (rows): ReadonlyMap<string, number> => new Map(rows.map(({ aliveAt, node }) => [nameOf(node), aliveAt]))
+    )
     return {
       ...searching(reading, asked, turn),
       session: (sessionId) => one(asked.session(sessionId), intact.session),
@@ -223,7 +227,8 @@ export const readsOver = <E>(
         ),
       boundsOf: (jobIds) => Effect.map(select(asked.retained(jobIds)), retention.toBoundsOf),
       marks: (jobId) => Effect.map(select(asked.marks(jobId)), retention.toMarks),
-      aliveAt: Effect.map(selectOne(asked.aliveAt), (row) => row?.aliveAt ?? 0),
+      lives,
+      aliveAt: Effect.map(lives, (all) => Math.max(0, ...all.values())),
       freeing: Effect.map(selectOne(asked.freeing), (row) => row?.events ?? 0),
       retained: counting(reading, asked, turn)
     }

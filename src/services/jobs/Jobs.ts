@@ -61,7 +61,7 @@ export interface CancelRequest {
   readonly id: string
   readonly jobId: string
   readonly reason?: string | undefined
-  /** Called with why the job was not cancelled, when that is known only later: it is on another node. */
+  /** Called with why the job was not cancelled, when that is known only later: it is, or goes on, on another node. */
   readonly refused: (error: ArcpError) => void
 }
 

@@ -553,6 +553,8 @@ export interface StoreService {
 
   /** Returns when a runtime on this store, of one that is shared this node, was last known to be alive, in epoch ms; 0 when never. */
   readonly aliveAt: Effect.Effect<number, StoreError>
+  /** Returns the same of each node that ever was, by its name; of a runtime that is alone the name is empty. */
+  readonly lives: Effect.Effect<ReadonlyMap<string, number>, StoreError>
   /**
    * Returns about how many events were dropped or trimmed and still take space; 0 when none do. Cheap: whoever makes
    * events faster than they are freed asks it before each batch.

@@ -5,11 +5,13 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Policy from "../../../src/layers/auth/Policy.js"
+import * as Metrics from "../../../src/layers/telemetry/Metrics.js"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { Jobs } from "../../../src/services/jobs/Jobs.js"
-import { type Op, StoreError } from "../../../src/services/store/Store.js"
+import { families } from "../../../src/services/runtime/Metrics.js"
+import { Op, StoreError } from "../../../src/services/store/Store.js"
 import {
   asked,
   endsOf,
@@ -20,6 +22,7 @@ import {
   settle,
   statusOf
 } from "../../support/asking.js"
+import { measured } from "../../support/measured.js"
 import { cluster, type Node } from "../../support/Nodes.js"
 import type { Disk, RigOptions } from "../../support/Rig.js"
 import { open } from "../../support/Wire.js"
@@ -36,12 +39,14 @@ const talks = Agent.handle(Agent.make("talks", { version: "1.0.0" }), () =>
   )
 )
 
+const alone = Agent.handle(Agent.make("alone", { version: "1.0.0", concurrency: 1 }), () => Effect.never)
+
 const given: RigOptions = { policy: Policy.layer({ operators: ["carol"], cancel: "principal" }) }
 
 /** Three nodes; jobs are submitted on "a". */
 const three = Effect.gen(function* () {
-  const { disk, start } = yield* cluster
-  const begin = (name: string) => start(name, [forever, durable, asks, talks], given)
+  const { disk, idle, start } = yield* cluster
+  const begin = (name: string) => start(name, [forever, durable, asks, talks, alone], given)
   const a: Node = yield* begin("a")
   const b: Node = yield* begin("b")
   const c: Node = yield* begin("c")
@@ -53,7 +58,7 @@ const three = Effect.gen(function* () {
       yield* settle
       return String(job_id)
     })
-  return { a, b, c, disk, owner, submit }
+  return { a, b, c, disk, idle, owner, submit }
 })
 
 /** Keeps commits with such an operation from going on until the gate is opened. */
@@ -243,3 +248,75 @@ it.scoped(
       assert.strictEqual((yield* owner.expect("job.accepted")).type, "job.accepted")
     })
 )
+
+describe("a job that another node has taken, which its own has not found out about", () => {
+  /** As a node does that took this one for gone. */
+  const taken = (disk: Disk, jobId: string) =>
+    disk.store.commit({
+      ops: [Op.MoveJob({ jobId, node: "z", epoch: 2, cancelRequested: undefined })],
+      owners: [{ job: jobId, epoch: 1 }]
+    })
+  const ended = (agent: string) => measured(families.jobsEnded, agent, "cancelled")
+
+  it.scoped("is not said to be cancelled while it waits, nor counted as ended", () =>
+    Effect.gen(function* () {
+      const { disk, idle, owner, submit } = yield* three
+      yield* idle("z")
+      yield* submit("alone")
+      const jobId = yield* submit("alone")
+      const before = ended("alone")
+      yield* taken(disk, jobId)
+      const { payload, type } = yield* asked(owner, "job.cancel", {}, jobId)
+      assert.deepInclude(payload, { code: "INTERNAL_ERROR", retryable: true }, type)
+      assert.deepInclude(payload.details, { reason: "shutdown" })
+      assert.deepInclude(yield* recordOf(disk, jobId), { status: "pending", node: "z" })
+      assert.strictEqual(ended("alone"), before)
+    }).pipe(Effect.provide(Metrics.layer()))
+  )
+
+  it.scoped("is not said to be cancelled while it runs: all who ask are told to ask again", () =>
+    Effect.gen(function* () {
+      const { a, disk, idle, owner, submit } = yield* three
+      yield* idle("z")
+      const sessions = [owner, yield* a.run(open())]
+      for (const agent of ["forever", "durable", "asks"]) {
+        const jobId = yield* submit(agent)
+        const before = ended(agent)
+        yield* taken(disk, jobId)
+        const asking = yield* Effect.forEach(sessions, (session) =>
+          Effect.fork(asked(session, "job.cancel", {}, jobId))
+        )
+        yield* seconds(2)
+        for (const each of asking) {
+          assert.isNotNull(each.unsafePoll(), agent)
+          const { payload } = yield* Fiber.join(each)
+          assert.deepInclude(payload.details, { reason: "shutdown" }, agent)
+        }
+        assert.deepInclude(yield* recordOf(disk, jobId), { status: "running", node: "z" })
+        assert.strictEqual(ended(agent), before)
+      }
+    }).pipe(Effect.provide(Metrics.layer()))
+  )
+
+  it.scoped("counts as ended once, when its end is stored at last", () =>
+    Effect.gen(function* () {
+      const { disk, owner, submit } = yield* three
+      const jobId = yield* submit("forever")
+      const before = ended("forever")
+      let refusals = 0
+      disk.onCommit = ({ ops }) =>
+        ops.some((op) => op._tag === "Append" && op.events.some(({ type }) => type === "job.error")) &&
+        ++refusals < 4
+          ? Effect.fail(new StoreError({ message: "the disk is full" }))
+          : Effect.void
+      const asking = yield* cancel(owner, jobId)
+      yield* settle
+      assert.strictEqual(yield* Fiber.join(asking), "job.cancelled")
+      assert.strictEqual(ended("forever"), before)
+      yield* seconds(20)
+      assert.strictEqual(refusals, 4)
+      assert.strictEqual(yield* statusOf(disk, jobId), "cancelled")
+      assert.strictEqual(ended("forever"), before + 1)
+    }).pipe(Effect.provide(Metrics.layer()))
+  )
+})

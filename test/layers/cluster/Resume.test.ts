@@ -249,4 +249,18 @@ describe("a session that comes back on another node", () => {
       yield* submit(moved)
     })
   )
+  it.scoped("of a node that has left without storing how its sessions were, long after their hello", () =>
+    Effect.gen(function* () {
+      const { disk, start } = yield* cluster
+      const given = { options: { resumeWindow: "20 seconds" } } as const
+      const [a, b] = [yield* start("a", agents, given), yield* start("b", agents, given)]
+      const session = yield* a.run(open())
+      yield* TestClock.adjust("1 minute")
+      yield* settle
+      // Its name is not among those that are there any more.
+      yield* a.kill
+      assert.deepInclude(yield* disk.store.session(session.sessionId), { node: "a", attached: true })
+      yield* submit(yield* b.run(open(from(session))))
+    })
+  )
 })

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
 import * as Policy from "../../../src/layers/auth/Policy.js"
+import * as Features from "../../../src/protocol/Features.js"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
@@ -443,6 +444,62 @@ describe("a job whose session is gone", () => {
         sessionId
       )
       yield* nothingLeft(disk)
+    })
+  )
+  it.scoped("is that of one of two on different nodes, and the other is not told of what it delegated", () =>
+    Effect.gen(function* () {
+      const { a, b, disk, start, wakes } = yield* pairOf({ resumeWindow: "3 seconds" })
+      const c = yield* start("c", agents, given)
+      const owner = yield* a.run(open())
+      const jobId = yield* submit(owner, "parent")
+      yield* end(disk, owner)
+      const heirs = [yield* b.run(open()), yield* c.run(open())]
+      // Both are found by one look.
+      wakes.lost = true
+      for (const heir of heirs) yield* submit(heir, "parent", {}, adopting(jobId))
+      // Each finds that nobody has it, before the other has it.
+      disk.onRead = (name) => (name === "session" ? Effect.repeatN(eventLoop.next, 5) : undefined)
+      yield* seconds(3)
+      const { sessionId } = yield* recordOf(disk, jobId)
+      for (const heir of heirs) {
+        const reading = yield* Effect.fork(Effect.forever(heir.next(() => false)))
+        yield* settle
+        yield* Fiber.interrupt(reading)
+        const told = heir.seen.filter(
+          ({ payload, type }) => type === "job.accepted" && payload.parent_job_id === jobId
+        )
+        assert.lengthOf(told, heir.sessionId === sessionId ? 1 : 0)
+      }
+      yield* nothingLeft(disk)
+    })
+  )
+})
+
+describe("a job of a session that never resumes, and is there", () => {
+  const features = [...Features.all, Features.transient]
+
+  it.scoped("is cancelled by any of its principal that covers it, on any node", () =>
+    Effect.gen(function* () {
+      const { disk, start } = yield* cluster
+      const [a, b] = [yield* start("a", agents), yield* start("b", agents)]
+      const owner = yield* a.run(open({}, features))
+      const mine = [yield* submit(owner, "forever"), yield* submit(owner, "forever")] as const
+      const kept = yield* a.run(open())
+      const its = yield* submit(kept, "forever")
+      for (const [node, jobId] of [
+        [a, mine[0]],
+        [b, mine[1]]
+      ] as const) {
+        const other = yield* node.run(open({}, features))
+        assert.strictEqual((yield* answered(other, "job.cancel", {}, jobId)).type, "job.cancelled")
+        assert.strictEqual(yield* statusOf(disk, jobId), "cancelled")
+        // One that may be resumed has its jobs for itself.
+        const refused = yield* answered(other, "job.cancel", {}, its)
+        assert.strictEqual(refused.payload.code, "PERMISSION_DENIED")
+        const bobs = yield* node.run(open({ auth: { scheme: "bearer", token: "bob" } }))
+        const { payload } = yield* answered(bobs, "job.cancel", {}, jobId)
+        assert.strictEqual(payload.code, "JOB_NOT_FOUND")
+      }
     })
   )
 })

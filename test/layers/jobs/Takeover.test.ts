@@ -181,6 +181,8 @@ it.effect(
           // Seen for as long as its node was.
           session("sess_was_attached", "c", 0, true),
           session("sess_gone", "d", 0, true),
+          // Its node could not store that it was detached, and left.
+          session("sess_was_attached_too", "e", 0, true),
           session("sess_forgotten", "z", at - 700_000, true)
         ],
         owners: []
@@ -188,7 +190,16 @@ it.effect(
       const dropped: Array<string> = []
       const parts = {
         now: () => at,
-        store,
+        store: {
+          ...store,
+          lives: Effect.succeed(
+            new Map([
+              ["c", at - 400_000],
+              ["d", at - 900_000],
+              ["e", at - 400_000]
+            ])
+          )
+        },
         turn,
         options: { resumeWindow: Duration.minutes(10) },
         log: {

@@ -65,6 +65,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         yield* store.commit({ ops: [Op.Alive({ at: 1_700_000_000_000 })], owners: [] })
         yield* store.commit({ ops: [Op.Alive({ at: 1_700_000_001_000 })], owners: [] })
         assert.strictEqual(yield* store.aliveAt, 1_700_000_001_000)
+        assert.deepStrictEqual([...(yield* store.lives)], [["", 1_700_000_001_000]])
       }))
 
     test("keeps, replaces and drops sessions", (store) =>

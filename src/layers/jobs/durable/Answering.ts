@@ -11,6 +11,7 @@ import * as JsonSchemaCheck from "../../../protocol/JsonSchemaCheck.js"
 import { byteLength } from "../../../protocol/Utf8.js"
 import * as Vendor from "../../../protocol/Vendor.js"
 import { denied } from "../../../services/auth/Policy.js"
+import { isOurs } from "../../../services/cluster/Cluster.js"
 import type { AnswerRequest, JobSession } from "../../../services/jobs/Jobs.js"
 import { inTurns } from "../../../services/runtime/inTurns.js"
 import { dueAt } from "../../../services/store/dueAt.js"
@@ -198,7 +199,7 @@ const decideEnded = (parts: JobParts, answer: Reply): Effect.Effect<void, ArcpEr
 
 /** Answers what a job asks of which nothing runs; with the answer it is due. Returns whether there is such a job. */
 const decideUnloaded = (parts: JobParts, answer: Reply): Effect.Effect<boolean, ArcpError> => {
-  const { hooks, log, now, options, running, store, turn, waits } = parts
+  const { cluster, hooks, log, now, options, running, store, turn, waits } = parts
   const { jobId } = answer
   // Whoever answers may go: until it is decided nobody loads the job all the same.
   return waits.locked(
@@ -208,6 +209,8 @@ const decideUnloaded = (parts: JobParts, answer: Reply): Effect.Effect<boolean, 
         const live = running.get(jobId)?.live
         if (live !== undefined && live.rests === undefined) return false
         const record = live?.record ?? (yield* Faults.storage(store.job(jobId)))
+        const isTheirs = record !== undefined && record.endedAt === undefined && !isOurs(cluster, record)
+        if (isTheirs) return yield* Faults.left
         if (record === undefined || dueAt(record) === undefined) {
           if (record?.endedAt === undefined && running.stopping) return yield* Faults.left
           return yield* Effect.as(decideEnded(parts, answer), true)

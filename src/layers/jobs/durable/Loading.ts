@@ -11,6 +11,7 @@ import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../../protocol/Errors.js"
+import { isOurs } from "../../../services/cluster/Cluster.js"
 import { dueAt, never } from "../../../services/store/dueAt.js"
 import type { JobRecord } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
@@ -43,7 +44,7 @@ const load = (
   leave: () => void
 ): Effect.Effect<void, InternalError> =>
   Effect.suspend(() => {
-    const { running, store, waits } = parts
+    const { cluster, running, store, waits } = parts
     let isPassedOn = false
     const loaded = Effect.gen(function* () {
       const resting = running.get(jobId)
@@ -52,7 +53,7 @@ const load = (
       const record = Resting.survivor(
         resting === undefined ? yield* Faults.storage(store.job(jobId)) : running.current(resting.live.record)
       )
-      if (record === undefined || dueAt(record) === undefined) return
+      if (record === undefined || dueAt(record) === undefined || !isOurs(cluster, record)) return
       const keep = (hold: Hold) => {
         isPassedOn = true
         waits.over(record.principal)
@@ -185,9 +186,10 @@ const look = (parts: JobParts, reopen: Reopen, isThorough: boolean): Effect.Effe
     return Math.min(nextAt, restsUntil, came.has("damaged") ? now() + damagedRest : never)
   })
 
-/** Loads jobs that are parked, and whose agents are here again. */
-const unpark = (parts: JobParts, reopen: Reopen): Effect.Effect<void, InternalError> =>
+/** Loads jobs that are parked, and whose agents are here again; returns whether all of those could be. */
+const unpark = (parts: JobParts, reopen: Reopen): Effect.Effect<boolean, InternalError> =>
   Effect.gen(function* () {
+    let isDone = true
     let after: JobRecord | undefined
     for (;;) {
       const records: ReadonlyArray<JobRecord> = yield* Faults.storage(
@@ -206,9 +208,10 @@ const unpark = (parts: JobParts, reopen: Reopen): Effect.Effect<void, InternalEr
           Either.isRight(yield* Effect.either(Rerun.resolve(parts.registry, record.agent)))
         )
           back.push(record)
-      yield* attendAll(parts, reopen, back, Effect.as(parts.waits.place, true))
+      if ((yield* attendAll(parts, reopen, back, Effect.as(parts.waits.place, true))).has("failed"))
+        isDone = false
       after = records.at(-1)
-      if (after === undefined || records.length < page || parts.running.stopping) return
+      if (after === undefined || records.length < page || parts.running.stopping) return isDone
       yield* parts.turn.next
     }
   })
@@ -244,9 +247,15 @@ export const start = (parts: JobParts, reopen: Reopen): Effect.Effect<void, neve
         : Effect.raceFirst(Limits.sleepUntil(waits.nextDue), waits.waking.wait)
     )
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(next, due)))
+    const unparking = Effect.catchAllCause(unpark(parts, reopen), (cause) =>
+      Effect.as(Effect.logWarning("jobs that are parked could not be looked at; looking again", cause), false)
+    )
+    const { came } = waits.parked
     yield* Effect.forkScoped(
-      Effect.catchAllCause(unpark(parts, reopen), (cause) =>
-        Effect.logError("jobs that are parked could not be looked at", cause)
+      Effect.forever(
+        Effect.flatMap(unparking, (isDone) =>
+          isDone ? came.wait : Effect.raceFirst(came.wait, Effect.sleep(again))
+        )
       )
     )
   })

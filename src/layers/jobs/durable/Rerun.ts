@@ -88,7 +88,7 @@ const park = (parts: JobParts, job: JobLog, record: Survivor, why: ArcpError): E
     Effect.zipRight(Effect.never)
   )
 
-/** Stores that a job waits for its handler, of which nothing is in memory until that is back at a start. */
+/** Stores that a job waits for its handler, of which nothing is in memory until that is back at a start, or on another node. */
 const parkUnloaded = (
   parts: JobParts,
   { survival, ...record }: Survivor,
@@ -96,7 +96,7 @@ const parkUnloaded = (
   resting: LiveJob | undefined
 ): Effect.Effect<void, InternalError> =>
   Effect.gen(function* () {
-    const { log, waits } = parts
+    const { cluster, log, waits } = parts
     const dueAt = Math.min(never, Limits.endsAt({ ...record, survival }))
     const waiting = { ...survival.waiting, dueAt }
     const unloaded = parked({ ...record, survival: { ...survival, waiting } }, why)
@@ -107,6 +107,7 @@ const parkUnloaded = (
         yield* log.amend(job, unloaded, () => {
           if (survival.waiting === undefined) waits.rests(record.principal, dueAt)
           else waits.due(dueAt)
+          if (cluster !== undefined && record.parentJobId === undefined) waits.parked.add(record.jobId)
         })
         if (record.parentJobId !== undefined && resting === undefined)
           yield* Resting.place(parts, unloaded, job)

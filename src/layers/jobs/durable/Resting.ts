@@ -7,6 +7,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import type { InternalError } from "../../../protocol/Errors.js"
+import { isOurs } from "../../../services/cluster/Cluster.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
 import { dueAt } from "../../../services/store/dueAt.js"
 import type { JobRecord, Survival } from "../../../services/store/Store.js"
@@ -135,7 +136,7 @@ export const place = (
  */
 const rouse = (parts: JobParts, jobId: string): Effect.Effect<RunningJob | undefined, InternalError> =>
   Effect.gen(function* () {
-    const { log, running, store, underway, unsettled, waits } = parts
+    const { cluster, log, running, store, underway, unsettled, waits } = parts
     // Of the last process: it gets its place below its parent first.
     yield* unsettled.settled(jobId)
     yield* waits.lock(jobId)
@@ -148,11 +149,11 @@ const rouse = (parts: JobParts, jobId: string): Effect.Effect<RunningJob | undef
     const stored =
       found === undefined ? yield* Effect.onError(Faults.storage(store.job(jobId)), () => unlock) : undefined
     const record = survivor(stored)
-    if (record === undefined || dueAt(record) === undefined) {
+    const isRow = record !== undefined && dueAt(record) !== undefined
+    if (!isRow || !isOurs(cluster, record)) {
       yield* unlock
-      return stored !== undefined && stored.endedAt === undefined && running.stopping
-        ? yield* Faults.left
-        : found
+      const isOpen = stored !== undefined && stored.endedAt === undefined
+      return isOpen && (running.stopping || !isOurs(cluster, stored)) ? yield* Faults.left : found
     }
     const placed = Deferred.unsafeMake<RunningJob, InternalError>(FiberId.none)
     const ended = Deferred.unsafeMake<void>(FiberId.none)
@@ -206,7 +207,11 @@ export const endRows = (
         })
       )
       for (const { jobId } of records.filter(isMeant))
-        yield* ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(how)))
+        yield* Effect.catchIf(
+          ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(how))),
+          (error) => error === Faults.left,
+          () => Effect.void
+        )
       after = records.at(-1)
       if (after === undefined || records.length < page) return
       yield* parts.turn.next

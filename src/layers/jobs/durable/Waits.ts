@@ -14,6 +14,7 @@ import { CountByKey } from "../CountByKey.js"
 import type { TerminalMessage } from "../LiveJob.js"
 import type { RunningJob } from "../RunningJobs.js"
 import { DamagedRows } from "./DamagedRows.js"
+import { Parked } from "./Parked.js"
 
 /** Milliseconds between two tries to unload the same job, at the least. */
 const betweenTries = 1_000
@@ -38,6 +39,8 @@ export class Waits {
   readonly waking = new Signal()
   /** What is due and cannot be loaded. */
   readonly damaged = new DamagedRows()
+  /** What is parked. */
+  readonly parked = new Parked()
   private next = 0
   /** Jobs that were due and are loaded. */
   private woken = 0

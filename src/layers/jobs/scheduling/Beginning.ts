@@ -44,11 +44,16 @@ const storeBegun = ({ log, now, running }: JobParts, job: JobLog): Effect.Effect
     running
   )
 
-/** Leaves a job whose agent is not here where it is, until the next start. */
-const park = ({ log, running }: JobParts, job: QueuedJob, reason: string): Effect.Effect<void> =>
+/** Leaves a job whose agent is not here where it is, until the next start, or until a node has its agent. */
+const park = (
+  { cluster, log, running, waits }: JobParts,
+  job: QueuedJob,
+  reason: string
+): Effect.Effect<void> =>
   Effect.gen(function* () {
     running.queue.places.release(job)
     const { record } = job
+    if (cluster !== undefined && record.queued.parked === undefined) waits.parked.add(record.jobId)
     const queued = { ...record.queued, parked: reason }
     job.record = { ...record, queued }
     yield* log.holding(record, (opened) =>

@@ -8,6 +8,7 @@ import type { Options } from "../../../services/runtime/RuntimeOptions.js"
 import type { JobRecord, Queued } from "../../../services/store/Store.js"
 import * as Checks from "../Checks.js"
 import { type Elsewhere, roomFor } from "../Elsewhere.js"
+import type { CancelAnswer } from "../LiveJob.js"
 import type { Hold } from "../Reservations.js"
 import { Heap } from "./Heap.js"
 import { type Claim, Places, type Waiter } from "./Places.js"
@@ -15,14 +16,11 @@ import { type Claim, Places, type Waiter } from "./Places.js"
 /** The record of a job that has not begun. */
 export type QueuedRecord = JobRecord & { readonly queued: Queued }
 
-/** Called with the job's record when its end is stored. */
-export type Answer = (record: QueuedRecord) => void
-
 /** A job that has not begun. */
 export class QueuedJob implements Waiter {
   gone = false
-  /** Acknowledgements of cancels, given when its end is stored; `undefined` while it does not end. */
-  ending: Array<Answer> | undefined
+  /** Who waits for its end to be stored; `undefined` while it does not end. */
+  ending: Array<CancelAnswer> | undefined
 
   constructor(
     /** As stored last. */

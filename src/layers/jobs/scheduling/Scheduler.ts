@@ -10,12 +10,13 @@ import { Signal } from "../../../services/runtime/Signal.js"
 import type { JobRecord } from "../../../services/store/Store.js"
 import type { Reopen } from "../durable/Reopening.js"
 import { resolve } from "../durable/Rerun.js"
+import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
 import { sleepUntil } from "../Limits.js"
-import type { Ending } from "../LiveJob.js"
+import type { CancelAnswer, Ending } from "../LiveJob.js"
 import * as Terminal from "../Terminal.js"
 import { begin } from "./Beginning.js"
-import { type Answer, QueuedJob, type QueuedRecord } from "./Queue.js"
+import { QueuedJob, type QueuedRecord } from "./Queue.js"
 
 /** Between two looks at whether what others have leaves room again. */
 const betweenLooks = Duration.seconds(1)
@@ -30,7 +31,10 @@ export const restore = ({ now, registry, running }: JobParts, record: QueuedReco
     running.queue.add(new QueuedJob(record, undefined, concurrency), now())
   })
 
-/** Stores the end of a job that waits no more, and answers those who wait for that, before it can be read. */
+/**
+ * Stores the end of a job that waits no more, and answers those who wait for that, before it can be read. One that is another node's by
+ * now waits there, and has not ended.
+ */
 const storeEnd = ({ job, answers, ending }: Withdrawn, parts: JobParts): Effect.Effect<void> => {
   const { log, now, options, running } = parts
   const terminal = Terminal.ended(ending, job.record, now(), options.maxOutboundFrameBytes)
@@ -38,9 +42,15 @@ const storeEnd = ({ job, answers, ending }: Withdrawn, parts: JobParts): Effect.
     const { queued: _, ...rest } = job.record
     return rest
   }
-  const stored = () => {
+  let isOver = false
+  const over = (answer: (waiting: CancelAnswer) => void) => {
+    if (isOver) return
+    isOver = true
     running.queue.remove(job)
-    for (const answer of answers) answer(job.record)
+    for (const waiting of answers) answer(waiting)
+  }
+  const stored = (isOurs: boolean) => {
+    if (isOurs) over(({ given }) => given(job.record))
   }
   return Terminal.untilStored(
     log.holding(job.record, (opened) =>
@@ -49,7 +59,7 @@ const storeEnd = ({ job, answers, ending }: Withdrawn, parts: JobParts): Effect.
       )
     ),
     running
-  ).pipe(Effect.ignoreLogged)
+  ).pipe(Effect.ignoreLogged, Effect.ensuring(Effect.sync(() => over(({ refused }) => refused(Faults.left)))))
 }
 
 const noOwner = { send: () => {} }
@@ -58,7 +68,7 @@ const noOwner = { send: () => {} }
 interface Withdrawn {
   readonly job: QueuedJob
   readonly ending: Ending
-  readonly answers: ReadonlyArray<Answer>
+  readonly answers: ReadonlyArray<CancelAnswer>
 }
 
 /** Takes a job out of its line: in this step it is decided that its end is written here, and not by whoever runs it. */
@@ -66,7 +76,7 @@ const withdraw = (
   { running }: JobParts,
   job: QueuedJob,
   ending: Ending,
-  answers: Array<Answer>
+  answers: Array<CancelAnswer>
 ): Withdrawn => {
   job.ending = answers
   running.queue.withdraw(job)
@@ -74,21 +84,22 @@ const withdraw = (
 }
 
 /**
- * Ends a job if it has not begun, in the background; `answer` is called when that is stored, before it can be read. Returns
+ * Ends a job if it has not begun, in the background; `answer` is given when that is stored, before it can be read. Returns
  * whether it waited: one that has begun ends like any other that runs.
  */
 export const end = (
   parts: JobParts,
   jobId: string,
   ending: Ending,
-  answer: Answer = () => {}
+  answer?: CancelAnswer
 ): Effect.Effect<boolean> =>
   Effect.suspend(() => {
     const job = parts.running.queue.get(jobId)
     if (job === undefined) return Effect.succeed(false)
+    const answers = answer === undefined ? [] : [answer]
     if (job.ending === undefined)
-      return Effect.as(parts.underway.fork(storeEnd(withdraw(parts, job, ending, [answer]), parts)), true)
-    job.ending.push(answer)
+      return Effect.as(parts.underway.fork(storeEnd(withdraw(parts, job, ending, answers), parts)), true)
+    job.ending.push(...answers)
     return Effect.succeed(true)
   }).pipe(Effect.uninterruptible)
 

@@ -15,6 +15,7 @@ import type {
   CountRow,
   DueRow,
   IdRow,
+  LifeRow,
   ListedRow,
   ObservedRow,
   OpenRow,
@@ -287,16 +288,8 @@ const openOn = (nodes: ReadonlyArray<string>, principals: ReadonlyArray<string>)
   [principals.map(toStored), nodes.map(toStored)]
 ]
 
-/** Of a runtime that is alone, when any was: nodes may have been before it. */
-const aliveAt: Query<{ readonly aliveAt: number }> = [
-  `SELECT max(alive_at)::float8 AS "aliveAt" FROM {lives}`,
-  []
-]
-
-const nodeAliveAt = (node: string): typeof aliveAt => [
-  `SELECT alive_at::float8 AS "aliveAt" FROM {lives} WHERE node = $1`,
-  [toStored(node)]
-]
+/** Nodes may have been before a runtime that is alone, and the other way round. */
+const lives: Query<LifeRow> = [`SELECT node, alive_at::float8 AS "aliveAt" FROM {lives}`, []]
 
 /** Selects what is retained of each job, as one stretch that begins where the job does. */
 const retained = (jobIds: ReadonlyArray<string>): ReturnType<Queries["retained"]> => [
@@ -509,7 +502,7 @@ export const queries: Queries = {
   attachedCounts,
   wishes,
   jobNodes,
-  aliveAt,
+  lives,
   retained,
   marks,
   viewers,
@@ -528,7 +521,3 @@ export const queries: Queries = {
   counted,
   countedAtOnce
 }
-
-/** What those of a node ask; of a runtime that is alone, without a name. */
-export const queriesOf = (node: string | undefined): Queries =>
-  node === undefined ? queries : { ...queries, aliveAt: nodeAliveAt(node) }

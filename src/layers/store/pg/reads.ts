@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { noted } from "../noted.js"
 import { type Reads, readsOver } from "../sqlReads.js"
 import { toStoreError } from "./failures.js"
-import { queriesOf } from "./query.js"
+import { queries } from "./query.js"
 import type { LendPg, PgFailure } from "./statement.js"
 import { fromStored } from "./text.js"
 import { patiently } from "./writer.js"
@@ -31,11 +31,12 @@ export const readsOf = (
     readsOver<PgFailure>(
       name,
       (work) => reading(mapError(patiently(Effect.uninterruptible(lend(work)), patience))),
-      queriesOf(node),
+      queries,
       fromStored
     )
   return Effect.zipWith(over(lend), over(lendPreparing), (reads, { news }) => ({
     ...reads,
+    ...(node === undefined ? {} : { aliveAt: Effect.map(reads.lives, (lives) => lives.get(node) ?? 0) }),
     news,
     endedCounts: named(reads.endedCounts),
     waitingCounts: (node) => named(reads.waitingCounts(node)),

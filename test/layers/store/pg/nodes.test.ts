@@ -92,6 +92,14 @@ describe.skipIf(missing !== undefined)(
         yield* commitUnowned(a, [Op.Alive({ at: 7 })])
         yield* commitUnowned(b, [Op.Alive({ at: 9 })])
         assert.deepStrictEqual([yield* a.aliveAt, yield* b.aliveAt], [7, 9])
+        for (const { lives } of [a, b])
+          assert.deepStrictEqual(
+            [...(yield* lives)].sort(([, first], [, second]) => first - second),
+            [
+              ["a", 7],
+              ["b", 9]
+            ]
+          )
         yield* commitUnowned(b, [Op.DropJob({ jobId: "job_a" })])
         while (yield* a.vacuum);
         assert.deepStrictEqual(yield* sql(`SELECT count(*)::integer FROM ${prefix}events`), [[40]])
