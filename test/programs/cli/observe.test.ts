@@ -48,7 +48,7 @@ it("shows sessions, jobs and rates of a server that runs, and what is left of on
     expect(looks[0]).toMatchObject({
       running: 2,
       pending: 0,
-      ended_or_refused: 1,
+      ended: 1,
       connected: 2,
       sessions: 2,
       server_runs: true

@@ -99,7 +99,8 @@ const perSecond = (rate: number | undefined): string =>
 export interface Summary {
   readonly running: number
   readonly pending: number
-  readonly ended_or_refused: number
+  /** Those that were refused included. */
+  readonly ended: number
   readonly connected: number
   readonly sessions: number
   readonly server_runs: boolean
@@ -113,7 +114,7 @@ export const summaryOf = (look: Look, before: Look | undefined): Summary => {
   return {
     running: jobs.filter(({ job }) => job.status === "running").length,
     pending: jobs.filter(({ job }) => job.status === "pending").length,
-    ended_or_refused: look.ended,
+    ended: look.ended,
     connected: look.connected,
     sessions: look.sessions,
     server_runs: !look.isDown,
@@ -128,7 +129,7 @@ export const summaryLine = (look: Look, before: Look | undefined): string => {
   const {
     bytes: size,
     connected,
-    ended_or_refused: ended,
+    ended,
     events_per_second: rate,
     pending,
     running,
