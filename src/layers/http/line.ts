@@ -96,6 +96,8 @@ class Caller {
   private sent = 0
   private seen = 0
   private acked = 0
+  /** An acknowledgement is being sent. */
+  private acking = false
   private ended: ArcpError | undefined
   /** What was said last when it was about the session: why it ends, if nothing comes after it. */
   private last: ArcpError | undefined
@@ -152,13 +154,26 @@ class Caller {
     }
   }
 
+  /**
+   * Acknowledges what has come, one after the other and beside the reading: sending waits until the runtime reads, which may wait
+   * until its answers are read.
+   */
+  private readonly acknowledge = Effect.suspend(() => {
+    if (this.acking || this.seen - this.acked < ackEvery) return Effect.void
+    this.acking = true
+    this.acked = this.seen
+    const { frame } = this.message("session.ack", { last_processed_seq: this.seen })
+    const sent = Effect.sync(() => {
+      this.acking = false
+    })
+    return Effect.fork(Effect.ensuring(this.connection.send([frame]), sent))
+  })
+
   /** Reads until the connection is closed. */
   readonly run: Effect.Effect<void> = Effect.suspend(() => this.connection.take).pipe(
     Effect.tap((frames) => {
       for (const frame of frames) if (typeof frame === "string") this.receive(frame)
-      if (this.seen - this.acked < ackEvery) return Effect.void
-      this.acked = this.seen
-      return this.connection.send([this.message("session.ack", { last_processed_seq: this.seen }).frame])
+      return this.acknowledge
     }),
     Effect.forever,
     Effect.catchAll(() => Effect.void),
@@ -243,7 +258,14 @@ export const open = (
     const [client, server] = yield* TransportMemory.make
     const { client: address, evidence, remote } = visitor
     yield* Effect.forkScoped(
-      sessions.serve({ ...server, kind: "http", remote, client: address, evidence: Effect.succeed(evidence) })
+      sessions.serve({
+        ...server,
+        kind: "http",
+        remote,
+        client: address,
+        evidence: Effect.succeed(evidence),
+        isShared: true
+      })
     )
     const caller = new Caller(client)
     yield* Effect.forkScoped(caller.run)

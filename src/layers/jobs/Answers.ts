@@ -152,6 +152,7 @@ export const rejoin = (
     const accept = yield* accepting(parts, session, request, record)
     const join = {
       history: false,
+      isOwn: true,
       ops: [Op.PutJob({ job: answer })],
       onCommit: accept
     }

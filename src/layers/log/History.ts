@@ -29,6 +29,8 @@ type Range = readonly [from: number, to: number]
 /** A session that begins to observe a job, and what it wants of its history. */
 export interface Join {
   readonly history: boolean
+  /** The session has submitted it, and has not asked to observe it: one that observes nothing of its own does not from here on either. */
+  readonly isOwn?: boolean | undefined
   /** Events up to this one, in the owner's numbering, are left out. */
   readonly fromEventSeq?: number | undefined
   /** Asked in the commit: when it says so nothing is joined, and nobody is told. */
@@ -153,14 +155,17 @@ const observe =
           const closed = foreign?.closed ?? job.closed
           // What is committed together with the join comes after it; of a job that has ended at least its end does.
           const start = Math.min(join.history ? from : last + 1, closed ? last : last + 1)
-          // Its session has ended, or is another process's by now; or it observes the job, and gets what it has not come to.
-          const isNothing = view.dropped || (behind !== undefined && !join.history)
+          const observed = behind !== undefined || view.observed.has(job) || view.watched.has(job.jobId)
+          // Its session has ended, or is another process's by now; or it observes the job, and gets what it has not come to; or is not to.
+          const isNothing =
+            view.dropped ||
+            (behind !== undefined && !join.history) ||
+            (join.isOwn === true && !view.observesOwn && !observed)
           const ranges = isNothing ? [] : historyOf(view, job, looked, start, { last, closed })
           if (ranges === undefined) {
             isOver = false
             return
           }
-          const observed = behind !== undefined || view.observed.has(job) || view.watched.has(job.jobId)
           tx.onApply(() => join.onCommit(before, observed))
           if (view.dropped) return
           if (isNothing) return tx.add(join.ops ?? [])

@@ -126,6 +126,17 @@ describe("submitting", () => {
     })
   )
 
+  it.scopedLive("may run as many as the principal may, however many its session may", () =>
+    Effect.gen(function* () {
+      const { ask } = yield* served({ options: { maxJobsPerSession: 1, maxJobsPerPrincipal: 3 } })
+      yield* Effect.promise(async () => {
+        for (let i = 0; i < 3; i++) expect((await submit(ask, "sleep", { ms: 60_000 })).status).toBe(201)
+        const { body, status } = await submit(ask, "sleep", { ms: 60_000 })
+        expect([status, body.details]).toEqual([429, { limit: "jobs_per_principal" }])
+      })
+    })
+  )
+
   it.scopedLive("belongs to the trace that it is asked in, and to a budget", () =>
     test(async ({ ask }) => {
       const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -801,6 +812,34 @@ describe("hostile requests", () => {
       expect([applied.status, applied.headers.get("preference-applied")]).toEqual([200, "wait=300"])
       expect((await submit(ask, "echo", 1, { headers: { prefer: "wait=30" } })).body.result).toBe(1)
     })
+  )
+
+  it.scopedLive(
+    "are told each of their own, however many, and end nothing of others with the same token",
+    () =>
+      test(async ({ ask }) => {
+        const { body } = await submit(ask, "sleep", { ms: 60_000 })
+        const waited = submit(ask, "echo", 1, { headers: { prefer: "wait=60" } })
+        const reason = "x".repeat(1_025)
+        const answers = await Promise.all(
+          Array.from({ length: 30 }, () => [
+            json(ask("/v1/jobs", { json: { agent: 5 } })),
+            json(ask("/v1/jobs?limit=0")),
+            json(ask("/v1/jobs?status=done")),
+            json(ask(`/v1/jobs/${body.job_id}/cancel`, { json: { reason } })),
+            json(ask("/v1/jobs?status=running"))
+          ]).flat()
+        )
+        const counts = new Map<number, number>()
+        for (const { status } of answers) counts.set(status, (counts.get(status) ?? 0) + 1)
+        expect(counts).toEqual(
+          new Map([
+            [400, 120],
+            [200, 30]
+          ])
+        )
+        expect((await waited).body.result).toBe(1)
+      })
   )
 
   it.scopedLive("who sends a body that is too large to its end is told so", () =>
