@@ -13,7 +13,7 @@ import * as Stream from "effect/Stream"
 import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
 import * as Policy from "../../../src/layers/auth/Policy.js"
 import * as Events from "../../../src/layers/http/events.js"
-import { documentOf } from "../../../src/layers/http/problems.js"
+import { documentOf, refusal } from "../../../src/layers/http/problems.js"
 import { InternalError, InvalidRequest, ResumeWindowExpired } from "../../../src/protocol/Errors.js"
 import { Auth } from "../../../src/services/auth/Auth.js"
 import { type Asking, type Sent, sentOf, served } from "./served.js"
@@ -840,6 +840,43 @@ describe("hostile requests", () => {
         )
         expect((await waited).body.result).toBe(1)
       })
+  )
+
+  it.scopedLive("are refused as problems also by the server, before they are the gateway's", () =>
+    Effect.gen(function* () {
+      const { base } = yield* served({ transport: { allowedOrigins: ["https://app.example"] } })
+      const told = (headers: Record<string, string>) =>
+        new Promise<{
+          readonly status: number | undefined
+          readonly type: string | undefined
+          body: unknown
+        }>((resolve, reject) => {
+          const asking = request(new URL("/v1/me", base), { headers }, async (answer) => {
+            let text = ""
+            for await (const part of answer.setEncoding("utf8")) text += part
+            const type = answer.headers["content-type"]
+            resolve({ status: answer.statusCode, type, body: JSON.parse(text) })
+          })
+          asking.once("error", reject).end()
+        })
+      const refused = (status: number, code: string, retryable: boolean) => ({
+        status,
+        type: "application/problem+json",
+        body: expect.objectContaining({ status, code, retryable, detail: expect.any(String) })
+      })
+      yield* Effect.promise(async () => {
+        expect(await told({ host: "evil.example" })).toEqual(refused(403, "PERMISSION_DENIED", false))
+        expect(await told({ origin: "https://evil.example" })).toEqual(
+          refused(403, "PERMISSION_DENIED", false)
+        )
+      })
+      expect(JSON.parse(refusal({ status: 503, message: "not now" }).body)).toMatchObject({
+        status: 503,
+        code: "INTERNAL_ERROR",
+        retryable: true,
+        detail: "not now"
+      })
+    })
   )
 
   it.scopedLive("who sends a body that is too large to its end is told so", () =>
