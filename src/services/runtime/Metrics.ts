@@ -208,7 +208,7 @@ export const families = {
 export const fromZero: ReadonlyArray<readonly [family: Family, ...labels: ReadonlyArray<string>]> = [
   [families.sessionsOpened],
   ...["resumed", "expired", "refused", "failed"].map((outcome) => [families.resumes, outcome] as const),
-  [families.loginsRefused, "unauthenticated"],
+  ...["unauthenticated", "failed_logins"].map((reason) => [families.loginsRefused, reason] as const),
   ...["rerun", "ended", "failed"].map((outcome) => [families.recoveries, outcome] as const),
   [families.jobsTaken],
   [families.events],
