@@ -110,7 +110,8 @@ const submit = HttpApiEndpoint.post("submit", "/v1/jobs")
     Schema.Struct({
       "idempotency-key": optional(text("1 to 256 characters: the same request again is the same job")),
       prefer: optional(text("wait=SECONDS: answer with how the job has ended, if it does by then")),
-      traceparent: optional(text("the trace that the job belongs to"))
+      traceparent: optional(text("the trace that the job belongs to")),
+      tracestate: optional(text("what goes with it"))
     })
   )
   .addSuccess(Accepted.annotations({ description: "the job was begun" }), status(201))

@@ -43,7 +43,7 @@ export interface AskOptions {
 export interface Line {
   /** What the runtime hosts, as the welcome says. */
   readonly agents: ReadonlyArray<unknown>
-  /** Sends a request and returns the payload of its answer. */
+  /** Sends a request and returns the payload of its answer, and its extensions. */
   readonly ask: (
     type: string,
     payload: Readonly<Record<string, unknown>>,
@@ -150,7 +150,10 @@ class Caller {
         }
         return this.settle(details["request_id"], Effect.fail(errorOf(payload)))
       default:
-        return this.settle(payload["request_id"], Effect.succeed(payload))
+        return this.settle(
+          payload["request_id"],
+          Effect.succeed({ ...fieldsOf(message["extensions"]), ...payload })
+        )
     }
   }
 

@@ -88,6 +88,18 @@ describe("submitting", () => {
     })
   )
 
+  it.scopedLive("with a key is new to one of those who race", () =>
+    test(async ({ ask }) => {
+      const key = { headers: { "idempotency-key": "race" } }
+      const answers = await Promise.all(
+        Array.from({ length: 8 }, () => submit(ask, "sleep", { ms: 60_000 }, key))
+      )
+      expect(answers.map(({ status }) => status).sort()).toEqual([...Array(7).fill(200), 201])
+      expect(new Set(answers.map(({ body }) => body.job_id)).size).toBe(1)
+      expect(new Set(answers.map(({ body }) => Object.keys(body).sort().join(" "))).size).toBe(1)
+    })
+  )
+
   it.scopedLive("is answered with the job also where no job may be read, as is a cancel", () =>
     Effect.gen(function* () {
       const policy = Layer.effect(
@@ -795,9 +807,15 @@ describe("hostile requests", () => {
         "'; drop table jobs; --",
         "x".repeat(4_000)
       ]
-      for (const id of ids)
+      for (const id of ids) {
         for (const path of ["", "/events", "/result"])
           expect(await statuses(json(ask(`/v1/jobs/${id}${path}`))), id).toEqual([404])
+        const about = [
+          json(ask(`/v1/jobs/${id}/cancel`, { json: {} })),
+          json(ask(`/v1/jobs/${id}/inputs/${id}`, { json: { value: 1 } }))
+        ]
+        expect(await statuses(...about), id).toEqual([404, 404])
+      }
       expect(await statuses(json(ask("/v1/jobs/%E0%A4%A")))).toEqual([404])
       expect(await statuses(json(ask("/v1/nothing")), json(ask("/v1/jobs/a/b/c/d")))).toEqual([404, 404])
       expect((await ask("/v1/jobs", { method: "PATCH" })).status).toBe(405)
