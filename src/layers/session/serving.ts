@@ -227,10 +227,11 @@ export const make =
   (services: ServingServices) =>
   (connection: Connection): Effect.Effect<void> =>
     Effect.uninterruptibleMask((restore) => {
-      const { connected, connections } = services
+      const { connected, connections, isMeasured } = services
       const end = Effect.suspend(() => {
         connected.end()
-        return connection.close(closeCode.normal, "")
+        const close = connection.close(closeCode.normal, "")
+        return isMeasured ? Effect.zipRight(close, Measuring.closed(connection)) : close
       })
       connected.begin()
       return Effect.matchCauseEffect(enter(services, connection, restore), {
