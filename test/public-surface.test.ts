@@ -62,7 +62,7 @@ const surface: Record<string, Record<string, string>> = {
     DialerStdio: "layer ~Options",
     DialerWebSocket: "layer ~Options",
     HttpClientPublic: "layer",
-    HttpRoutes: "HttpRoutes layer ~RouteApp Visitor ~VisitorShape",
+    HttpRoutes: "HttpRoutes layer ~RefusalWriter ~RouteApp ~RouteRefusal Visitor ~VisitorShape",
     RuntimeSqlite: "layer",
     StoreSql: "layer migrate ~Options ~TableOptions",
     StoreSqlite: "layer layerReadOnly ~Options",

@@ -16,6 +16,9 @@ export const adopt = "x-vendor.effect-arcp.adopt"
 /** In `job.subscribed`: true when the session was subscribed to the job already, as the request came. */
 export const goesOn = "x-vendor.effect-arcp.goes_on"
 
+/** In the extensions of an accept: true when it answers a submit that has begun no job, but named one by its key or by `adopt`. */
+export const existing = "x-vendor.effect-arcp.existing"
+
 /** In the extensions of a submit: when the job is to begin, `{start_at}` (RFC 3339) or `{delay_sec}`. */
 export const schedule = "x-vendor.effect-arcp.schedule"
 

@@ -2,7 +2,9 @@
 export {
   HttpRoutes,
   layer,
+  type RefusalWriter,
   type RouteApp,
+  type RouteRefusal,
   Visitor,
   type VisitorShape
 } from "../layers/transport/HttpRoutes.js"

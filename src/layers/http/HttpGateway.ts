@@ -15,6 +15,7 @@ import type { HttpRoutes, RouteApp } from "../../services/transport/HttpRoutes.j
 import type { TransportError } from "../../services/transport/Transport.js"
 import * as Routes from "../transport/HttpRoutes.js"
 import type { Bounds } from "./app.js"
+import { refusal } from "./problems.js"
 
 /** Options of a gateway. */
 export interface Options {
@@ -83,4 +84,4 @@ export const app = (
 export const layer = (
   options: Options = {}
 ): Layer.Layer<never, TransportError | HttpGatewayError, HttpRoutes | Sessions | Jobs | RuntimeOptions> =>
-  Layer.unwrapEffect(Effect.as(boundsOf(options), Routes.layer("/v1", app(options))))
+  Layer.unwrapEffect(Effect.as(boundsOf(options), Routes.layer("/v1", app(options), refusal)))

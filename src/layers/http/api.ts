@@ -110,7 +110,8 @@ const submit = HttpApiEndpoint.post("submit", "/v1/jobs")
     Schema.Struct({
       "idempotency-key": optional(text("1 to 256 characters: the same request again is the same job")),
       prefer: optional(text("wait=SECONDS: answer with how the job has ended, if it does by then")),
-      traceparent: optional(text("the trace that the job belongs to"))
+      traceparent: optional(text("the trace that the job belongs to")),
+      tracestate: optional(text("what goes with it"))
     })
   )
   .addSuccess(Accepted.annotations({ description: "the job was begun" }), status(201))
@@ -170,7 +171,6 @@ const result = HttpApiEndpoint.get("result", "/v1/jobs/:id/result")
   .addSuccess(Schema.Unknown.annotations({ description: "the result: JSON, text or bytes" }))
   .addSuccess(Schema.Unknown.annotations({ description: "the part of it that was asked for" }), status(206))
   .addSuccess(HttpApiSchema.Empty(304).annotations({ description: "it is the one that is there already" }))
-  .addError(problem(410, "the result is no longer retained"))
   .addError(problem(416, "the result ends before the part"))
   .annotate(OpenApi.Summary, "The result of a job")
 
@@ -309,12 +309,15 @@ const group = HttpApiGroup.make("v1", { topLevel: true })
   .addError(problem(404, "no such job, or none that may be seen"))
   .addError(problem(406, "nothing that the request accepts"))
   .addError(problem(409, "not as the job is now"))
+  .addError(problem(410, "no longer retained"))
   .addError(problem(413, "the body is too large"))
   .addError(problem(415, "the body is no JSON"))
   .addError(problem(422, "no such agent, or a key that was used otherwise"))
   .addError(problem(429, "a limit is reached"))
+  .addError(problem(431, "the headers are too large"))
   .addError(problem(500, "a fault of the runtime"))
   .addError(problem(503, "not at the moment"))
+  .addError(problem(504, "not answered in time: whether it was done is not known"))
   .annotate(OpenApi.Title, "Jobs")
 
 /**

@@ -19,10 +19,11 @@ import { sound } from "../session/boundary.js"
 import * as Api from "./api.js"
 import { accepted } from "./asked.js"
 import { document } from "./document.js"
+import { answerOf } from "./failing.js"
 import * as Handlers from "./handlers.js"
 import { page } from "./page.js"
 import * as Pool from "./pool.js"
-import { answerOf, Refused } from "./problems.js"
+import { Refused } from "./problems.js"
 import { RequestPlaces, StreamPlaces } from "./requestPlaces.js"
 
 /** Bounds of a gateway. */

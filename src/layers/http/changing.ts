@@ -8,6 +8,7 @@ import { Answer, Cancel } from "./api.js"
 import { body } from "./asked.js"
 import {
   type Call,
+  framedId,
   type Handler,
   type HandlerServices,
   idOf,
@@ -24,10 +25,11 @@ export const cancel =
     Effect.gen(function* () {
       yield* jsonOnly
       const { reason } = (yield* body(services.maxBodyBytes, Object.keys(Cancel.fields))) ?? {}
+      const jobId = yield* framedId(call)
       const line = yield* call.line
-      yield* line.ask("job.cancel", reason === undefined ? {} : { reason }, { jobId: idOf(call) })
-      const entry = yield* ifReadable(Effect.map(services.jobs.entry(call.identity, idOf(call)), shown))
-      return respond(entry ?? { job_id: idOf(call) }, 202)
+      yield* line.ask("job.cancel", reason === undefined ? {} : { reason }, { jobId })
+      const entry = yield* ifReadable(Effect.map(services.jobs.entry(call.identity, jobId), shown))
+      return respond(entry ?? { job_id: jobId }, 202)
     })
 
 const removed =
@@ -72,6 +74,7 @@ export const answer =
       const { about_sha256: about, value } =
         (yield* body(services.maxBodyBytes, Object.keys(Answer.fields))) ?? {}
       if (value === undefined) return yield* new InvalidRequest({ message: "value: the answer is missing" })
+      const jobId = yield* framedId(call)
       const line = yield* call.line
       yield* line.ask(
         Vendor.jobInput,
@@ -80,7 +83,7 @@ export const answer =
           value,
           ...(about === undefined ? {} : { about_sha256: about })
         },
-        { jobId: idOf(call) }
+        { jobId }
       )
       return HttpServerResponse.empty({ status: 204 })
     })

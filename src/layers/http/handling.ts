@@ -4,7 +4,7 @@ import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { ArcpError } from "../../protocol/Errors.js"
+import { type ArcpError, JobNotFound } from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
@@ -73,6 +73,16 @@ export const jsonOnly = Effect.flatMap(headers, ({ accept }) => accepted(accept,
 
 /** Returns the id of the job that a request is about. */
 export const idOf = ({ params }: Call): string => params["id"] ?? ""
+
+/** Characters that an id may have in a frame. */
+const longestId = 256
+
+/**
+ * Returns the id of the job that a frame is about. Fails with what is said of a job that there is not, where no frame could hold it:
+ * that is no mistake of the frame's form to whoever has sent none.
+ */
+export const framedId = (call: Call): Effect.Effect<string, JobNotFound> =>
+  idOf(call).length > longestId ? new JobNotFound({ message: "no such job" }) : Effect.succeed(idOf(call))
 
 /** Lets a job be read in shares of a turn, like whatever else is asked. */
 export const followed = (

@@ -43,7 +43,7 @@ export interface AskOptions {
 export interface Line {
   /** What the runtime hosts, as the welcome says. */
   readonly agents: ReadonlyArray<unknown>
-  /** Sends a request and returns the payload of its answer. */
+  /** Sends a request and returns the payload of its answer, and its extensions. */
   readonly ask: (
     type: string,
     payload: Readonly<Record<string, unknown>>,
@@ -96,6 +96,8 @@ class Caller {
   private sent = 0
   private seen = 0
   private acked = 0
+  /** An acknowledgement is being sent. */
+  private acking = false
   private ended: ArcpError | undefined
   /** What was said last when it was about the session: why it ends, if nothing comes after it. */
   private last: ArcpError | undefined
@@ -148,17 +150,33 @@ class Caller {
         }
         return this.settle(details["request_id"], Effect.fail(errorOf(payload)))
       default:
-        return this.settle(payload["request_id"], Effect.succeed(payload))
+        return this.settle(
+          payload["request_id"],
+          Effect.succeed({ ...fieldsOf(message["extensions"]), ...payload })
+        )
     }
   }
+
+  /**
+   * Acknowledges what has come, one after the other and beside the reading: sending waits until the runtime reads, which may wait
+   * until its answers are read.
+   */
+  private readonly acknowledge = Effect.suspend(() => {
+    if (this.acking || this.seen - this.acked < ackEvery) return Effect.void
+    this.acking = true
+    this.acked = this.seen
+    const { frame } = this.message("session.ack", { last_processed_seq: this.seen })
+    const sent = Effect.sync(() => {
+      this.acking = false
+    })
+    return Effect.fork(Effect.ensuring(this.connection.send([frame]), sent))
+  })
 
   /** Reads until the connection is closed. */
   readonly run: Effect.Effect<void> = Effect.suspend(() => this.connection.take).pipe(
     Effect.tap((frames) => {
       for (const frame of frames) if (typeof frame === "string") this.receive(frame)
-      if (this.seen - this.acked < ackEvery) return Effect.void
-      this.acked = this.seen
-      return this.connection.send([this.message("session.ack", { last_processed_seq: this.seen }).frame])
+      return this.acknowledge
     }),
     Effect.forever,
     Effect.catchAll(() => Effect.void),
@@ -245,7 +263,12 @@ export const open = (
     yield* Effect.forkScoped(
       sessions.serve({
         ...server,
-        ...{ kind: "http", remote, client: address, exposed, evidence: Effect.succeed(evidence) }
+        kind: "http",
+        remote,
+        client: address,
+        exposed,
+        evidence: Effect.succeed(evidence),
+        isShared: true
       })
     )
     const caller = new Caller(client)

@@ -1,7 +1,10 @@
-/** Failures as HTTP says them: a status, and a problem document (RFC 9457) with the protocol's code. */
-import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+/**
+ * Failures as HTTP says them: a status, and a problem document (RFC 9457) with the protocol's code. Without the platform, which is
+ * loaded with the first request.
+ */
 import * as Data from "effect/Data"
 import { type ArcpError, type ErrorCode, toPayload, Unauthenticated } from "../../protocol/Errors.js"
+import type { RefusalWriter } from "../../services/transport/HttpRoutes.js"
 
 /** What HTTP itself has to refuse: a method, a media type, a range. */
 export class Refused extends Data.TaggedError("Refused")<{
@@ -62,13 +65,6 @@ const statusOf = ({ code, details }: ArcpError): number => {
   return statuses[code]
 }
 
-/** Seconds after which it may be tried again: as the error says, or soon. */
-const retryAfter = (status: number, details: Refused["details"]): Readonly<Record<string, string>> => {
-  const said = details?.["retry_after"]
-  if (typeof said === "number") return { "retry-after": `${Math.max(1, Math.ceil(said))}` }
-  return status === 503 || status === 429 ? { "retry-after": "1" } : {}
-}
-
 /** Returns a failure as one problem document. */
 export const documentOf = (error: ArcpError | Refused) => {
   const status = error._tag === "Refused" ? error.status : statusOf(error)
@@ -76,7 +72,7 @@ export const documentOf = (error: ArcpError | Refused) => {
     error._tag === "Refused"
       ? {
           code: error.code ?? "INVALID_REQUEST",
-          retryable: false,
+          retryable: error.code === "INTERNAL_ERROR",
           details: error.details,
           message: error.message
         }
@@ -96,18 +92,14 @@ export const documentOf = (error: ArcpError | Refused) => {
   }
 }
 
-/** Returns the answer to a request that failed. */
-export const answerOf = (error: ArcpError | Refused): HttpServerResponse.HttpServerResponse => {
-  const problem = documentOf(error)
-  const headers = {
-    "cache-control": "no-store",
-    ...retryAfter(problem.status, error.details),
-    ...(problem.status === 401 ? { "www-authenticate": `Bearer realm="arcp", error="invalid_token"` } : {}),
-    ...(error._tag === "Refused" ? error.headers : {})
+/** The media type of a problem document. */
+export const problemJson = "application/problem+json"
+
+/** Writes what the server refuses before the gateway has seen it as the gateway would. */
+export const refusal: RefusalWriter = ({ message, status }) => {
+  const code = status === 403 ? "PERMISSION_DENIED" : status < 500 ? "INVALID_REQUEST" : "INTERNAL_ERROR"
+  return {
+    contentType: problemJson,
+    body: `${JSON.stringify(documentOf(new Refused({ status, message, code })))}\n`
   }
-  return HttpServerResponse.text(`${JSON.stringify(problem)}\n`, {
-    status: problem.status,
-    headers,
-    contentType: "application/problem+json"
-  })
 }

@@ -20,11 +20,10 @@ import {
 import * as Results from "./results.js"
 
 /** The trace that a request belongs to, as a submit says it. */
-const tracing = (traceparent: string | undefined) => {
-  const trace = /^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$/.exec(traceparent ?? "")?.[1]
-  return trace === undefined || /^0+$/.test(trace)
-    ? {}
-    : { traceId: trace, extensions: { [Trace.extension]: { traceparent } } }
+const tracing = ({ traceparent, tracestate }: Readonly<Record<string, string | undefined>>) => {
+  const context = { traceparent, tracestate }
+  const found = Trace.remoteSpan(undefined, context)
+  return found === undefined ? {} : { traceId: found.traceId, extensions: { [Trace.extension]: context } }
 }
 
 const members = Object.keys(Submit.fields)
@@ -37,7 +36,7 @@ const submitted = (services: HandlerServices) =>
     if (extensions !== undefined && !isRecord(extensions))
       return yield* new InvalidRequest({ message: "extensions: expected an object" })
     const key = asked["idempotency-key"]
-    const trace = tracing(asked["traceparent"])
+    const trace = tracing(asked)
     // Without one, what is submitted is what `null` is.
     const input = extensions?.[Vendor.fork] === undefined ? { input: payload["input"] ?? null } : {}
     return {
@@ -47,7 +46,13 @@ const submitted = (services: HandlerServices) =>
   })
 
 /** A job as its accept tells of it: all but how it is now, and with what only its submitter is told. */
-const accepted = ({ accepted_at: at, request_id: _request, ...job }: Readonly<Record<string, unknown>>) => ({
+const accepted = ({
+  accepted_at: at,
+  request_id: _request,
+  [Vendor.existing]: _existing,
+  [Trace.extension]: _trace,
+  ...job
+}: Readonly<Record<string, unknown>>) => ({
   parent_job_id: null,
   ...job,
   created_at: at,
@@ -65,7 +70,6 @@ export const submit =
       const waits = wait !== undefined && wait > 0
       if (waits) yield* services.streams.take(call.identity.principal)
       const line = yield* call.line
-      const before = services.now()
       const answer = yield* line.ask("job.submit", payload, options)
       const id = String(answer["job_id"])
       const location = { location: `/v1/jobs/${id}` }
@@ -78,8 +82,6 @@ export const submit =
           return respond({ job_id: id, ...JSON.parse(end.payload) }, 200, { ...location, ...applied })
       }
       const entry = yield* ifReadable(Effect.map(services.jobs.entry(call.identity, id), shown))
-      // One that was there before has the key of this one.
-      const isOlder = Date.parse(String(answer["accepted_at"])) < before
-      const status = isOlder ? 200 : wait === undefined ? 201 : 202
+      const status = answer[Vendor.existing] === true ? 200 : wait === undefined ? 201 : 202
       return respond({ ...accepted(answer), ...entry }, status, { ...location, ...applied })
     })

@@ -5,8 +5,9 @@
  */
 import * as Effect from "effect/Effect"
 import { type ArcpError, JobNotFound } from "../../protocol/Errors.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import { tokenEnded } from "../../services/auth/ended.js"
-import type { JobSession, SubmitHead } from "../../services/jobs/Jobs.js"
+import type { JobSession, Outgoing, SubmitHead } from "../../services/jobs/Jobs.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
@@ -78,17 +79,24 @@ export const reject = (
     yield* log.openJob({ ...record, status: "error", rejected: true, endedAt: at }, session.view, { event })
   })
 
-/** Returns what sends the accept of a job, as it is by then. */
+/** Returns what sends the accept of a job, as it is by then, with these extensions. */
 const accepting = (
   { ownership, running }: AnswerParts,
   session: JobSession,
   request: SubmitHead,
-  record: JobRecord
+  record: JobRecord,
+  extensions?: Outgoing["extensions"]
 ): Effect.Effect<() => void> =>
   Effect.map(ownership.shown(session, record), (credentials) => () => {
     const span = running.get(record.jobId)?.live.span
-    session.send(OnWire.acceptance(running.current(record), request.id, credentials(), span))
+    const accept = OnWire.acceptance(running.current(record), request.id, credentials(), span)
+    session.send(
+      extensions === undefined ? accept : { ...accept, extensions: { ...accept.extensions, ...extensions } }
+    )
   })
+
+/** Tells whoever has submitted with a key that the job is not new. */
+const existing: Outgoing["extensions"] = { [Vendor.existing]: true }
 
 /** Gives the same answer again, and nothing else, to a frame that came before: `before` is what was stored of it. */
 export const repeat = (
@@ -103,7 +111,7 @@ export const repeat = (
     if (!before.rejected) return (yield* accepting(parts, session, request, before))()
     if (before.answeredWith !== undefined) {
       const record = yield* Faults.storage(store.job(before.answeredWith))
-      if (record !== undefined) return (yield* accepting(parts, session, request, record))()
+      if (record !== undefined) return (yield* accepting(parts, session, request, record, existing))()
       const error = new JobNotFound({
         message: "the job that this submit was answered with has been dropped"
       })
@@ -150,9 +158,10 @@ export const rejoin = (
       endedAt: now(),
       answeredWith: record.jobId
     }
-    const accept = yield* accepting(parts, session, request, record)
+    const accept = yield* accepting(parts, session, request, record, existing)
     const join = {
       history: false,
+      isOwn: true,
       ops: [Op.PutJob({ job: answer })],
       onCommit: accept
     }

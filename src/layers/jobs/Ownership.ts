@@ -132,12 +132,12 @@ export const make = (parts: JobParts): Ownership => {
 
   const join = (session: JobSession, record: JobRecord, job: JobLog) =>
     Effect.flatMap(accept(session, record), (told) =>
-      log.observe(session.view, job, { history: false, onCommit: () => session.send(told()) })
+      log.observe(session.view, job, { history: false, isOwn: true, onCommit: () => session.send(told()) })
     )
 
   /** Brings what a session observes already up to date. */
   const again = (session: JobSession, job: JobLog) =>
-    log.observe(session.view, job, { history: false, onCommit: () => {} })
+    log.observe(session.view, job, { history: false, isOwn: true, onCommit: () => {} })
 
   /**
    * Makes a session the owner of one job, which is locked; fails when another than `after` has it by now. Returns what is in memory of a

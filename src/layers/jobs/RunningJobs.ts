@@ -1,6 +1,7 @@
 /** The process table: the jobs that run in this process, and the counts of them that the caps bound (§4.8). */
 import * as Effect from "effect/Effect"
 import { InternalError } from "../../protocol/Errors.js"
+import { type Feature, transient } from "../../protocol/Features.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { PassingMap } from "../../services/runtime/Passing.js"
@@ -87,13 +88,20 @@ export class RunningJobs {
 
   /**
    * Counts a job until the hold gives it back, however long minting takes; gives the cap that it would break. Delegated jobs do not
-   * count against their session: their parents do, and bound them. `unknown`: what its principal has on other nodes is to be read first.
+   * count against their session: their parents do, and bound them. Nor is a transient session bounded, which may be one of all who
+   * ask for a principal, and whose jobs are nobody's as soon as it ends: the cap of the principal is. `unknown`: what its principal
+   * has on other nodes is to be read first.
    */
-  count(record: JobRecord, hold: Hold, isRead: boolean): InternalError | "unknown" | undefined {
+  count(
+    record: JobRecord,
+    features: ReadonlyArray<Feature>,
+    hold: Hold,
+    isRead: boolean
+  ): InternalError | "unknown" | undefined {
     const { maxJobsPerPrincipal, maxJobsPerSession } = this.options
     const { parentJobId, principal, sessionId } = record
-    const own = parentJobId === undefined
-    if (own && this.perSession.get(sessionId) >= maxJobsPerSession)
+    const isBounded = parentJobId === undefined && !features.includes(transient)
+    if (isBounded && this.perSession.get(sessionId) >= maxJobsPerSession)
       return Checks.atLimit("jobs_per_session", maxJobsPerSession)
     const running = this.perPrincipal.get(principal)
     const asked = { what: "running", principal, own: running, max: maxJobsPerPrincipal } as const

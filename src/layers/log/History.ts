@@ -31,6 +31,8 @@ const scanPage = 256
 /** A session that begins to observe a job, and what it wants of its history. */
 export interface Join {
   readonly history: boolean
+  /** The session has submitted it, and has not asked to observe it: one that observes nothing of its own does not from here on either. */
+  readonly isOwn?: boolean | undefined
   /** Events up to this one, in the owner's numbering, are left out. */
   readonly fromEventSeq?: number | undefined
   /** Asked in the commit: when it says so nothing is joined, and nobody is told. */
@@ -150,8 +152,9 @@ const observe =
         // Its session has ended, or is another process's by now.
         if (view.dropped) return
         tx.add(join.ops ?? [])
-        // It observes the job, and gets what it has not come to.
+        // It observes the job, and gets what it has not come to; or it is not to.
         if (behind !== undefined && !join.history) return
+        if (join.isOwn === true && !view.observesOwn && !observed) return
         // What is committed together with the join comes after it; of a job that has ended at least its end does.
         const start = Math.min(join.history ? from : last + 1, closed ? last : last + 1)
         const through = numberFrom(tx, view, job, looked, start, { last, closed })

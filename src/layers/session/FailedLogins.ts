@@ -1,12 +1,11 @@
 /**
- * Slows failed logins down, each peer's by themselves (§4.1 of the protocol page). The first few refusals of an address are
- * answered at once, the others one per interval; an address that has more of them waiting than it may is not looked at
- * until some have been answered. A good login waits for nobody else's bad ones.
+ * Counts failed logins, each peer's by themselves (§4.1 of the protocol page). The first few refusals of an address are
+ * answered at once, the others one per interval; an address that has more of them waiting than it may is crowded until some
+ * have been answered. What that means for whom is in Logins.ts.
  */
 import * as Duration from "effect/Duration"
 import { InternalError } from "../../protocol/Errors.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
-import { HelloRefusal } from "./Handshake.js"
 
 /** How long the answer to a failed login may wait, in milliseconds. */
 const longestWait = Duration.toMillis("5 seconds")
@@ -22,9 +21,6 @@ export const failedTooOften = new InternalError({
   message: "too many logins from this address have failed; try again later",
   details: { limit: "failed_logins" }
 })
-
-/** The answer to a peer whose failed logins wait already. */
-export const tooManyFailed = new HelloRefusal(failedTooOften, "1.1")
 
 /** Counts the failed logins of each address, in a table that is bounded. */
 export class FailedLogins {
@@ -46,14 +42,13 @@ export class FailedLogins {
     return Math.max(0, (this.clearAt.get(address) ?? 0) - this.elapsed() - this.free)
   }
 
-  /** Returns whether an address has so many failures waiting that its next login is not looked at. */
-  crowded(address: string | undefined): boolean {
-    return address !== undefined && this.waitOf(address) >= longestWait
+  /** Returns whether an address has so many failures waiting that there are to be no more. */
+  crowded(address: string): boolean {
+    return this.waitOf(address) >= longestWait
   }
 
-  /** Counts a failure; returns the milliseconds after which it is to be answered. Without an address it is not counted. */
-  failed(address: string | undefined): number {
-    if (address === undefined) return 0
+  /** Counts a failure; returns the milliseconds after which it is to be answered. */
+  failed(address: string): number {
     const now = this.elapsed()
     const next = Math.max(now, this.clearAt.get(address) ?? 0) + this.interval
     const clearAt = Math.min(next, now + this.free + longestDebt)

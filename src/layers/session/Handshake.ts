@@ -12,13 +12,14 @@ import { cut } from "../../protocol/Text.js"
 import { byteLength } from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Registry } from "../../services/agents/Registry.js"
-import type { Auth, Identity } from "../../services/auth/Auth.js"
+import type { Identity } from "../../services/auth/Auth.js"
 import type { Policy } from "../../services/auth/Policy.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { Connection, Inbound, Peer } from "../../services/transport/Transport.js"
 import { envelopeBytes } from "../jobs/fitting.js"
 import { sound } from "./boundary.js"
+import type { LoginRefusal, Logins } from "./Logins.js"
 import type { ResumeRequest } from "./Resume.js"
 
 /** A hello that is accepted: nothing is opened yet, and nothing but the store can refuse it any more. */
@@ -42,13 +43,15 @@ export class HelloRefusal {
     readonly version: Codec.Version,
     readonly requestId?: string | undefined,
     /** By which scheme it was to be authenticated. */
-    readonly scheme?: string | undefined
+    readonly scheme?: string | undefined,
+    /** Milliseconds after which a failed login is to be answered. */
+    readonly wait = 0
   ) {}
 }
 
 /** What a hello is decided by. */
 export interface HandshakeServices {
-  readonly auth: Auth["Type"]
+  readonly logins: Logins
   readonly registry: Registry["Type"]
   readonly policy: Policy["Type"]
   readonly options: Options
@@ -73,7 +76,9 @@ export const make =
   (services: HandshakeServices) =>
   (connection: Connection, frame: Inbound): Effect.Effect<Greeted, HelloRefusal> =>
     sound(
-      Effect.flatMap(peerOf(connection), (peer) => greet(offering(services, connection), peer, frame)),
+      Effect.flatMap(peerOf(connection), (peer) =>
+        greet(offering(services, connection), connection, peer, frame)
+      ),
       "session.hello"
     ).pipe(Effect.mapError((error) => (error._tag === "Refusal" ? error : new HelloRefusal(error, "1.1"))))
 
@@ -113,7 +118,7 @@ interface HelloFrame {
   readonly version: Codec.Version
   readonly payload: Message.Hello
   readonly parentSpan: Tracer.AnySpan | undefined
-  readonly refuse: (error: ArcpError) => HelloRefusal
+  readonly refuse: (error: ArcpError | LoginRefusal) => HelloRefusal
 }
 
 /** Reads the first frame of a connection. Fails when it is no hello. */
@@ -129,7 +134,10 @@ const read = (frame: Inbound): Either.Either<HelloFrame, HelloRefusal> => {
   const version = message.arcp as Codec.Version
   const said = message.type === "session.hello" ? message.payload.auth?.scheme : undefined
   const scheme = said && cut(said, 32)
-  const refuse = (error: ArcpError) => new HelloRefusal(error, version, message.id, scheme)
+  const refuse = (error: ArcpError | LoginRefusal) =>
+    error._tag === "LoginRefusal"
+      ? new HelloRefusal(error.error, version, message.id, scheme, error.wait)
+      : new HelloRefusal(error, version, message.id, scheme)
   if (message.type !== "session.hello")
     return Either.left(
       refuse(new InvalidRequest({ message: "the first message of a connection is session.hello" }))
@@ -142,11 +150,16 @@ const read = (frame: Inbound): Either.Either<HelloFrame, HelloRefusal> => {
 }
 
 /** Returns who says hello, as `Auth` has it. */
-const authenticated = ({ auth }: HandshakeServices, peer: Peer, shown: Message.Hello["auth"]) => {
+const authenticated = (
+  { logins }: HandshakeServices,
+  { client }: Connection,
+  peer: Peer,
+  shown: Message.Hello["auth"]
+): Effect.Effect<Identity, LoginRefusal | InvalidRequest> => {
   if (shown !== undefined && shown.scheme !== "bearer")
     return new InvalidRequest({ message: "payload.auth.scheme: this runtime takes bearer tokens" })
   const token = shown?.token
-  return auth.authenticate({
+  return logins(client, {
     peer,
     token: token === undefined || token === "" ? undefined : Redacted.make(token)
   })
@@ -180,6 +193,7 @@ const welcoming =
 
 const greet = (
   services: HandshakeServices,
+  connection: Connection,
   peer: Peer,
   frame: Inbound
 ): Effect.Effect<Greeted, HelloRefusal> => {
@@ -189,7 +203,7 @@ const greet = (
   const { parentSpan, payload, refuse, version } = hello.right
   const { resume } = payload
   const accepted = Effect.gen(function* () {
-    const identity = yield* authenticated(services, peer, payload.auth)
+    const identity = yield* authenticated(services, connection, peer, payload.auth)
     const features = Features.negotiate(offered, payload.capabilities?.features)
     const agents = yield* Effect.filter(registry.inventory, (agent) =>
       Effect.map(policy.mayUseAgent(identity, agent.name), (allowed) => allowed === true)

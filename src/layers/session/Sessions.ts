@@ -25,12 +25,12 @@ import { Store } from "../../services/store/Store.js"
 import * as Connections from "./Connection.js"
 import * as Dispatch from "./Dispatch.js"
 import * as Expiry from "./Expiry.js"
-import { FailedLogins, tooManyFailed } from "./FailedLogins.js"
 import * as Forgetting from "./forgetting.js"
 import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
 import * as Identifying from "./identifying.js"
 import { Keeper } from "./Keeper.js"
+import * as Logins from "./Logins.js"
 import * as Listing from "./listing.js"
 import * as Measuring from "./measuring.js"
 import * as Nodes from "./nodes.js"
@@ -100,12 +100,12 @@ const makeRecords = ({ shared }: Shared, resume: Resume.Resume) =>
   })
 
 /** Who says hello, and how: what is offered to them, and how many at once are listened to. */
-const makeRoom = ({ shared }: Shared, { begun }: Shutdown.Shutdown, failedLogins: FailedLogins) =>
+const makeRoom = ({ shared }: Shared, { begun }: Shutdown.Shutdown, logins: Logins.Logins) =>
   Effect.gen(function* () {
     const { elapsed, options, share } = shared
     const credentials = yield* Credentials
     const greet = Handshake.make({
-      auth: endingInTime(yield* Auth),
+      logins,
       registry: yield* Registry,
       policy: yield* Policy,
       options,
@@ -116,8 +116,7 @@ const makeRoom = ({ shared }: Shared, { begun }: Shutdown.Shutdown, failedLogins
     return yield* HelloRoom.make({
       options,
       elapsed,
-      greet: (connection, frame) =>
-        failedLogins.crowded(connection.client) ? Effect.fail(tooManyFailed) : greet(connection, frame),
+      greet,
       share,
       stopping: begun,
       refuse: (connection, refusal) => Serving.refuse(shared, connection, refusal)
@@ -179,8 +178,8 @@ export const make = Effect.gen(function* () {
   const ending = Shutdown.make({ jobs, options, table, records, connected })
   if (isMeasured) yield* metrics.watch(Measuring.gauges(table, options))
   const connections = yield* makeConnections(made, resume, ending)
-  const failedLogins = new FailedLogins(options, elapsed)
-  const room = yield* makeRoom(made, ending, failedLogins)
+  const logins = Logins.make({ auth: endingInTime(yield* Auth), options, elapsed, secrets: shared.secrets })
+  const room = yield* makeRoom(made, ending, logins)
 
   yield* Effect.forkScoped(records.run)
   const { resumeWindow } = options
@@ -199,7 +198,6 @@ export const make = Effect.gen(function* () {
       records,
       room,
       connections,
-      failedLogins,
       connected,
       halted,
       clock,
@@ -207,9 +205,8 @@ export const make = Effect.gen(function* () {
     }),
     isStopping: Effect.sync(stopping),
     authenticate: Identifying.make({
-      auth: endingInTime(yield* Auth),
+      logins,
       options,
-      failedLogins,
       stopping,
       isMeasured,
       halted

@@ -1,18 +1,17 @@
 /** Who asks without a hello: the same verdict, and the same slowness for whoever fails (§4.1 of the protocol page). */
 import * as Effect from "effect/Effect"
-import { InternalError } from "../../protocol/Errors.js"
-import type { Auth } from "../../services/auth/Auth.js"
+import { InternalError, type Unauthenticated } from "../../protocol/Errors.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { Sessions } from "../../services/session/Sessions.js"
+import type { Peer } from "../../services/transport/Transport.js"
 import { sound } from "./boundary.js"
-import { type FailedLogins, failedTooOften } from "./FailedLogins.js"
+import type { LoginRefusal, Logins } from "./Logins.js"
 import * as Measuring from "./measuring.js"
 
 /** What identifying somebody takes. */
 export interface IdentifyingServices {
-  readonly auth: Auth["Type"]
+  readonly logins: Logins
   readonly options: Options
-  readonly failedLogins: FailedLogins
   readonly stopping: () => boolean
   /** Somebody keeps metrics. */
   readonly isMeasured: boolean
@@ -30,31 +29,38 @@ const undecided = new InternalError({
   details: { reason: "authentication" }
 })
 
+/** Refuses a login, a failed one when its turn has come. */
+const refused = (
+  { kind, remote }: Peer,
+  refusal: LoginRefusal | InternalError,
+  halted: Effect.Effect<void>
+): Effect.Effect<never, Unauthenticated | InternalError> => {
+  if (refusal._tag === "InternalError") return Effect.fail(refusal)
+  const { error, wait } = refusal
+  if (error._tag !== "Unauthenticated") return Effect.fail(error)
+  const said = Effect.annotateLogs(Effect.logWarning(`a login was refused: ${error.message}`), {
+    code: error.code,
+    peer: `${kind} ${remote}`
+  })
+  const slowly = wait === 0 ? said : Effect.zipRight(said, Effect.raceFirst(Effect.sleep(wait), halted))
+  return Effect.zipRight(slowly, Effect.fail(error))
+}
+
 /** Returns what tells who asks. */
 export const make =
   ({
-    auth,
-    failedLogins,
     halted,
     isMeasured,
+    logins,
     options,
     stopping
   }: IdentifyingServices): Sessions["Type"]["authenticate"] =>
   ({ client, ...peer }, token) =>
     Effect.suspend(() => {
       if (stopping()) return stopped
-      if (failedLogins.crowded(client)) return failedTooOften
       // A verifier that cannot be interrupted keeps nobody waiting.
-      return Effect.disconnect(sound(auth.authenticate({ peer, token }), "a login")).pipe(
+      return Effect.disconnect(sound(logins(client, { peer, token }), "a login")).pipe(
         Effect.timeoutFail({ duration: options.helloTimeout, onTimeout: () => undecided }),
-        Effect.tapError((error) => {
-          if (error._tag !== "Unauthenticated") return Effect.void
-          const wait = failedLogins.failed(client)
-          const said = Effect.annotateLogs(Effect.logWarning(`a login was refused: ${error.message}`), {
-            code: error.code,
-            peer: `${peer.kind} ${peer.remote}`
-          })
-          return wait === 0 ? said : Effect.zipRight(said, Effect.raceFirst(Effect.sleep(wait), halted))
-        })
+        Effect.catchAll((refusal) => refused(peer, refusal, halted))
       )
     }).pipe(Effect.tapError((error) => Effect.sync(() => isMeasured && Measuring.refused(error))))

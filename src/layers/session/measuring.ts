@@ -1,7 +1,8 @@
 /** What sessions tell of themselves to whoever keeps metrics. */
 import * as Effect from "effect/Effect"
-import { families, type Source } from "../../services/runtime/Metrics.js"
+import { families, other, type Source } from "../../services/runtime/Metrics.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import { type Connection, closeCode } from "../../services/transport/Transport.js"
 import { failedTooOften } from "./FailedLogins.js"
 import type { HelloRefusal } from "./Handshake.js"
 import type { SessionTable } from "./SessionTable.js"
@@ -39,6 +40,15 @@ export const counted = <A>(
       })
   })
 }
+
+/** Close codes that are counted apart, of whoever closes. */
+const codes: ReadonlySet<number> = new Set([...Object.values(closeCode), 1005, 1007, 1011])
+
+/** Counts how a connection has ended: what came over it last, and was not read, is let go of. */
+export const closed = ({ kind, take }: Connection): Effect.Effect<void> =>
+  Effect.catchAll(Effect.forever(take), ({ code }) =>
+    Effect.sync(() => families.connectionsClosed.update(1, kind, codes.has(code) ? `${code}` : other))
+  )
 
 /** Returns what tells the gauges of the sessions in a table. */
 export const gauges = (table: SessionTable, { version }: Pick<Options, "version">): Source =>

@@ -72,8 +72,9 @@ const submit = (
   })
 }
 
-/** Counts a malformed frame; returns whether there were too many within the window. */
+/** Counts a malformed frame of a peer; returns whether there were too many within the window. */
 const tooManyMalformed = ({ elapsed, options }: ReceiptServices, served: Served): boolean => {
+  if (served.connection.isShared === true) return false
   const at = elapsed()
   const malformedWindow = Duration.toMillis(options.malformedWindow)
   served.malformed = [...served.malformed.filter((time) => time >= at - malformedWindow), at]

@@ -12,7 +12,7 @@ import { type Closed, type Connection, closeCode } from "../../services/transpor
 import { frameOf } from "../jobs/fitting.js"
 import { sound } from "./boundary.js"
 import type * as Connections from "./Connection.js"
-import { type FailedLogins, tooManyFailed } from "./FailedLogins.js"
+import { failedTooOften } from "./FailedLogins.js"
 import * as Handshake from "./Handshake.js"
 import type { HelloRoom } from "./HelloRoom.js"
 import * as Measuring from "./measuring.js"
@@ -34,7 +34,7 @@ const said = (what: string, { session }: Resume.AttachedSession): Effect.Effect<
 /** The log has who was refused and why: nothing of it was in the token. Of a flood it has no line each. */
 const refusedLogin = ({ kind, remote }: Connection, refusal: Handshake.HelloRefusal): Effect.Effect<void> =>
   Effect.annotateLogs(
-    (refusal === tooManyFailed ? Effect.logDebug : Effect.logWarning)(
+    (refusal.error === failedTooOften ? Effect.logDebug : Effect.logWarning)(
       `a login was refused: ${refusal.error.message}`
     ),
     {
@@ -95,7 +95,6 @@ interface ServingServices {
   readonly records: Records
   readonly room: HelloRoom
   readonly connections: Connections.Connections
-  readonly failedLogins: FailedLogins
   readonly connected: Connected
   /** Returns when a shutdown has begun. */
   readonly halted: Effect.Effect<void>
@@ -176,11 +175,11 @@ const failed = (connection: Connection, cause: Cause.Cause<never>): Effect.Effec
 
 /** Refuses a hello, a failed login when its turn has come: until then it takes nobody's place. */
 const refuseSlowly = (
-  { failedLogins, halted, resuming }: ServingServices,
+  { halted, resuming }: ServingServices,
   connection: Connection,
   refusal: Handshake.HelloRefusal
 ): Effect.Effect<void> => {
-  const wait = refusal.error._tag === "Unauthenticated" ? failedLogins.failed(connection.client) : 0
+  const { wait } = refusal
   if (wait === 0) return refuse(resuming, connection, refusal)
   const pause = Effect.raceFirst(Effect.sleep(wait), halted)
   return refuse(resuming, connection, refusal, Effect.zipRight(connection.greeted ?? Effect.void, pause))
@@ -228,10 +227,11 @@ export const make =
   (services: ServingServices) =>
   (connection: Connection): Effect.Effect<void> =>
     Effect.uninterruptibleMask((restore) => {
-      const { connected, connections } = services
+      const { connected, connections, isMeasured } = services
       const end = Effect.suspend(() => {
         connected.end()
-        return connection.close(closeCode.normal, "")
+        const close = connection.close(closeCode.normal, "")
+        return isMeasured ? Effect.zipRight(close, Measuring.closed(connection)) : close
       })
       connected.begin()
       return Effect.matchCauseEffect(enter(services, connection, restore), {

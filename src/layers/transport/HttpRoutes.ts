@@ -14,15 +14,29 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { needs } from "../../services/runtime/needs.js"
 import { within } from "../../services/runtime/within.js"
-import { HttpRoutes, type RouteApp, Visitor, type VisitorShape } from "../../services/transport/HttpRoutes.js"
+import {
+  HttpRoutes,
+  type RefusalWriter,
+  type RouteApp,
+  Visitor,
+  type VisitorShape
+} from "../../services/transport/HttpRoutes.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import { addressGroup, clientAddress, type TrustedProxies } from "./clientAddress.js"
-import { begun, type RequestLine, refused } from "./requestLine.js"
+import { begun, type Refuse, type RequestLine, refusing } from "./requestLine.js"
 import { trimmed } from "./requestPath.js"
 import { isExposed, isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
 import { evidenceOf } from "./upgradeEvidence.js"
+import type { UpgradeRefusal } from "./WebSocketAcceptor.js"
 
-export { HttpRoutes, type RouteApp, Visitor, type VisitorShape } from "../../services/transport/HttpRoutes.js"
+export {
+  HttpRoutes,
+  type RefusalWriter,
+  type RouteApp,
+  type RouteRefusal,
+  Visitor,
+  type VisitorShape
+} from "../../services/transport/HttpRoutes.js"
 
 /** Answers one request. */
 export type Answer = (request: IncomingMessage, response: ServerResponse) => void
@@ -63,7 +77,8 @@ export const visitorOf = (
 }
 
 /** What of an answer pages of other origins may read beside its body. */
-const exposed = "Accept-Ranges, Content-Range, Location, Preference-Applied, Retry-After, WWW-Authenticate"
+const exposed =
+  "Accept-Ranges, Allow, Content-Range, ETag, Link, Location, Preference-Applied, Retry-After, WWW-Authenticate"
 
 /** How long answers get to end when their mount does. */
 const ending = Duration.seconds(1)
@@ -199,9 +214,16 @@ const endWithConnection = ({ socket }: IncomingMessage, response: ServerResponse
   response.once("close", () => underway.get(socket)?.delete(response))
 }
 
+/** What is mounted at a path. */
+export interface Mounted {
+  readonly answer: Answer
+  /** Answers what is refused before. */
+  readonly refuse: Refuse
+}
+
 /** What is mounted where, and what answers it once it was asked for. */
 export class Mounts {
-  private readonly byPath = new Map<string, Answer>()
+  private readonly byPath = new Map<string, Mounted>()
 
   constructor(
     private readonly visitorOf: (request: IncomingMessage) => VisitorShape,
@@ -209,8 +231,9 @@ export class Mounts {
   ) {}
 
   readonly service: HttpRoutes["Type"] = {
-    mount: (path, load) => {
+    mount: (path, load, refusal) => {
       const at = trimmed(path)
+      const refuse = refusing(refusal)
       return Effect.gen(this, function* () {
         const scope = yield* Effect.scope
         const fork = Runtime.runFork(
@@ -236,12 +259,19 @@ export class Mounts {
               onFailure: () =>
                 Effect.sync(() => {
                   if (!isGone())
-                    refused(response, 500, "this part of the server does not work; try again later")
+                    refuse(response, {
+                      status: 500,
+                      message: "this part of the server does not work; try again later"
+                    })
                 }),
               onSuccess: (handle) =>
-                begun(response, () => {
-                  if (!isGone()) handle(request, response)
-                })
+                begun(
+                  response,
+                  () => {
+                    if (!isGone()) handle(request, response)
+                  },
+                  refuse
+                )
             }),
             { scope }
           )
@@ -249,13 +279,17 @@ export class Mounts {
         const answer: Answer = (request, response) => {
           const { client } = this.visitorOf(request)
           endWithConnection(request, response)
-          if (!this.line.add(client ?? "", request, response, () => begin(request, response)))
-            refused(response, 503, "too many requests wait; try again later", { "retry-after": "1" })
+          if (!this.line.add(client ?? "", request, response, () => begin(request, response), refuse))
+            refuse(response, {
+              status: 503,
+              message: "too many requests wait; try again later",
+              headers: { "retry-after": "1" }
+            })
         }
         yield* Effect.acquireRelease(
           this.byPath.has(at)
             ? new TransportError({ message: `something is mounted at ${at} of this server already` })
-            : Effect.sync(() => this.byPath.set(at, answer)),
+            : Effect.sync(() => this.byPath.set(at, { answer, refuse })),
           () => Effect.sync(() => this.byPath.delete(at))
         )
       })
@@ -268,10 +302,10 @@ export class Mounts {
   }
 
   /** Returns what answers a path: its own mount, or else that of the nearest path above it. */
-  at(path: string): Answer | undefined {
+  at(path: string): Mounted | undefined {
     for (let end = path.length; end > 0; end = path.lastIndexOf("/", end - 1)) {
-      const answer = this.byPath.get(path.slice(0, end))
-      if (answer !== undefined) return answer
+      const mounted = this.byPath.get(path.slice(0, end))
+      if (mounted !== undefined) return mounted
     }
     return this.byPath.get("/")
   }
@@ -279,18 +313,22 @@ export class Mounts {
 
 /** Answers a request to a mount, unless `refusal` says that it is refused. */
 export const answer = (
-  mounted: Answer,
+  mounted: Mounted,
   request: IncomingMessage,
   response: ServerResponse,
-  refusal: { readonly status: number; readonly message: string } | undefined
+  refusal: UpgradeRefusal | undefined
 ): void => {
-  if (refusal !== undefined) return refused(response, refusal.status, refusal.message)
-  if (!allowOrigin(request, response)) mounted(request, response)
+  if (refusal !== undefined) {
+    const { message, retryAfter, status } = refusal
+    const headers = retryAfter === undefined ? undefined : { "retry-after": `${retryAfter}` }
+    return mounted.refuse(response, { status, message, headers })
+  }
+  if (!allowOrigin(request, response)) mounted.answer(request, response)
 }
 
 /**
  * Mounts an app at a path of the server in context. `load` runs with the first request, and may import what the app is
- * made of.
+ * made of. `refusal` writes what the server refuses before the app has seen it.
  *
  * @example
  * const hello = HttpRoutes.layer("/hello", Effect.succeed(HttpServerResponse.text("hello")))
@@ -298,6 +336,7 @@ export const answer = (
  */
 export const layer = <R = never>(
   path: `/${string}`,
-  load: Effect.Effect<RouteApp, unknown, R>
+  load: Effect.Effect<RouteApp, unknown, R>,
+  refusal?: RefusalWriter | undefined
 ): Layer.Layer<never, TransportError, Exclude<HttpRoutes | R, Scope.Scope>> =>
-  Layer.scopedDiscard(Effect.flatMap(HttpRoutes, (routes) => routes.mount(path, load)))
+  Layer.scopedDiscard(Effect.flatMap(HttpRoutes, (routes) => routes.mount(path, load, refusal)))

@@ -25,6 +25,11 @@ const begun = (output: Writable & { readonly _handle?: Handle | null | undefined
   return sizes.join(" ")
 }
 
+/** What was written to several streams together, in bytes. */
+export interface Traffic {
+  sent: number
+}
+
 /** Writes to a stream, and waits when its buffer is full. */
 export class StreamWriter {
   private readonly waiting = new PassingSet<() => void>()
@@ -32,10 +37,11 @@ export class StreamWriter {
   /** How many writes the system has taken all of. */
   private taken = 0
 
-  /** `write` calls back whenever the system has taken something of the frames. */
+  /** `write` calls back whenever the system has taken something of the frames. Whoever counts the bytes gives a `traffic`. */
   constructor(
     private readonly output: Writable,
-    private readonly write: (frames: ReadonlyArray<string>, taken: () => void) => void
+    private readonly write: (frames: ReadonlyArray<string>, taken: () => void) => void,
+    private readonly traffic?: Traffic | undefined
   ) {
     const wake = () => {
       for (const resume of [...this.waiting]) resume()
@@ -66,7 +72,10 @@ export class StreamWriter {
     return Effect.async<void>((resume) => {
       if (this.writable && frames.length > 0) {
         this.output.cork()
+        const before = this.output.writableLength
         this.write(frames, this.count)
+        // Corked, the stream holds all of it.
+        if (this.traffic !== undefined) this.traffic.sent += this.output.writableLength - before
         this.output.uncork()
       }
       const done = () => {

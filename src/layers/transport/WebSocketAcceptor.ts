@@ -10,11 +10,13 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import { type WebSocket, WebSocketServer } from "ws"
 import * as Argument from "../../protocol/Argument.js"
+import * as Metrics from "../../services/runtime/Metrics.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { connected, TurnShare } from "../../services/runtime/TurnShare.js"
 import { type Connection, closeCode, type Evidence } from "../../services/transport/Transport.js"
 import { addressGroup, clientAddress, plainAddress, trustedProxies } from "./clientAddress.js"
 import * as Door from "./Door.js"
+import type { Traffic } from "./StreamWriter.js"
 import { check, isExposed, isTrusted, policyRules, type UpgradePolicy } from "./UpgradePolicy.js"
 import { evidenceOf, hasTooManyHeaders } from "./upgradeEvidence.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
@@ -77,6 +79,22 @@ const isFull = (patience: Duration.Duration): UpgradeRefusal => ({
   retryAfter: Math.ceil(Duration.toSeconds(patience))
 })
 
+/** Returns where the bytes of connections are counted, when somebody keeps metrics: the counter is brought up to date when it is read. */
+const counted: Effect.Effect<Traffic | undefined, never, Scope.Scope> = Effect.gen(function* () {
+  const metrics = yield* Metrics.here
+  if (metrics === undefined) return undefined
+  const traffic = { sent: 0 }
+  let told = 0
+  const tell = Effect.sync(() => {
+    Metrics.families.bytesSent.update(traffic.sent - told)
+    told = traffic.sent
+    return []
+  })
+  yield* Effect.addFinalizer(() => tell)
+  yield* metrics.watch(tell)
+  return traffic
+})
+
 /**
  * Refuses what comes after its scope was closed, and closes with it the connections that are still open. A request is
  * upgraded when fewer than `maxPendingHellos` connections have not said hello; until then it waits, half as long as a
@@ -90,6 +108,7 @@ export const make = (
   const trusted = trustedProxies(policy.trustedProxies ?? [])
   return Effect.gen(function* () {
     const { helloTimeout, maxFrameBytes, maxHelloFrameBytes, maxPendingHellos } = yield* RuntimeOptions
+    const traffic = yield* counted
     const open = new Set<Connection>()
     const accepted = yield* Mailbox.make<Connection>()
     let stopping = false
@@ -146,7 +165,8 @@ export const make = (
         maxPayload: maxFrameBytes,
         masked: false,
         evidence: shown.evidence,
-        greeted: Effect.sync(leave)
+        greeted: Effect.sync(leave),
+        traffic
       })
       open.add(connection)
       // After the reader was told: its place in the hello room is free then too.

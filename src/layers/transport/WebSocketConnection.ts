@@ -12,7 +12,7 @@ import {
 } from "../../services/transport/Transport.js"
 import { tooBig } from "./Inbox.js"
 import { PausingInbox } from "./PausingInbox.js"
-import { StreamWriter } from "./StreamWriter.js"
+import { StreamWriter, type Traffic } from "./StreamWriter.js"
 import { encodeTextFrames } from "./textFrames.js"
 
 /** Milliseconds a closing handshake may take before the socket is destroyed. */
@@ -67,6 +67,8 @@ export interface Options {
   readonly evidence?: Evidence | undefined
   /** See `Connection.greeted`. */
   readonly greeted?: Effect.Effect<void> | undefined
+  /** Where what is sent is counted. */
+  readonly traffic?: Traffic | undefined
 }
 
 /** Given once and then forgotten: headers are long, and connections many. */
@@ -84,11 +86,15 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
   // Apart, so that what goes on does not hold the evidence.
   const { client, evidence, exposed, masked, maxPayload, remote } = options
   const inbox = new PausingInbox({ pause: () => ws.pause(), resume: () => ws.resume() })
-  const writer = new StreamWriter(socket, (frames, taken) => {
-    // A client's frames are masked, which `ws` does; a server's go out as they are.
-    if (masked) for (const frame of frames) ws.send(frame, taken)
-    else if (ws.readyState === WebSocket.OPEN) socket.write(encodeTextFrames(frames), taken)
-  })
+  const writer = new StreamWriter(
+    socket,
+    (frames, taken) => {
+      // A client's frames are masked, which `ws` does; a server's go out as they are.
+      if (masked) for (const frame of frames) ws.send(frame, taken)
+      else if (ws.readyState === WebSocket.OPEN) socket.write(encodeTextFrames(frames), taken)
+    },
+    options.traffic
+  )
   let timer: ReturnType<typeof setTimeout> | undefined
   let maxFrameBytes = options.maxFrameBytes
 

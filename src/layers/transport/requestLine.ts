@@ -3,11 +3,12 @@
  * takes turns: addresses first, and of one address the tokens that it shows. So thousands of requests of one peer keep
  * another waiting for one of them, and not for all.
  */
-import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
+import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Signal } from "../../services/runtime/Signal.js"
 import { TurnShare } from "../../services/runtime/TurnShare.js"
+import type { RefusalWriter, RouteRefusal } from "../../services/transport/HttpRoutes.js"
 
 /** Requests that wait, at about the most: what comes then is refused to whoever has more than their part of the line. */
 const mostWaiting = 4_000
@@ -70,43 +71,64 @@ export class Turns<A> {
   }
 }
 
-/** Answers a request with a sentence, and closes its connection. */
-export const refused = (
-  response: ServerResponse,
-  status: number,
-  message: string,
-  headers: OutgoingHttpHeaders = {}
-): void => {
-  response.writeHead(status, { "content-type": "text/plain; charset=utf-8", connection: "close", ...headers })
-  response.end(`${message}\n`)
-}
+/** Answers a request that its mount does not answer, and closes its connection. */
+export type Refuse = (response: ServerResponse, refusal: RouteRefusal) => void
+
+const sentence: RefusalWriter = ({ message }) => ({
+  contentType: "text/plain; charset=utf-8",
+  body: `${message}\n`
+})
+
+/** Makes what refuses requests, in a sentence if nothing else is said. */
+export const refusing =
+  (write: RefusalWriter = sentence): Refuse =>
+  (response, refusal) => {
+    const { body, contentType } = write(refusal)
+    response.writeHead(refusal.status, {
+      "content-type": contentType,
+      connection: "close",
+      ...refusal.headers
+    })
+    response.end(body)
+  }
+
+const plainly = refusing()
 
 /** Ends a response of which nothing comes any more. */
-const failed = (response: ServerResponse): void => {
+const failed = (response: ServerResponse, refuse: Refuse): void => {
   if (response.headersSent) response.destroy()
-  else refused(response, 500, "this request could not be begun; the log of the server says why")
+  else
+    refuse(response, {
+      status: 500,
+      message: "this request could not be begun; the log of the server says why"
+    })
 }
 
 /** Begins a request. One that cannot be begun is answered, and logged: nobody else would. */
-export const begun = (response: ServerResponse, begin: () => void): Effect.Effect<void> =>
+export const begun = (
+  response: ServerResponse,
+  begin: () => void,
+  refuse: Refuse = plainly
+): Effect.Effect<void> =>
   Effect.catchAllCause(Effect.sync(begin), (cause) =>
     Effect.zipRight(
       Effect.logError("a request could not be begun", cause),
-      Effect.sync(() => failed(response))
+      Effect.sync(() => failed(response, refuse))
     )
   )
 
 /** Lets requests in, one after the other. */
 export interface RequestLine {
   /**
-   * Runs `begin` when it is its turn; returns false when there are too many. A response that is closed before has left the
+   * Runs `begin` when it is its turn, and refuses what that cannot begin; returns false when there are too many. A response that is closed before has left the
    * line: it takes no place in it, and is not begun.
    */
   readonly add: (
     client: string,
     request: IncomingMessage,
     response: ServerResponse,
-    begin: () => void
+    begin: () => void,
+    refuse?: Refuse | undefined
   ) => boolean
 }
 
@@ -123,9 +145,9 @@ export const make: Effect.Effect<RequestLine, never, Scope.Scope> = Effect.gen(f
   )
   yield* Effect.forkScoped(Effect.forever(one))
   return {
-    add: (client, request, response, begin) => {
+    add: (client, request, response, begin, refuse) => {
       const token = request.headers.authorization ?? ""
-      const waiting = begun(response, begin)
+      const waiting = begun(response, begin, refuse)
       if (!turns.add(client, token, waiting)) return false
       response.once("close", () => turns.remove(client, token, waiting))
       some.give()

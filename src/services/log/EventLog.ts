@@ -329,6 +329,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
       job: JobLog,
       options: {
         readonly history: boolean
+        /** It has submitted the job, and has not asked to observe it: a session that is `unobserved` does not from here on either. */
+        readonly isOwn?: boolean | undefined
         readonly fromEventSeq?: number | undefined
         /** Asked in the commit: when it says so nothing is joined, and nobody is told. */
         readonly unless?: (() => boolean) | undefined

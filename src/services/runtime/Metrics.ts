@@ -105,6 +105,14 @@ export const families = {
     "reason"
   ),
 
+  connectionsClosed: counter(
+    "arcp_connections_closed_total",
+    "connections that have ended, by transport and close code: those of §4 and of WebSockets, else other",
+    "transport",
+    "code"
+  ),
+  bytesSent: counter("arcp_sent_bytes_total", "bytes of frames that were written to WebSockets of clients"),
+
   jobs: gauge(
     "arcp_jobs",
     "jobs that have not ended, by agent and status: running, pending (not begun), waiting (for a time or an answer) or parked (its agent is not here)",
@@ -208,8 +216,9 @@ export const families = {
 export const fromZero: ReadonlyArray<readonly [family: Family, ...labels: ReadonlyArray<string>]> = [
   [families.sessionsOpened],
   ...["resumed", "expired", "refused", "failed"].map((outcome) => [families.resumes, outcome] as const),
-  [families.loginsRefused, "unauthenticated"],
+  ...["unauthenticated", "failed_logins"].map((reason) => [families.loginsRefused, reason] as const),
   ...["rerun", "ended", "failed"].map((outcome) => [families.recoveries, outcome] as const),
+  [families.bytesSent],
   [families.jobsTaken],
   [families.events],
   [families.eventBytes],

@@ -132,6 +132,11 @@ export interface Connection {
    * it is there. Only for transports of which this is known; of others it is so from the start.
    */
   readonly mayFallSilent?: Effect.Effect<void> | undefined
+  /**
+   * Many ask over it, and whoever writes it passes on what each of them asks: a request that is malformed is the fault of the one who
+   * is told so, and no reason to end what the others share. Only of connections that this process has with itself.
+   */
+  readonly isShared?: boolean | undefined
   /** The peer has said who it is. Only for transports that bound how many of their peers have not. */
   readonly greeted?: Effect.Effect<void> | undefined
 }

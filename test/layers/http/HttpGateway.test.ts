@@ -14,7 +14,7 @@ import { fromToken } from "../../../src/layers/auth/Auth.js"
 import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
 import * as Policy from "../../../src/layers/auth/Policy.js"
 import * as Events from "../../../src/layers/http/events.js"
-import { documentOf } from "../../../src/layers/http/problems.js"
+import { documentOf, refusal } from "../../../src/layers/http/problems.js"
 import { InternalError, InvalidRequest, ResumeWindowExpired } from "../../../src/protocol/Errors.js"
 import { Auth } from "../../../src/services/auth/Auth.js"
 import { type Asking, type Sent, sentOf, served } from "./served.js"
@@ -91,6 +91,18 @@ describe("submitting", () => {
     })
   )
 
+  it.scopedLive("with a key is new to one of those who race", () =>
+    test(async ({ ask }) => {
+      const key = { headers: { "idempotency-key": "race" } }
+      const answers = await Promise.all(
+        Array.from({ length: 8 }, () => submit(ask, "sleep", { ms: 60_000 }, key))
+      )
+      expect(answers.map(({ status }) => status).sort()).toEqual([...Array(7).fill(200), 201])
+      expect(new Set(answers.map(({ body }) => body.job_id)).size).toBe(1)
+      expect(new Set(answers.map(({ body }) => Object.keys(body).sort().join(" "))).size).toBe(1)
+    })
+  )
+
   it.scopedLive("is answered with the job also where no job may be read, as is a cancel", () =>
     Effect.gen(function* () {
       const policy = Layer.effect(
@@ -125,6 +137,17 @@ describe("submitting", () => {
           const cancelled = await json(ask(`${path}/cancel`, { method: "POST" }))
           expect([cancelled.status, cancelled.body]).toEqual([202, { job_id: body.job_id }])
         }
+      })
+    })
+  )
+
+  it.scopedLive("may run as many as the principal may, however many its session may", () =>
+    Effect.gen(function* () {
+      const { ask } = yield* served({ options: { maxJobsPerSession: 1, maxJobsPerPrincipal: 3 } })
+      yield* Effect.promise(async () => {
+        for (let i = 0; i < 3; i++) expect((await submit(ask, "sleep", { ms: 60_000 })).status).toBe(201)
+        const { body, status } = await submit(ask, "sleep", { ms: 60_000 })
+        expect([status, body.details]).toEqual([429, { limit: "jobs_per_principal" }])
       })
     })
   )
@@ -806,9 +829,15 @@ describe("hostile requests", () => {
         "'; drop table jobs; --",
         "x".repeat(4_000)
       ]
-      for (const id of ids)
+      for (const id of ids) {
         for (const path of ["", "/events", "/result"])
           expect(await statuses(json(ask(`/v1/jobs/${id}${path}`))), id).toEqual([404])
+        const about = [
+          json(ask(`/v1/jobs/${id}/cancel`, { json: {} })),
+          json(ask(`/v1/jobs/${id}/inputs/${id}`, { json: { value: 1 } }))
+        ]
+        expect(await statuses(...about), id).toEqual([404, 404])
+      }
       expect(await statuses(json(ask("/v1/jobs/%E0%A4%A")))).toEqual([404])
       expect(await statuses(json(ask("/v1/nothing")), json(ask("/v1/jobs/a/b/c/d")))).toEqual([404, 404])
       expect((await ask("/v1/jobs", { method: "PATCH" })).status).toBe(405)
@@ -822,6 +851,71 @@ describe("hostile requests", () => {
       const applied = await submit(ask, "echo", 1, { headers: { prefer: "wait=99999999999" } })
       expect([applied.status, applied.headers.get("preference-applied")]).toEqual([200, "wait=300"])
       expect((await submit(ask, "echo", 1, { headers: { prefer: "wait=30" } })).body.result).toBe(1)
+    })
+  )
+
+  it.scopedLive(
+    "are told each of their own, however many, and end nothing of others with the same token",
+    () =>
+      test(async ({ ask }) => {
+        const { body } = await submit(ask, "sleep", { ms: 60_000 })
+        const waited = submit(ask, "echo", 1, { headers: { prefer: "wait=60" } })
+        const reason = "x".repeat(1_025)
+        const answers = await Promise.all(
+          Array.from({ length: 8 }, () => [
+            json(ask("/v1/jobs", { json: { agent: 5 } })),
+            json(ask("/v1/jobs?limit=0")),
+            json(ask("/v1/jobs?status=done")),
+            json(ask(`/v1/jobs/${body.job_id}/cancel`, { json: { reason } })),
+            json(ask("/v1/jobs?status=running"))
+          ]).flat()
+        )
+        const counts = new Map<number, number>()
+        for (const { status } of answers) counts.set(status, (counts.get(status) ?? 0) + 1)
+        expect(counts).toEqual(
+          new Map([
+            [400, 32],
+            [200, 8]
+          ])
+        )
+        expect((await waited).body.result).toBe(1)
+      })
+  )
+
+  it.scopedLive("are refused as problems also by the server, before they are the gateway's", () =>
+    Effect.gen(function* () {
+      const { base } = yield* served({ transport: { allowedOrigins: ["https://app.example"] } })
+      const told = (headers: Record<string, string>) =>
+        new Promise<{
+          readonly status: number | undefined
+          readonly type: string | undefined
+          body: unknown
+        }>((resolve, reject) => {
+          const asking = request(new URL("/v1/me", base), { headers }, async (answer) => {
+            let text = ""
+            for await (const part of answer.setEncoding("utf8")) text += part
+            const type = answer.headers["content-type"]
+            resolve({ status: answer.statusCode, type, body: JSON.parse(text) })
+          })
+          asking.once("error", reject).end()
+        })
+      const refused = (status: number, code: string, retryable: boolean) => ({
+        status,
+        type: "application/problem+json",
+        body: expect.objectContaining({ status, code, retryable, detail: expect.any(String) })
+      })
+      yield* Effect.promise(async () => {
+        expect(await told({ host: "evil.example" })).toEqual(refused(403, "PERMISSION_DENIED", false))
+        expect(await told({ origin: "https://evil.example" })).toEqual(
+          refused(403, "PERMISSION_DENIED", false)
+        )
+      })
+      expect(JSON.parse(refusal({ status: 503, message: "not now" }).body)).toMatchObject({
+        status: 503,
+        code: "INTERNAL_ERROR",
+        retryable: true,
+        detail: "not now"
+      })
     })
   )
 

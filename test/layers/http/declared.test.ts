@@ -8,6 +8,8 @@ import * as Schema from "effect/Schema"
 import type * as AST from "effect/SchemaAST"
 import * as Policy from "../../../src/layers/auth/Policy.js"
 import * as Api from "../../../src/layers/http/api.js"
+import { documentOf } from "../../../src/layers/http/problems.js"
+import { fromPayload, retryable } from "../../../src/protocol/Errors.js"
 import { type Asking, served } from "./served.js"
 
 /** The answers of each endpoint, by status. */
@@ -43,6 +45,22 @@ const amiss = (
   return Either.isLeft(read) ? `${status}: ${read.left.message}` : undefined
 }
 
+/** Every status of a failure: of each code, with each detail that makes it another. */
+const failures = () => {
+  const details = [
+    {},
+    { limit: "any" },
+    ...["unanswered", "storage", "unknown_input", "not_ended", "any"].map((reason) => ({ reason }))
+  ]
+  const statuses = Object.keys(retryable).flatMap((code) =>
+    details.map(
+      (details) => documentOf(fromPayload({ code, message: "no", retryable: false, details })).status
+    )
+  )
+  // Those of the server, before the gateway has seen the request.
+  return new Set([...statuses, 403, 431, 500, 503])
+}
+
 /** What is read of answers. */
 interface Told {
   readonly job_id?: string
@@ -50,6 +68,13 @@ interface Told {
 }
 
 describe("the answers over HTTP", () => {
+  it("have every failure declared that there may be, at every endpoint", () => {
+    const missing = [...declared()].flatMap(([name, answers]) =>
+      [...failures()].filter((status) => !answers.has(status)).map((status) => `${name}: ${status}`)
+    )
+    expect(missing).toEqual([])
+  })
+
   it.scopedLive("are those that are declared", () =>
     Effect.gen(function* () {
       const answers = declared()

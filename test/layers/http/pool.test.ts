@@ -5,9 +5,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
+import { answerOf } from "../../../src/layers/http/failing.js"
 import { open } from "../../../src/layers/http/line.js"
 import * as Pool from "../../../src/layers/http/pool.js"
-import { answerOf } from "../../../src/layers/http/problems.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import type { Sessions } from "../../../src/services/session/Sessions.js"
 import type { Connection } from "../../../src/services/transport/Transport.js"
@@ -49,6 +49,51 @@ describe("a session that nobody uses", () => {
       yield* TestClock.adjust("1 second")
       yield* eventLoop.next
       expect(pool.size()).toBe(0)
+    })
+  )
+})
+
+describe("a session whose runtime waits until its answers are read", () => {
+  it.scoped("has them read, though what it is to acknowledge finds no room", () =>
+    Effect.gen(function* () {
+      const asks = 300
+      const reading = yield* Deferred.make<void>()
+      const asked = yield* Deferred.make<void>()
+      // The runtime reads what was asked first, and nothing more until its answers are taken.
+      const sessions = welcoming((connection) =>
+        Effect.gen(function* () {
+          yield* connection.take
+          yield* Deferred.succeed(reading, undefined)
+          yield* Deferred.await(asked)
+          const event = JSON.stringify({
+            arcp: "1.1",
+            id: "e",
+            type: "job.error",
+            event_seq: 200,
+            payload: {}
+          })
+          yield* connection.send([event])
+          const answers = Array.from({ length: asks }, (_, i) =>
+            frame("session.jobs", { request_id: `http_${i + 2}`, jobs: [] })
+          )
+          for (const answer of answers) yield* connection.send([answer])
+          yield* Effect.forever(connection.take)
+        }).pipe(Effect.ignore)
+      )
+      const line = yield* open(sessions, guest)
+      const ask = (count: number) =>
+        Effect.fork(
+          Effect.forEach(Array.from({ length: count }), () => line.ask("session.list_jobs", {}), {
+            concurrency: "unbounded"
+          })
+        )
+      const first = yield* ask(1)
+      yield* Deferred.await(reading)
+      const others = yield* ask(asks - 1)
+      yield* eventLoop.next
+      yield* Deferred.succeed(asked, undefined)
+      yield* Fiber.join(first)
+      expect(yield* Fiber.join(others)).toHaveLength(asks - 1)
     })
   )
 })

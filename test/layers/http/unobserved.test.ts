@@ -37,5 +37,22 @@ it.scopedLive("a session of the gateway gets answers and refusals, and no events
     yield* line.ask("session.list_jobs", {})
     const count = (type: string) => sent.filter((frame) => frame.type === type).length
     expect([count("job.event"), count("job.result"), count("job.error")]).toEqual([0, 0, 1])
+
+    // Nor of one that the same request again is answered with, of whichever session that is.
+    const keyed = { agent: "emit", input: { count: 200, delayMs: 1 }, idempotency_key: "k" }
+    const { job_id: running } = yield* line.ask("job.submit", keyed)
+    expect(yield* line.ask("job.submit", keyed)).toMatchObject({ job_id: running })
+    const other = yield* Effect.scoped(
+      Effect.flatMap(open(sessions, { visitor, token: Redacted.make("a") }), (before) =>
+        before.ask("job.submit", { ...keyed, idempotency_key: "left" })
+      )
+    )
+    expect(yield* line.ask("job.submit", { ...keyed, idempotency_key: "left" })).toMatchObject({
+      job_id: other["job_id"]
+    })
+    for (const id of [running, other["job_id"]]) expect(yield* ended(id)).toContain("event: job.result")
+    expect(yield* line.ask("job.submit", keyed)).toMatchObject({ job_id: running })
+    yield* line.ask("session.list_jobs", {})
+    expect([count("job.event"), count("job.result"), count("job.error")]).toEqual([0, 0, 1])
   })
 )

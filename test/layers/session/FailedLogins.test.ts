@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import { WebSocket } from "ws"
@@ -14,6 +15,7 @@ import * as Auth from "../../../src/layers/auth/Auth.js"
 import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import { FailedLogins } from "../../../src/layers/session/FailedLogins.js"
 import * as Identifying from "../../../src/layers/session/identifying.js"
+import * as Logins from "../../../src/layers/session/Logins.js"
 import { addressGroup, trustedProxies } from "../../../src/layers/transport/clientAddress.js"
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
 import { Unauthenticated } from "../../../src/protocol/Errors.js"
@@ -58,6 +60,15 @@ const login = (address: string, token: string, from?: string) =>
     ({ ws }) => Effect.sync(() => ws.terminate())
   )
 const answer = (...args: Parameters<typeof login>) => Effect.flatMap(login(...args), (made) => made.answer)
+
+/** Logins that this judges, at a time that the test sets. */
+const loginsOf = (authenticate: Auth.Auth["Type"]["authenticate"], elapsed = () => 0) =>
+  Logins.make({
+    auth: { authenticate },
+    options: RuntimeOptions.make(),
+    secrets: { digest: Effect.succeed, resumeToken: Effect.succeed(Redacted.make("")) },
+    elapsed
+  })
 
 const bad = "nobody"
 const proxied = { trustedProxies: ["127.0.0.0/8", "10.0.0.0/8"] }
@@ -140,7 +151,6 @@ describe("failed logins", () => {
     for (let i = 0; i < 1_000; i++) logins.failed("flood")
     assert.isTrue(logins.crowded("flood"))
     assert.isFalse(logins.crowded("other"))
-    assert.isFalse(logins.crowded(undefined))
     now += 66_000
     assert.strictEqual(logins.failed("flood"), 0)
   })
@@ -150,6 +160,102 @@ describe("failed logins", () => {
     for (let i = 0; i < 100; i++) assert.strictEqual(logins.failed("one"), 0)
     assert.isFalse(logins.crowded("one"))
   })
+})
+
+describe("an address that many share", () => {
+  const shared = () => {
+    let now = 0
+    let asked = 0
+    const logins = loginsOf(
+      ({ token }) =>
+        Effect.suspend(() => {
+          asked++
+          return token !== undefined && /^(alice|bob)$/.test(Redacted.value(token))
+            ? Effect.succeed({ principal: Redacted.value(token) })
+            : new Unauthenticated({ message: "who is that?" })
+        }),
+      () => now
+    )
+    /** Logs in from there; gives what came of it. */
+    const login = (token?: string, address = "shared") =>
+      Effect.match(
+        logins(address, {
+          peer: { kind: "http", remote: address },
+          token: token === undefined ? undefined : Redacted.make(token)
+        }),
+        { onFailure: ({ error }) => error.code, onSuccess: ({ principal }) => principal }
+      )
+    return {
+      login,
+      wait: (ms: number) => {
+        now += ms
+      },
+      asked: () => asked
+    }
+  }
+
+  it.effect("is not closed to a token that was good there, by others that are good no more", () =>
+    Effect.gen(function* () {
+      const { login, wait } = shared()
+      assert.strictEqual(yield* login("alice"), "alice")
+      const others: Array<string> = []
+      // Two stale clients, each with two requests a second.
+      for (let at = 0; at < 60_000; at += 250) {
+        others.push(yield* login(`stale ${at % 500}`))
+        assert.strictEqual(yield* login("alice"), "alice", `after ${at} ms`)
+        wait(250)
+      }
+      assert.include(others, "INTERNAL_ERROR")
+      // A token that is new there is a guess like others.
+      assert.strictEqual(yield* login("bob"), "INTERNAL_ERROR")
+      assert.strictEqual(yield* login("bob", "elsewhere"), "bob")
+    })
+  )
+
+  it.effect("is not closed by those who show no token", () =>
+    Effect.gen(function* () {
+      const { login, wait } = shared()
+      for (let at = 0; at < 60_000; at += 250) {
+        assert.strictEqual(yield* login(), "UNAUTHENTICATED")
+        wait(250)
+      }
+      assert.strictEqual(yield* login("alice"), "alice")
+    })
+  )
+
+  it.effect("lets nobody guess quickly, not even what was good there", () =>
+    Effect.gen(function* () {
+      const { asked, login, wait } = shared()
+      yield* login("alice")
+      let found = 0
+      for (let at = 0; at < 60_000; at += 5) {
+        // Of a hundred guesses one is right.
+        if ((yield* login(at % 500 === 495 ? "alice" : `guess ${at}`)) === "alice") found++
+        wait(5)
+      }
+      assert.isBelow(asked() - found, 100)
+      assert.isBelow(found, 60)
+      // Nor what else than a token may be a secret.
+      const before = asked()
+      for (let i = 0; i < 1_000; i++) yield* login(undefined, "other")
+      assert.isBelow(asked() - before, 150)
+    })
+  )
+
+  it.effect("is closed to a token that is good no more", () =>
+    Effect.gen(function* () {
+      let isGood = true
+      const logins = loginsOf(() =>
+        isGood ? Effect.succeed({ principal: "alice" }) : new Unauthenticated({ message: "it has ended" })
+      )
+      const request = { peer: { kind: "http", remote: "here" }, token: Redacted.make("alice") } as const
+      yield* logins("here", request)
+      isGood = false
+      const codes = []
+      for (let i = 0; i < 30; i++) codes.push((yield* Effect.flip(logins("here", request))).error.code)
+      assert.strictEqual(codes.at(-1), "INTERNAL_ERROR")
+    })
+  )
 })
 
 describe("addresses", () => {
@@ -178,9 +284,8 @@ describe("who asks without a hello", () => {
       const asking = (isMeasured: boolean) =>
         Effect.flip(
           Identifying.make({
-            auth: { authenticate: () => new Unauthenticated({ message: "who is that?" }) },
+            logins: loginsOf(() => new Unauthenticated({ message: "who is that?" })),
             options,
-            failedLogins: new FailedLogins(options, () => 0),
             stopping: () => false,
             isMeasured,
             halted: Effect.void
@@ -201,16 +306,14 @@ describe("who asks without a hello", () => {
       const begun = yield* Deferred.make<void>()
       const release = yield* Deferred.make<void>()
       const authenticate = Identifying.make({
-        auth: {
-          authenticate: () =>
-            Deferred.succeed(begun, undefined).pipe(
-              Effect.zipRight(Deferred.await(release)),
-              Effect.as({ principal: "alice" }),
-              Effect.uninterruptible
-            )
-        },
+        logins: loginsOf(() =>
+          Deferred.succeed(begun, undefined).pipe(
+            Effect.zipRight(Deferred.await(release)),
+            Effect.as({ principal: "alice" }),
+            Effect.uninterruptible
+          )
+        ),
         options,
-        failedLogins: new FailedLogins(options, () => 0),
         stopping: () => false,
         isMeasured: true,
         halted: Effect.never

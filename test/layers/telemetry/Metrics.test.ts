@@ -1,5 +1,6 @@
 /** What a runtime counts, and that labels stay few whatever people and agents are called. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -9,14 +10,20 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import { WebSocket } from "ws"
+import * as Registry from "../../../src/layers/agents/Registry.js"
+import * as Auth from "../../../src/layers/auth/Auth.js"
+import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as Metrics from "../../../src/layers/telemetry/Metrics.js"
 import * as Process from "../../../src/layers/telemetry/Process.js"
 import * as Prometheus from "../../../src/layers/telemetry/Prometheus.js"
+import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { Lease } from "../../../src/services/lease/Lease.js"
-import { families } from "../../../src/services/runtime/Metrics.js"
+import { families, Metrics as MetricsTag } from "../../../src/services/runtime/Metrics.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { TransportServer } from "../../../src/services/transport/Transport.js"
 import { readExposition, sampleIn } from "../../support/exposition.js"
 import { measured } from "../../support/measured.js"
 import { connect, hello, open } from "../../support/Wire.js"
@@ -293,5 +300,53 @@ describe("metrics of a runtime", () => {
       assert.isAbove(sampleIn(text, "nodejs_heap_size_used_bytes") ?? 0, 1e6)
       assert.isAtLeast(sampleIn(text, "nodejs_eventloop_delay_seconds", { of: "p99" }) ?? -1, 0)
     }).pipe(Effect.provide(Process.layer().pipe(Layer.provideMerge(Metrics.layer()))))
+  )
+})
+
+describe("connections", () => {
+  it.scopedLive("are counted by how they have ended, and by what was written to them", () =>
+    Effect.gen(function* () {
+      const closed = (code: string) => measured(families.connectionsClosed, "websocket", code)
+      const before = { sent: measured(families.bytesSent), normal: closed("1000"), other: closed("other") }
+      const services = yield* Layer.build(
+        Runtime.serve().pipe(
+          Layer.provideMerge(TransportWebSocket.layer({ port: 0 })),
+          Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: 0 } })),
+          Layer.provide(Registry.layer([])),
+          Layer.provide(Auth.layerStatic({ alice: "alice" })),
+          Layer.provideMerge(Metrics.layer())
+        )
+      )
+      const { address } = Context.get(services, TransportServer)
+      /** Opens a session, closes with this code; gives the bytes that came. */
+      const visit = (code: number) =>
+        Effect.promise(
+          () =>
+            new Promise<number>((resolve, reject) => {
+              let bytes = 0
+              const ws = new WebSocket(address)
+              ws.once("error", reject)
+              ws.once("open", () => {
+                const payload = hello({ auth: { scheme: "bearer", token: "alice" } })
+                ws.send(JSON.stringify({ arcp: "1.1", id: "m1", type: "session.hello", payload }))
+              })
+              ws.once("message", (data: Buffer) => {
+                // With the frame's head, of four bytes.
+                bytes = data.length + 4
+                ws.close(code)
+              })
+              ws.once("close", () => resolve(bytes))
+            })
+        )
+      const bytes = (yield* visit(1000)) + (yield* visit(4711))
+      const told = Effect.zipRight(
+        Context.get(services, MetricsTag).refresh,
+        Effect.sync(() => closed("other"))
+      )
+      yield* Effect.repeat(Effect.zipRight(eventLoop.next, told), { until: (count) => count > before.other })
+      assert.strictEqual(closed("1000") - before.normal, 1)
+      assert.strictEqual(closed("other") - before.other, 1)
+      assert.strictEqual(measured(families.bytesSent) - before.sent, bytes)
+    })
   )
 })

@@ -133,11 +133,24 @@ describe("what is mounted", () => {
     Effect.gen(function* () {
       const url = yield* serving(
         Layer.merge(
-          HttpRoutes.layer("/broken", Effect.fail("no")),
+          Layer.merge(
+            HttpRoutes.layer("/broken", Effect.fail("no")),
+            HttpRoutes.layer("/broken/too", Effect.fail("no"), ({ message, status }) => ({
+              contentType: "text/x-mine",
+              body: `${status}: ${message}`
+            }))
+          ),
           HttpRoutes.layer("/whole", named("whole"))
         )
       )
       expect((yield* ask(new URL("/broken", url))).status).toBe(500)
+      // As it says that the server is to refuse.
+      const too = yield* ask(new URL("/broken/too", url))
+      expect([too.status, too.headers["content-type"], too.body]).toEqual([
+        500,
+        "text/x-mine",
+        "500: this part of the server does not work; try again later"
+      ])
       expect((yield* ask(new URL("/whole", url))).status).toBe(200)
     })
   )
@@ -306,6 +319,8 @@ describe("who may ask", () => {
       expect(headers["access-control-allow-origin"]).toBe(origin)
       expect(headers["vary"]).toBe("Origin")
       expect(headers["access-control-allow-credentials"]).toBeUndefined()
+      for (const name of ["ETag", "Link", "Location", "Retry-After"])
+        expect(headers["access-control-expose-headers"]?.split(", ")).toContain(name)
       const preflight = {
         origin,
         "access-control-request-method": "POST",

@@ -56,7 +56,7 @@ export const count = (
   const isWaiting = waits(parts, given)
   const full = isWaiting
     ? countWaiting(parts, given, hold, isRead)
-    : parts.running.count(given.record, hold, isRead)
+    : parts.running.count(given.record, given.submitter.features, hold, isRead)
   if (full === "unknown")
     return Effect.zipRight(
       parts.running.readElsewhere(given.record.principal),
