@@ -116,14 +116,18 @@ export const fault = (value: unknown, path: string, strict = false): string | un
 }
 
 /**
- * Why a value cannot be sent as it is: JSON cannot say it, or it is not well-formed Unicode. Names the member. It is
- * `fault` in small, for the client, whose size in a browser counts.
+ * Returns a message as JSON text, or why it cannot be sent as it is: JSON cannot say it, or it is not well-formed Unicode. Names
+ * the members, the outermost and the innermost. It is `fault` in small, for the client, whose size in a browser counts.
  */
-export const unsendable = (value: unknown): string | undefined => {
+export const written = (
+  message: object
+): { readonly text: string; readonly problem?: undefined } | { readonly problem: string } => {
+  let top = ""
   let at = ""
   try {
-    JSON.stringify(value, (name: string, part: unknown) => {
+    const text = JSON.stringify(message, function (this: unknown, name: string, part: unknown) {
       at = name
+      if (this === message) top = name
       // Of anything but these JSON would say `{}`, or nothing.
       if (
         (typeof part === "number" && !Number.isFinite(part)) ||
@@ -133,9 +137,9 @@ export const unsendable = (value: unknown): string | undefined => {
         throw part
       return part
     })
-    return undefined
+    return { text }
   } catch {
-    return `payload: ${half.test(at) ? "a name" : at}: is not JSON`
+    return { problem: `${top}: ${half.test(at) ? "a name" : at}: is not JSON` }
   }
 }
 

@@ -23,7 +23,8 @@ export interface Pending {
   readonly answer: Answer["type"]
   readonly jobId?: string | undefined
   readonly traceId?: string | undefined
-  readonly frame: (sessionId: string) => string
+  /** The frame, without the session that it goes to. */
+  readonly text: string
   /** Called with an answer of that type. */
   readonly answered: (answer: Answer) => void
   readonly failed: (error: ClientError) => void
@@ -41,6 +42,10 @@ interface Sent extends Pending {
   since: number
   /** A connection was given it, so that it may have arrived. */
   sent: boolean
+  /** This connection was. */
+  given: boolean
+  /** How many connections were lost that had been given it: what they end of may be this. */
+  lost: number
   /** Whoever waited has left. */
   readonly left?: boolean | undefined
 }
@@ -52,6 +57,9 @@ export const trim = (all: Map<unknown, unknown> | Set<unknown>, most: number): v
 
 /** Adds to what is remembered, of which a thousand are enough. */
 export const remember = (set: Set<unknown>, value: unknown): void => trim(set.add(value), 1000)
+
+/** How many connections may be lost with a request unanswered. With the usual delays that takes at least a quarter of a minute. */
+const maxLost = 10
 
 /** Holds the requests of a session that wait for answers, each for as long as it may take on one connection. */
 export class Requests {
@@ -73,14 +81,14 @@ export class Requests {
   }
 
   add(id: string, request: Pending): void {
-    this.#pending.set(id, { ...request, since: this.#now(), sent: false })
+    this.#pending.set(id, { ...request, since: this.#now(), sent: false, given: false, lost: 0 })
     if (request.claims) this.claiming++
     this.onAdd?.()
   }
   /** A connection is about to be given it: is it still to be sent? */
   sends(id: unknown): boolean {
     const request = this.#pending.get(id)
-    if (request) request.sent = true
+    if (request) request.sent = request.given = true
     return !!request
   }
   /**
@@ -94,19 +102,27 @@ export class Requests {
     const since = this.#now()
     this.#pending.set(id, { ...request, answered, since, claims: false, left: true, failed: () => {} })
   }
+  /**
+   * The connection is gone. A request whose connections are lost, however often it is sent again, is given up, since it may be
+   * what ends them: absences do not count, nor connections that the client itself has `left`.
+   */
+  ended(left: boolean): void {
+    for (const [id, request] of [...this.#pending]) {
+      if (request.given && !left && ++request.lost >= maxLost)
+        this.reject(id, new RequestTimeout({ message: `no answer on ${maxLost} connections` }))
+      request.given = false
+    }
+  }
   /** All of them, to be sent on another connection: their time begins again. */
   resent(): ReadonlyArray<readonly [unknown, Pending]> {
     for (const request of this.#pending.values()) request.since = this.#now()
     return [...this.#pending]
   }
   /** The one with the largest frame. */
-  largest(sessionId: string): unknown {
+  get largest(): unknown {
     let largest: unknown
     let most = 0
-    for (const [id, request] of this.#pending) {
-      const size = request.frame(sessionId).length
-      if (size > most) [largest, most] = [id, size]
-    }
+    for (const [id, { text }] of this.#pending) if (text.length > most) [largest, most] = [id, text.length]
     return largest
   }
   /** The only one that somebody waits for. */

@@ -83,6 +83,7 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
     })
     for (;;) {
       const error = yield* Effect.catchAll(attempt(session, welcomed), Effect.succeed)
+      session.requests.ended(error._tag === "Rewind")
       // A runtime that welcomes and closes, for ever, is not to be dialled at once each time.
       if (session.delivered || elapsed() - since >= lasting) delays.reset()
       since = Infinity

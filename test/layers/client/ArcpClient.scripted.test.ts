@@ -562,12 +562,62 @@ describe("ArcpClient with a scripted runtime", () => {
         assert.strictEqual(error._tag, "InvalidRequest")
         assert.match(error.message, problem)
       }
+      // Nor may the envelope, which would otherwise be written for the first time when it is sent.
+      for (const said of [1n, cycle, "\udc00"]) {
+        const error = yield* Effect.flip(client.submit("x", 1, { extensions: { "x-vendor.acme.n": said } }))
+        assert.strictEqual(error._tag, "InvalidRequest")
+        assert.match(error.message, /^extensions: .*: is not JSON/)
+      }
+      assert.strictEqual((yield* Effect.flip(client.cancel(1n as unknown as string)))._tag, "InvalidRequest")
       const job = yield* submitted(client, server)
       const reason = yield* Effect.flip(job.cancel("\ud83d"))
       assert.match(reason.message, /^payload: reason: /)
       yield* server.send(result(1))
       assert.strictEqual(yield* job.result, 7)
     })
+  )
+
+  it.scoped(
+    "sends what was asked for when it was asked for, however often, and whatever its input is by then",
+    () =>
+      Effect.gen(function* () {
+        const { open, welcomed } = yield* scripted
+        const { client, server } = yield* open()
+        const input = { text: "as asked" }
+        const submitting = yield* Effect.fork(client.submit("x", input))
+        const first = yield* server.expect("job.submit")
+        input.text = "changed"
+        yield* server.drop
+        const second = yield* welcomed()
+        assert.deepStrictEqual(yield* second.accept(), first)
+        yield* Fiber.join(submitting)
+      })
+  )
+
+  it.scoped(
+    "gives a request up whose connections are lost, and not for absences, whose number is no matter",
+    () =>
+      Effect.gen(function* () {
+        const { greeted, open, submitted, welcomed } = yield* scripted
+        const { client, server } = yield* open(undefined, { reconnect: Schedule.recurs(200) })
+        const poison = yield* Effect.fork(Effect.flip(client.submit("x", 1, { idempotencyKey: "k" })))
+        yield* server.expect("job.submit")
+        yield* server.drop
+        for (let absences = 0; absences < 50; absences++) yield* (yield* greeted).server.drop
+        let lost = 1
+        for (; poison.unsafePoll() === null && lost < 30; lost++) {
+          const next = yield* welcomed()
+          yield* next.expect("job.submit")
+          yield* next.drop
+          yield* Effect.repeatN(Effect.yieldNow(), 20)
+        }
+        assert.strictEqual(lost, 10)
+        assert.deepInclude(yield* Fiber.join(poison), {
+          code: "REQUEST_TIMEOUT",
+          message: "no answer on 10 connections"
+        })
+        assert.strictEqual((yield* submitted(client, yield* welcomed())).jobId, "job_1")
+      })
   )
 
   it.scoped("what is said at the end goes out, also while the last message before it is on its way", () =>

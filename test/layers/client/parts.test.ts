@@ -333,7 +333,7 @@ describe("Requests", () => {
     ] as const)
       requests.add(id, {
         answer: "job.accepted",
-        frame: (sessionId) => `${id} to ${sessionId}`,
+        text: id,
         answered: () => {},
         failed: () => failed.push(id),
         repeatable,
@@ -342,8 +342,8 @@ describe("Requests", () => {
     requests.fail(error, true)
     assert.deepStrictEqual(failed, ["failed"])
     assert.deepStrictEqual(
-      requests.resent().map(([, { frame }]) => frame("sess_2")),
-      ["kept to sess_2"]
+      requests.resent().map(([, { text }]) => text),
+      ["kept"]
     )
     requests.fail(error, false)
     assert.deepStrictEqual(failed, ["failed", "kept"])
