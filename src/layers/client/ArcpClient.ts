@@ -21,6 +21,7 @@ import {
   type TokenSource,
   TokenUnavailable
 } from "../../services/client/ArcpClient.js"
+import { called } from "../../services/runtime/called.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
@@ -131,6 +132,22 @@ const serve = (session: ClientSession) =>
     return running
   })
 
+/** Milliseconds that closing waits for answers that nobody else waits for. */
+const patience = 2_000
+
+/** Waits for the answers to submits that were given up, whose jobs are to be cancelled, where somebody is there to answer. */
+const settled = (session: ClientSession) =>
+  called((back) => {
+    const { requests } = session
+    const done = () => {
+      clearTimeout(timer)
+      back()
+    }
+    const timer = setTimeout(done, patience)
+    requests.onSettled = done
+    if (!session.connection || !requests.left.size) done()
+  })
+
 /** What the application is given of a session that is connected. */
 const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientService => {
   const { jobs, session } = parts
@@ -219,7 +236,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     for (const job of state?.jobs.restore(session) ?? []) jobs.add(job)
 
     const running = yield* serve(session)
-    const close = Effect.suspend(() => {
+    const closing = Effect.suspend(() => {
       if (session.over) return Effect.void
       session.acknowledge(1)
       session.post("session.close", {})
@@ -233,6 +250,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         Effect.asVoid
       )
     })
+    const close = Effect.zipRight(settled(session), closing)
     yield* onLeave(close)
     return serviceOf({ session, jobs }, close)
   })

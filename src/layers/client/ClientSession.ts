@@ -135,6 +135,11 @@ export class ClientSession implements Host {
     this.options = options
     this.line = new Line(options.elapsed)
     this.requests = new Requests(options.elapsed, options.requestTimeout)
+    this.requests.onClaimed = () => {
+      this.handles.unclaimed()
+      // What was kept has held acknowledgements back.
+      this.read()
+    }
     this.sessionId = options.resume?.sessionId
     this.token = options.resume?.resumeToken
     this.numbers = new Numbering(options.resume?.lastEventSeq ?? 0)

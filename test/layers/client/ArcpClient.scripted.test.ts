@@ -247,6 +247,28 @@ describe("ArcpClient with a scripted runtime", () => {
     })
   )
 
+  it.scoped(
+    "acknowledges what came for nobody, also when it was kept for a submit that has another job",
+    () =>
+      Effect.gen(function* () {
+        const { open, submitted } = yield* scripted
+        const { client, server } = yield* open(welcome(["ack", Vendor.requests]))
+        // It goes on, without a handle.
+        yield* Effect.scoped(submitted(client, server))
+        const submitting = yield* Effect.fork(client.submit("x", 2))
+        const { id } = yield* server.expect("job.submit")
+        yield* server.send(event(1), event(2))
+        // Nothing may say so yet: they may be the new job's.
+        yield* Effect.repeatN(TestClock.adjust("1 second"), 3)
+        assert.strictEqual((yield* client.resumeState).lastEventSeq, 0)
+        yield* server.send(accepted(id, { jobId: "job_2" }))
+        yield* Fiber.join(submitting)
+        assert.strictEqual((yield* client.resumeState).lastEventSeq, 2)
+        yield* Effect.repeatN(TestClock.adjust("1 second"), 3)
+        assert.deepStrictEqual((yield* server.expect("session.ack")).payload, { last_processed_seq: 2 })
+      })
+  )
+
   it.scoped("only the result awaited: acknowledges what came", () =>
     Effect.gen(function* () {
       const { open, submitted } = yield* scripted

@@ -132,9 +132,9 @@ describe("Handles", () => {
     assert.strictEqual(first.events.position, 7)
     // What was left out is read again.
     assert.isTrue(first.events.behind)
-    handles.deliver("job_2", log(1), 1, 0)
+    handles.unclaimed()
     handles.deliver("job_3", log(1), 1, 1)
-    handles.deliver("job_4", log(2), 1, 0)
+    handles.unclaimed()
     const late = new JobInbox(host)
     handles.register("job_3", late)
     assert.strictEqual(late.events.position, 0)
