@@ -225,12 +225,8 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         Effect.gen(function* () {
           if (lost) state?.jobs.forget()
           session.round++
-          for (const orphan of session.handles.jobs) {
-            const looked = lost
-              ? Reattach.reattach(session, jobs, orphan, lost)
-              : Reattach.confirm(session, jobs, orphan)
-            yield* Effect.forkIn(looked, scope)
-          }
+          const looking = Reattach.lookFor(session, jobs, lost)
+          for (let i = 0; i < Reattach.atOnce; i++) yield* Effect.forkIn(looking, scope)
         })
     })
     for (const job of state?.jobs.restore(session) ?? []) jobs.add(job)

@@ -56,6 +56,8 @@ export const trim = (all: Map<unknown, unknown> | Set<unknown>, most: number): v
 /** Adds to what is remembered, of which a thousand are enough. */
 export const remember = (set: Set<unknown>, value: unknown): void => trim(set.add(value), 1000)
 
+const noAnswer = () => new RequestTimeout({ message: "no answer in time" })
+
 /** How many are sent again for nobody. */
 const maxLeft = 1_000
 
@@ -117,8 +119,7 @@ export class Requests {
    */
   ended(left: boolean): void {
     for (const [id, request] of [...this.#pending]) {
-      if (request.given && !left && ++request.lost >= maxLost)
-        this.reject(id, new RequestTimeout({ message: `no answer on ${maxLost} connections` }))
+      if (request.given && !left && ++request.lost >= maxLost) this.reject(id, noAnswer())
       request.given = false
     }
   }
@@ -177,7 +178,7 @@ export class Requests {
       if (this.left.has(id) && !guessed) continue
       const left = since + this.#limit - this.#now()
       if (left > 0) return left
-      this.reject(id, new RequestTimeout({ message: "no answer in time" }))
+      this.reject(id, noAnswer())
     }
     return undefined
   }
