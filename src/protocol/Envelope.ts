@@ -47,7 +47,8 @@ const whole = (message: Outbound) => ({ arcp: "1.1", ...message })
 export const encode = (message: Outbound): string => JSON.stringify(whole(message))
 
 /** The same of what an application gives, which may be no JSON: then it says so. */
-export const encodeChecked = (message: Outbound) => written(whole(message))
+export const encodeChecked = (message: Outbound, refused: (problem: string) => void) =>
+  written(whole(message), refused)
 
 /**
  * The frames of one job in one session: everything that does not change between two events is joined

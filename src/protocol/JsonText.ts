@@ -116,18 +116,14 @@ export const fault = (value: unknown, path: string, strict = false): string | un
 }
 
 /**
- * Returns a message as JSON text, or why it cannot be sent as it is: JSON cannot say it, or it is not well-formed Unicode. Names
- * the members, the outermost and the innermost. It is `fault` in small, for the client, whose size in a browser counts.
+ * Returns a message as JSON text, or tells why it cannot be sent as it is: JSON cannot say it, or it is not well-formed Unicode. Names
+ * the member. It is `fault` in small, for the client, whose size in a browser counts.
  */
-export const written = (
-  message: object
-): { readonly text: string; readonly problem?: undefined } | { readonly problem: string } => {
-  let top = ""
+export const written = (message: object, refused: (problem: string) => void): string | undefined => {
   let at = ""
   try {
-    const text = JSON.stringify(message, function (this: unknown, name: string, part: unknown) {
+    return JSON.stringify(message, (name: string, part: unknown) => {
       at = name
-      if (this === message) top = name
       // Of anything but these JSON would say `{}`, or nothing.
       if (
         (typeof part === "number" && !Number.isFinite(part)) ||
@@ -137,10 +133,10 @@ export const written = (
         throw part
       return part
     })
-    return { text }
   } catch {
-    return { problem: `${top}: ${half.test(at) ? "a name" : at}: is not JSON` }
+    refused(`${half.test(at) ? "a name" : at}: is not JSON`)
   }
+  return undefined
 }
 
 /** JSON text with U+FFFD in place of each escaped half of a surrogate pair, which is how `JSON.stringify` writes them. */

@@ -132,21 +132,20 @@ const serve = (session: ClientSession) =>
     return running
   })
 
-/** Milliseconds that closing waits for answers that nobody else waits for. */
-const patience = 2_000
-
-/** Waits for the answers to submits that were given up, whose jobs are to be cancelled, where somebody is there to answer. */
-const settled = (session: ClientSession) =>
-  called((back) => {
-    const { requests } = session
-    const done = () => {
-      clearTimeout(timer)
-      back()
-    }
-    const timer = setTimeout(done, patience)
-    requests.onSettled = done
-    if (!session.connection || !requests.left.size) done()
-  })
+/**
+ * Waits for the answers to submits that were given up, whose jobs are to be cancelled, where somebody is there to answer; two
+ * seconds at most.
+ */
+const settled = ({ connection, requests }: ClientSession) =>
+  connection && requests.left.size > 0
+    ? called((back) => {
+        const timer = setTimeout(back, 2_000)
+        requests.onSettled = () => {
+          clearTimeout(timer)
+          back()
+        }
+      })
+    : Effect.void
 
 /** What the application is given of a session that is connected. */
 const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientService => {
@@ -246,7 +245,10 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         Effect.asVoid
       )
     })
-    const close = Effect.zipRight(settled(session), closing)
+    const close = Effect.zipRight(
+      Effect.suspend(() => settled(session)),
+      closing
+    )
     yield* onLeave(close)
     return serviceOf({ session, jobs }, close)
   })

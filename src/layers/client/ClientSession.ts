@@ -228,22 +228,25 @@ export class ClientSession implements Host {
     return Effect.async((resume) => {
       if (this.over) return resume(this.over)
       const id = this.options.nextId()
-      const said = encodeChecked({
-        id,
-        type,
-        job_id: more.jobId,
-        trace_id: more.traceId,
-        extensions: more.extensions,
-        payload
-      })
-      if (said.problem !== undefined) return resume(new InvalidRequest({ message: said.problem }))
+      const text = encodeChecked(
+        {
+          id,
+          type,
+          job_id: more.jobId,
+          trace_id: more.traceId,
+          extensions: more.extensions,
+          payload
+        },
+        (message) => resume(new InvalidRequest({ message }))
+      )
+      if (!text) return
       // A pong names the nonce of its ping, everything else the id of the request.
       const key = type === "session.ping" ? (payload as { nonce: string }).nonce : id
       const pending: Pending = {
         repeatable: true,
         ...more,
         answer,
-        text: said.text,
+        text,
         claims: more.onAnswer !== undefined,
         failed: resume,
         answered: (message) => {

@@ -570,13 +570,13 @@ describe("ArcpClient with a scripted runtime", () => {
       const cycle: Array<unknown> = []
       cycle.push(cycle)
       const inputs: ReadonlyArray<readonly [unknown, RegExp]> = [
-        [{ a: { b: Number.POSITIVE_INFINITY } }, /^payload: b: is not JSON/],
-        [[Number.NaN], /^payload: 0: /],
-        [{ a: 1n }, /^payload: a: /],
-        [{ m: new Map() }, /^payload: m: /],
-        [new Set(), /^payload: input: /],
-        ["\ud800", /^payload: input: /],
-        [{ "\udc00": 1 }, /^payload: a name: /],
+        [{ a: { b: Number.POSITIVE_INFINITY } }, /^b: is not JSON/],
+        [[Number.NaN], /^0: /],
+        [{ a: 1n }, /^a: /],
+        [{ m: new Map() }, /^m: /],
+        [new Set(), /^input: /],
+        ["\ud800", /^input: /],
+        [{ "\udc00": 1 }, /^a name: /],
         [cycle, /is not JSON/]
       ]
       for (const [input, problem] of inputs) {
@@ -588,12 +588,12 @@ describe("ArcpClient with a scripted runtime", () => {
       for (const said of [1n, cycle, "\udc00"]) {
         const error = yield* Effect.flip(client.submit("x", 1, { extensions: { "x-vendor.acme.n": said } }))
         assert.strictEqual(error._tag, "InvalidRequest")
-        assert.match(error.message, /^extensions: .*: is not JSON/)
+        assert.match(error.message, /^.+: is not JSON/)
       }
       assert.strictEqual((yield* Effect.flip(client.cancel(1n as unknown as string)))._tag, "InvalidRequest")
       const job = yield* submitted(client, server)
       const reason = yield* Effect.flip(job.cancel("\ud83d"))
-      assert.match(reason.message, /^payload: reason: /)
+      assert.match(reason.message, /^reason: /)
       yield* server.send(result(1))
       assert.strictEqual(yield* job.result, 7)
     })
@@ -634,10 +634,7 @@ describe("ArcpClient with a scripted runtime", () => {
           yield* Effect.repeatN(Effect.yieldNow(), 20)
         }
         assert.strictEqual(lost, 10)
-        assert.deepInclude(yield* Fiber.join(poison), {
-          code: "REQUEST_TIMEOUT",
-          message: "no answer on 10 connections"
-        })
+        assert.strictEqual((yield* Fiber.join(poison)).code, "REQUEST_TIMEOUT")
         assert.strictEqual((yield* submitted(client, yield* welcomed())).jobId, "job_1")
       })
   )
