@@ -1,4 +1,5 @@
 /** The envelope around every payload (§5), and how it is written: by splicing. */
+import { written } from "./JsonText.js"
 import type { EventType } from "./Message.js"
 
 /** Protocol versions we accept; a session answers with the one it was opened with. */
@@ -38,10 +39,16 @@ export interface Rejected {
   readonly jobId?: string | undefined
 }
 
+type Outbound = Omit<Envelope, "arcp"> & { readonly arcp?: string; readonly payload: unknown }
+
+const whole = (message: Outbound) => ({ arcp: "1.1", ...message })
+
 /** A whole message as JSON text. */
-export const encode = (
-  message: Omit<Envelope, "arcp"> & { readonly arcp?: string; readonly payload: unknown }
-): string => JSON.stringify({ arcp: "1.1", ...message })
+export const encode = (message: Outbound): string => JSON.stringify(whole(message))
+
+/** The same of what an application gives, which may be no JSON: then it says so. */
+export const encodeChecked = (message: Outbound, refused: (problem: string) => void) =>
+  written(whole(message), refused)
 
 /**
  * The frames of one job in one session: everything that does not change between two events is joined

@@ -116,13 +116,13 @@ export const fault = (value: unknown, path: string, strict = false): string | un
 }
 
 /**
- * Why a value cannot be sent as it is: JSON cannot say it, or it is not well-formed Unicode. Names the member. It is
- * `fault` in small, for the client, whose size in a browser counts.
+ * Returns a message as JSON text, or tells why it cannot be sent as it is: JSON cannot say it, or it is not well-formed Unicode. Names
+ * the member. It is `fault` in small, for the client, whose size in a browser counts.
  */
-export const unsendable = (value: unknown): string | undefined => {
+export const written = (message: object, refused: (problem: string) => void): string | undefined => {
   let at = ""
   try {
-    JSON.stringify(value, (name: string, part: unknown) => {
+    return JSON.stringify(message, (name: string, part: unknown) => {
       at = name
       // Of anything but these JSON would say `{}`, or nothing.
       if (
@@ -133,10 +133,10 @@ export const unsendable = (value: unknown): string | undefined => {
         throw part
       return part
     })
-    return undefined
   } catch {
-    return `payload: ${half.test(at) ? "a name" : at}: is not JSON`
+    refused(`${half.test(at) ? "a name" : at}: is not JSON`)
   }
+  return undefined
 }
 
 /** JSON text with U+FFFD in place of each escaped half of a surrogate pair, which is how `JSON.stringify` writes them. */

@@ -21,6 +21,7 @@ import {
   type TokenSource,
   TokenUnavailable
 } from "../../services/client/ArcpClient.js"
+import { called } from "../../services/runtime/called.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
@@ -131,6 +132,21 @@ const serve = (session: ClientSession) =>
     return running
   })
 
+/**
+ * Waits for the answers to submits that were given up, whose jobs are to be cancelled, where somebody is there to answer; two
+ * seconds at most.
+ */
+const settled = ({ connection, requests }: ClientSession) =>
+  connection && requests.left.size > 0
+    ? called((back) => {
+        const timer = setTimeout(back, 2_000)
+        requests.onSettled = () => {
+          clearTimeout(timer)
+          back()
+        }
+      })
+    : Effect.void
+
 /** What the application is given of a session that is connected. */
 const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientService => {
   const { jobs, session } = parts
@@ -208,18 +224,14 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         Effect.gen(function* () {
           if (lost) state?.jobs.forget()
           session.round++
-          for (const orphan of session.handles.jobs) {
-            const looked = lost
-              ? Reattach.reattach(session, jobs, orphan, lost)
-              : Reattach.confirm(session, jobs, orphan)
-            yield* Effect.forkIn(looked, scope)
-          }
+          const looking = Reattach.lookFor(session, jobs, lost)
+          for (let i = 0; i < Reattach.atOnce; i++) yield* Effect.forkIn(looking, scope)
         })
     })
     for (const job of state?.jobs.restore(session) ?? []) jobs.add(job)
 
     const running = yield* serve(session)
-    const close = Effect.suspend(() => {
+    const closing = Effect.suspend(() => {
       if (session.over) return Effect.void
       session.acknowledge(1)
       session.post("session.close", {})
@@ -233,6 +245,10 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         Effect.asVoid
       )
     })
+    const close = Effect.zipRight(
+      Effect.suspend(() => settled(session)),
+      closing
+    )
     yield* onLeave(close)
     return serviceOf({ session, jobs }, close)
   })

@@ -8,10 +8,9 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
-import { type Envelope, encode } from "../../protocol/Envelope.js"
+import { type Envelope, encode, encodeChecked } from "../../protocol/Envelope.js"
 import { InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
-import { unsendable } from "../../protocol/JsonText.js"
 import type * as Message from "../../protocol/Message.js"
 import { exceeds } from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
@@ -136,6 +135,11 @@ export class ClientSession implements Host {
     this.options = options
     this.line = new Line(options.elapsed)
     this.requests = new Requests(options.elapsed, options.requestTimeout)
+    this.requests.onClaimed = () => {
+      this.handles.unclaimed()
+      // What was kept has held acknowledgements back.
+      this.read()
+    }
     this.sessionId = options.resume?.sessionId
     this.token = options.resume?.resumeToken
     this.numbers = new Numbering(options.resume?.lastEventSeq ?? 0)
@@ -184,7 +188,8 @@ export class ClientSession implements Host {
       // Others answer that with an error, if they do not know the job.
       this.stranger(leaves)
     }
-    const frame = pending.frame(this.sessionId ?? "")
+    // Written once, when it was asked for; the session is what may be another by now.
+    const frame = `{"session_id":${JSON.stringify(this.sessionId)},${pending.text.slice(1)}`
     if (exceeds(frame, this.frameBytes))
       this.requests.reject(key, tooBig(request, `more than ${this.frameBytes} bytes`))
     else this.line.push(frame, () => this.requests.sends(key))
@@ -199,7 +204,7 @@ export class ClientSession implements Host {
 
   /** The connection ended over a frame that was too big: a request, which that ends, else one that would only come again. */
   oversized<E extends { readonly message: string }>(closed: E): E | ProtocolViolation {
-    const largest = this.requests.largest(this.sessionId ?? "")
+    const { largest } = this.requests
     return this.requests.reject(largest, tooBig(request, closed.message)) ? closed : violation(closed.message)
   }
 
@@ -222,25 +227,26 @@ export class ClientSession implements Host {
   ): Effect.Effect<Answer & { readonly type: A }, ClientError> {
     return Effect.async((resume) => {
       if (this.over) return resume(this.over)
-      const problem = unsendable(payload)
-      if (problem) return resume(new InvalidRequest({ message: problem }))
       const id = this.options.nextId()
+      const text = encodeChecked(
+        {
+          id,
+          type,
+          job_id: more.jobId,
+          trace_id: more.traceId,
+          extensions: more.extensions,
+          payload
+        },
+        (message) => resume(new InvalidRequest({ message }))
+      )
+      if (!text) return
       // A pong names the nonce of its ping, everything else the id of the request.
       const key = type === "session.ping" ? (payload as { nonce: string }).nonce : id
       const pending: Pending = {
         repeatable: true,
         ...more,
         answer,
-        frame: (sessionId) =>
-          encode({
-            id,
-            type,
-            session_id: sessionId,
-            job_id: more.jobId,
-            trace_id: more.traceId,
-            extensions: more.extensions,
-            payload
-          }),
+        text,
         claims: more.onAnswer !== undefined,
         failed: resume,
         answered: (message) => {

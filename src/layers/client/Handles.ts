@@ -81,11 +81,13 @@ export class Handles {
       const early = this.#early.get(jobId)
       if (early) early.push([frame, bytes])
       else this.#early.set(jobId, [[frame, bytes]])
-    } else {
-      this.#earlyBytes = 0
-      this.#earlyCut = false
-      this.#early.clear()
     }
+  }
+  /** Nobody can claim what was kept. */
+  unclaimed(): void {
+    this.#earlyBytes = 0
+    this.#earlyCut = false
+    this.#early.clear()
   }
   fail(jobId: string, error: ClientError): void {
     const inboxes = this.#of(jobId)

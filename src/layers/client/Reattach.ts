@@ -84,18 +84,19 @@ const pause = 5_000
 
 /**
  * Makes sure that a job of somebody else is subscribed to still: with a token that has ended its subscription has, too (§4.1 of the
- * protocol page), and nothing says so. Unless it has surely gone on, its streams say that something may be missing.
+ * protocol page), and nothing says so. Unless it has surely gone on, its streams say that something may be missing. Returns whether
+ * to ask again.
  */
-export const confirm = (
+const confirm = (
   session: ClientSession,
   jobs: SubmittedJobs,
   [jobId, inboxes]: Handles["jobs"][number]
-): Effect.Effect<void> => {
+): Effect.Effect<unknown> => {
   // Others do not say whether it went on.
   if (session.guesses || !session.features.includes("subscribe")) return Effect.void
   if (inboxes.some((inbox) => inbox.ended || jobs.of(inbox))) return Effect.void
   const { doubtful, round, sessionId } = session
-  const asking: Effect.Effect<void> = Effect.suspend(() => {
+  return Effect.suspend(() => {
     const { connection } = session
     // Asked a second time it may be what the first one has begun that goes on.
     const isFirst = !doubtful.has(jobId)
@@ -117,31 +118,26 @@ export const confirm = (
       }
     )
   }).pipe(
-    Effect.catchAll((error) => {
-      if (error instanceof ResumeWindowExpired || session.over) return Effect.void
-      // After another hello it is asked anew, in another session not at all.
-      const isWanted = () =>
-        session.round === round && session.sessionId === sessionId && session.handles.has(jobId)
-      // Nobody is left to whom it would be told.
-      if (!session.handles.has(jobId)) doubtful.delete(jobId)
-      if (!isWanted()) return Effect.void
-      if (error.retryable)
-        return Effect.zipRight(
-          Effect.sleep(pause),
-          Effect.suspend(() => (isWanted() ? asking : Effect.void))
-        )
-      // The next hello has another token.
-      if (error._tag === "Unauthenticated") session.doubts = true
-      else session.handles.fail(jobId, error)
-      return Effect.void
-    }),
-    Effect.asVoid
+    Effect.as(false),
+    Effect.catchAll((error) =>
+      Effect.sync(() => {
+        if (error instanceof ResumeWindowExpired || session.over) return false
+        const isWanted = session.handles.has(jobId)
+        // Nobody is left to whom it would be told.
+        if (!isWanted) doubtful.delete(jobId)
+        // After another hello it is asked anew, in another session not at all.
+        if (!isWanted || session.round !== round || session.sessionId !== sessionId) return false
+        // The next hello has another token.
+        if (error._tag === "Unauthenticated") session.doubts = true
+        else if (!error.retryable) session.handles.fail(jobId, error)
+        return error.retryable
+      })
+    )
   )
-  return asking
 }
 
 /** Subscribes to a job of a lost session from the new one; says in its streams what that means. */
-export const reattach = (
+const reattach = (
   session: ClientSession,
   jobs: SubmittedJobs,
   [jobId, inboxes]: Handles["jobs"][number],
@@ -190,3 +186,32 @@ export const reattach = (
       })
     )
   )
+
+/** How many jobs are looked for at a time: a client may have thousands of them, and a runtime thousands of clients. */
+export const atOnce = 8
+
+/** Returns what looks for one job after the other; it may run several times at once, to look for each of them once. */
+export const lookFor = (
+  session: ClientSession,
+  jobs: SubmittedJobs,
+  lost: ResumeWindowExpired | undefined
+): Effect.Effect<void> => {
+  const orphans = [...session.handles.jobs]
+  const { round, sessionId } = session
+  // After another hello, or in another session, somebody else looks.
+  const isWanted = () => (lost ? session.sessionId === sessionId : session.round === round)
+  return Effect.gen(function* () {
+    for (let orphan = orphans.shift(); orphan && isWanted(); orphan = orphans.shift()) {
+      const [jobId] = orphan
+      // Left while others were looked for.
+      if (!session.handles.has(jobId)) {
+        session.doubtful.delete(jobId)
+        continue
+      }
+      const again = yield* lost ? reattach(session, jobs, orphan, lost) : confirm(session, jobs, orphan)
+      if (!again) continue
+      yield* Effect.sleep(pause)
+      orphans.push(orphan)
+    }
+  })
+}

@@ -23,7 +23,8 @@ export interface Pending {
   readonly answer: Answer["type"]
   readonly jobId?: string | undefined
   readonly traceId?: string | undefined
-  readonly frame: (sessionId: string) => string
+  /** The frame, without the session that it goes to. */
+  readonly text: string
   /** Called with an answer of that type. */
   readonly answered: (answer: Answer) => void
   readonly failed: (error: ClientError) => void
@@ -41,8 +42,10 @@ interface Sent extends Pending {
   since: number
   /** A connection was given it, so that it may have arrived. */
   sent: boolean
-  /** Whoever waited has left. */
-  readonly left?: boolean | undefined
+  /** This connection was. */
+  given: boolean
+  /** How many connections were lost that had been given it: what they end of may be this. */
+  lost: number
 }
 
 /** Lets the oldest go when there are more than so many. */
@@ -53,6 +56,14 @@ export const trim = (all: Map<unknown, unknown> | Set<unknown>, most: number): v
 /** Adds to what is remembered, of which a thousand are enough. */
 export const remember = (set: Set<unknown>, value: unknown): void => trim(set.add(value), 1000)
 
+const noAnswer = () => new RequestTimeout({ message: "no answer in time" })
+
+/** How many are sent again for nobody. */
+const maxLeft = 1_000
+
+/** How many connections may be lost with a request unanswered. With the usual delays that takes at least a quarter of a minute. */
+const maxLost = 10
+
 /** Holds the requests of a session that wait for answers, each for as long as it may take on one connection. */
 export class Requests {
   readonly #now: () => number
@@ -61,10 +72,16 @@ export class Requests {
   readonly #pending = new Map<unknown, Sent>()
   /** The traces of those that do not wait any more: what comes of them late, or again, answers no other. */
   readonly #past = new Set<unknown>()
+  /** Those that whoever waited has left. */
+  readonly left = new Set<unknown>()
   /** How many there are whose answer may claim a job. */
   claiming = 0
   /** Called for each that is added. */
   declare onAdd: (() => void) | undefined
+  /** Called when `claiming` has fallen to 0. */
+  declare onClaimed: (() => void) | undefined
+  /** Called when none is left of those that whoever waited has left. */
+  declare onSettled: (() => void) | undefined
 
   /** `now` is in milliseconds and only goes forward; `limit` is what an answer may take, in milliseconds. */
   constructor(now: () => number, limit: number) {
@@ -73,14 +90,14 @@ export class Requests {
   }
 
   add(id: string, request: Pending): void {
-    this.#pending.set(id, { ...request, since: this.#now(), sent: false })
+    this.#pending.set(id, { ...request, since: this.#now(), sent: false, given: false, lost: 0 })
     if (request.claims) this.claiming++
     this.onAdd?.()
   }
   /** A connection is about to be given it: is it still to be sent? */
   sends(id: unknown): boolean {
     const request = this.#pending.get(id)
-    if (request) request.sent = true
+    if (request) request.sent = request.given = true
     return !!request
   }
   /**
@@ -92,7 +109,19 @@ export class Requests {
     if (!request?.sent || !answered) return
     // As new: they are in the order of their times.
     const since = this.#now()
-    this.#pending.set(id, { ...request, answered, since, claims: false, left: true, failed: () => {} })
+    this.#pending.set(id, { ...request, answered, since, claims: false, failed: () => {} })
+    const [oldest] = this.left.add(id)
+    if (this.left.size > maxLeft) this.#take(oldest)
+  }
+  /**
+   * The connection is gone. A request whose connections are lost, however often it is sent again, is given up, since it may be
+   * what ends them: absences do not count, nor connections that the client itself has `left`.
+   */
+  ended(left: boolean): void {
+    for (const [id, request] of [...this.#pending]) {
+      if (request.given && !left && ++request.lost >= maxLost) this.reject(id, noAnswer())
+      request.given = false
+    }
   }
   /** All of them, to be sent on another connection: their time begins again. */
   resent(): ReadonlyArray<readonly [unknown, Pending]> {
@@ -100,13 +129,10 @@ export class Requests {
     return [...this.#pending]
   }
   /** The one with the largest frame. */
-  largest(sessionId: string): unknown {
+  get largest(): unknown {
     let largest: unknown
     let most = 0
-    for (const [id, request] of this.#pending) {
-      const size = request.frame(sessionId).length
-      if (size > most) [largest, most] = [id, size]
-    }
+    for (const [id, { text }] of this.#pending) if (text.length > most) [largest, most] = [id, text.length]
     return largest
   }
   /** The only one that somebody waits for. */
@@ -130,35 +156,43 @@ export class Requests {
   }
   /** Of another kind than was asked for it answers nothing: whoever waits does so as long as an answer may take. */
   answer(id: unknown, message: Frame): void {
-    if (this.#pending.get(id)?.answer === message.type) this.#take(id)?.answered(message as Answer)
+    if (this.#pending.get(id)?.answer === message.type)
+      this.#take(id, (request) => request.answered(message as Answer))
   }
   /** Was there such a request? */
   reject(id: unknown, error: ClientError): boolean {
-    const request = this.#take(id)
-    request?.failed(error)
-    return !!request
+    return !!this.#take(id, (request) => request.failed(error))
   }
   /** The session is gone; repeatable ones can be kept for the next. */
   fail(error: ClientError, keepRepeatable: boolean): void {
     for (const [id, request] of [...this.#pending])
-      if (!(keepRepeatable && request.repeatable && !request.left)) this.reject(id, error)
+      if (!(keepRepeatable && request.repeatable && !this.left.has(id))) this.reject(id, error)
   }
-  /** Fails what has waited too long; returns in how many milliseconds the next will have, if there is one. */
-  expire(): number | undefined {
+  /**
+   * Fails what has waited too long; returns in how many milliseconds the next will have, if there is one. What nobody waits for
+   * any more has the session's time, since its job is to be cancelled whenever it is accepted; but not where answers are
+   * `guessed`: there the next one's could be taken for it.
+   */
+  expire(guessed: boolean): number | undefined {
     for (const [id, { since }] of this.#pending) {
+      if (this.left.has(id) && !guessed) continue
       const left = since + this.#limit - this.#now()
       if (left > 0) return left
-      this.reject(id, new RequestTimeout({ message: "no answer in time" }))
+      this.reject(id, noAnswer())
     }
     return undefined
   }
 
-  /** Takes one out: its answer is not waited for any more. */
-  #take(id: unknown): Sent | undefined {
+  /** Takes one out, and ends it so: its answer is not waited for any more. */
+  #take(id: unknown, end?: (request: Sent) => void): Sent | undefined {
     const request = this.#pending.get(id)
+    if (!request) return undefined
     this.#pending.delete(id)
-    if (request?.claims) this.claiming--
-    if (request?.traceId) remember(this.#past, request.traceId)
+    if (request.traceId) remember(this.#past, request.traceId)
+    end?.(request)
+    // Not before: what was kept for it is handed over with its answer.
+    if (request.claims && !--this.claiming) this.onClaimed?.()
+    if (this.left.delete(id) && !this.left.size) this.onSettled?.()
     return request
   }
 }

@@ -83,6 +83,7 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
     })
     for (;;) {
       const error = yield* Effect.catchAll(attempt(session, welcomed), Effect.succeed)
+      session.requests.ended(error._tag === "Rewind")
       // A runtime that welcomes and closes, for ever, is not to be dialled at once each time.
       if (session.delivered || elapsed() - since >= lasting) delays.reset()
       since = Infinity
@@ -163,10 +164,13 @@ const greet = (session: ClientSession) =>
     const frame = hello(session, token)
     if (exceeds(frame, helloBytes)) return yield* tooBig(helloParts, `more than ${helloBytes} bytes`)
     session.unanswered++
-    yield* connection.send([frame])
     const [answer, ...frames] = yield* first(
-      Effect.mapError(connection.take, (closed) =>
-        closed.code === closeCode.tooBig ? tooBig(helloParts, closed.reason) : lost(closed)
+      // A peer that does not read may keep the hello from going out, too.
+      Effect.zipRight(
+        connection.send([frame]),
+        Effect.mapError(connection.take, (closed) =>
+          closed.code === closeCode.tooBig ? tooBig(helloParts, closed.reason) : lost(closed)
+        )
       ),
       Effect.zipRight(Effect.sleep(welcomeTimeout), new TransportError({ message: "no answer in time" }))
     )
@@ -219,10 +223,10 @@ const keepAcknowledging = (session: ClientSession): Effect.Effect<never> =>
   })
 
 /** Fails the requests that this connection does not answer in time. */
-const expire = ({ requests }: ClientSession): Effect.Effect<never> =>
+const expire = ({ guesses, requests }: ClientSession): Effect.Effect<never> =>
   Effect.gen(function* () {
     for (;;) {
-      const left = requests.expire()
+      const left = requests.expire(guesses)
       yield* left === undefined
         ? called((back) => {
             requests.onAdd = back

@@ -97,6 +97,8 @@ const ownerCheck = Check.object<Owner>({
 /** What is no owner has none that is alive. */
 const parsed = (text: string): Owner | undefined => attempt(() => ownerCheck(JSON.parse(text), "owner"))
 
+const noLocks = "the browser gives no lock here: other tabs could use the same saved session"
+
 /** Takes a lock of the browser; gives what releases it, or nothing when somebody else has it. */
 const lock = (locks: LockManager, name: string): Effect.Effect<(() => void) | undefined> =>
   Effect.async((resume) => {
@@ -107,7 +109,12 @@ const lock = (locks: LockManager, name: string): Effect.Effect<(() => void) | un
         clearTimeout(timer)
         resume(Effect.succeed(release))
       })
-    locks.request(name, { signal: waiting.signal }, held).catch(() => resume(Effect.succeed(undefined)))
+    locks.request(name, { signal: waiting.signal }, held).catch((cause: unknown) => {
+      clearTimeout(timer)
+      // Nobody has it: this page may take none, and goes on as where there are none.
+      const refused = Effect.as(Effect.logWarning(noLocks, cause), () => {})
+      resume(waiting.signal.aborted ? Effect.succeed(undefined) : refused)
+    })
   })
 
 /** Holds sessions, one at a time. */

@@ -184,6 +184,14 @@ export const open = (
       records.set(index, known)
       return known
     }
+    /** Ready to be written: one that was dropped and is used again comes after what it was before. */
+    const ready = (index: number) =>
+      Effect.gen(function* () {
+        const isNew = !records.has(index)
+        const record = recordOf(index)
+        if (isNew) yield* record.load("it is written anew")
+        return record
+      })
     const places = new Places()
     const place = yield* slots.load("a new one is opened")
     const jobs: Array<SavedJob> = []
@@ -201,7 +209,7 @@ export const open = (
         if (now.sessionId !== sessionId) places.touch()
         sessionId = now.sessionId
         for (const index of places.changed) {
-          yield* recordOf(index).save({ sessionId, jobs: places.record(index) })
+          yield* (yield* ready(index)).save({ sessionId, jobs: places.record(index) })
           places.changed.delete(index)
         }
         yield* slots.save({ ...now, records: places.records })

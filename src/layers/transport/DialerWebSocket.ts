@@ -102,7 +102,6 @@ const start = (options: Options, proxy: HttpProxy | undefined): Effect.Effect<We
     try: () =>
       new WebSocket(options.url, {
         autoPong: false,
-        handshakeTimeout: Duration.toMillis(options.connectTimeout ?? defaults.connectTimeout),
         maxPayload: options.maxFrameBytes ?? defaults.maxFrameBytes,
         perMessageDeflate: false,
         ...(proxy === undefined ? {} : { agent: proxy.agent }),
@@ -120,11 +119,21 @@ const open = (
 ): Effect.Effect<Connection, TransportError> =>
   Effect.async((resume) => {
     const { maxFrameBytes = defaults.maxFrameBytes, url } = options
-    const fail = (error: TransportError) => resume(Effect.fail(error))
+    const fail = (error: TransportError) => {
+      clearTimeout(timer)
+      resume(Effect.fail(error))
+    }
     const onError = (cause: Error) => fail(connectError(cause, url, proxy))
+    // `handshakeTimeout` of `ws` would wait for as long as anything comes, and not at all for a proxy's answer.
+    const timer = setTimeout(
+      () => onError(new Error("no answer in time")),
+      Duration.toMillis(options.connectTimeout ?? defaults.connectTimeout)
+    )
     // Stays on an attempt that failed: ending it reports once more.
     ws.on("error", onError)
     ws.once("unexpected-response", (_request, response) => {
+      // What it says is read in a time of its own.
+      clearTimeout(timer)
       const isProxys = proxy !== undefined && proxy.answered() !== 200
       const refused = isProxys
         ? `the proxy ${proxy.label} refused to connect to ${label(url)} with ${response.statusCode} ${response.statusMessage ?? ""}`.trim()
@@ -143,6 +152,7 @@ const open = (
       socket = response.socket
     })
     ws.once("open", () => {
+      clearTimeout(timer)
       // Bun puts its own WebSocket in place of `ws`, and does not give its socket.
       if (!socket) return resume(Effect.succeed(DialerWebSocketGlobal.fromOpen(ws, options)))
       ws.off("error", onError)
@@ -158,6 +168,7 @@ const open = (
         )
       )
     })
+    return Effect.sync(() => clearTimeout(timer))
   })
 
 /** Connects; the connection is closed with the scope. */
@@ -166,6 +177,7 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
     const refused = refusal(options)
     if (refused !== undefined) return yield* refused
     const proxy = yield* forUrl(options.url)
+    yield* Effect.addFinalizer(() => Effect.sync(() => proxy?.abandon()))
     const ws = yield* Effect.acquireRelease(start(options, proxy), (ws) => Effect.sync(() => ws.terminate()))
     const clock = yield* Effect.clock
     const connection = yield* open(ws, options, proxy, () => clock.unsafeCurrentTimeMillis())

@@ -12,6 +12,8 @@ export interface HttpProxy {
   readonly agent: Agent
   /** What it has answered to `CONNECT`: a status; `undefined` before it has. */
   readonly answered: () => number | undefined
+  /** Ends the wait for that answer: no request has the agent's socket by then, so that nothing else would. */
+  readonly abandon: () => void
 }
 
 /** What the variables say that could name one. */
@@ -40,7 +42,8 @@ const through = async (url: string): Promise<HttpProxy | undefined> => {
     throw new TransportError({
       message: `${label(proxy)}, which the environment names as the proxy for ${label(url)}, is none: use http://HOST:PORT or https://…`
     })
-  const agent = new HttpsProxyAgent(proxy)
+  const waiting = new AbortController()
+  const agent = new HttpsProxyAgent(proxy, { signal: waiting.signal })
   // Else the agent looks for it in the stack of whoever asks, which is not always long enough.
   const secureEndpoint = /^wss:/i.test(url)
   agent.protocol = secureEndpoint ? "https:" : "http:"
@@ -49,7 +52,15 @@ const through = async (url: string): Promise<HttpProxy | undefined> => {
   agent.once("proxyConnect", ({ statusCode }: { readonly statusCode: number }) => {
     status = statusCode
   })
-  return { label: label(proxy), agent, answered: () => status }
+  return {
+    label: label(proxy),
+    agent,
+    answered: () => status,
+    abandon: () => {
+      // Afterwards the socket is the request's, which ends it.
+      if (status === undefined) waiting.abort()
+    }
+  }
 }
 
 /** Returns the proxy for a WebSocket URL, if the environment names one. */

@@ -323,7 +323,7 @@ export const fromPromise = <
     Effect.gen(function* () {
       const job = yield* Job
       const lease = yield* Lease
-      const { handle, promise, step, unlessEnded } = yield* makeInPromises(job)
+      const { handle, promise, step, unlessEnded, waiting } = yield* makeInPromises(job)
       const lift =
         <P extends ReadonlyArray<unknown>, A, E>(method: (...args: P) => Effect.Effect<A, E>) =>
         (...args: P) =>
@@ -337,7 +337,7 @@ export const fromPromise = <
           hold: (run) => {
             const refused = Argument.refusal("hold", ["run", Argument.callable, run])
             if (refused !== undefined) return Promise.reject(refused)
-            return promise(job.hold(Effect.tryPromise({ try: async () => run(), catch: readable })))
+            return waiting(job.hold(Effect.tryPromise({ try: async () => run(), catch: readable })))
           },
           input: (key, options) => unlessEnded(job.input(key, options)),
           log: lift(job.log),
@@ -363,7 +363,7 @@ export const fromPromise = <
                 (child) => ({
                   jobId: child.jobId,
                   result: () => unlessEnded(child.await),
-                  cancel: () => promise(child.cancel)
+                  cancel: () => waiting(child.cancel)
                 })
               )
             ),

@@ -3,13 +3,13 @@ import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
+import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Argument from "../../protocol/Argument.js"
-import { type ArcpError, isArcpError, Timeout } from "../../protocol/Errors.js"
+import { type ArcpError, Cancelled, isArcpError, Timeout } from "../../protocol/Errors.js"
 import { EndedBy } from "../jobs/EndedBy.js"
 import { HandlerThread, type JobService, Step, type StepService } from "../jobs/Job.js"
 import { readable } from "./Thrown.js"
@@ -68,9 +68,14 @@ type Tell = (reason: unknown) => boolean
 /** What an async function has asked its job for and waits for: a handler, or an attempt of a step. */
 class Calls {
   private readonly controller = new AbortController()
-  private readonly pending = new Map<Fiber.RuntimeFiber<unknown, unknown>, Tell>()
+  /** What is waited for, until it is told; `undefined`: an emit, which nobody tells while the function runs well. */
+  private readonly pending = new Map<Fiber.RuntimeFiber<unknown, unknown>, Tell | undefined>()
   private readonly settling: Array<Promise<unknown>> = []
   private isTold = false
+  /** The function has come to its end by itself. */
+  private over: Cancelled | undefined
+  /** And well. */
+  succeeded = false
 
   constructor(
     /** Of whose job they are. */
@@ -84,12 +89,15 @@ class Calls {
     return this.controller.signal
   }
   /** Why the function is to end, when it is. */
-  get reason(): unknown {
+  get abortedBy(): unknown {
     return this.controller.signal.reason
   }
+  /** What the function is told that waits for anything of the job: because it is to end, or has ended. */
+  get reason(): unknown {
+    return this.abortedBy ?? this.over
+  }
 
-  /** What is not told in a way of its own is interrupted. */
-  add(fiber: Fiber.RuntimeFiber<unknown, unknown>, tell: Tell = () => interrupt(fiber)): void {
+  add(fiber: Fiber.RuntimeFiber<unknown, unknown>, tell: Tell | undefined): void {
     this.pending.set(fiber, tell)
     fiber.addObserver(() => this.pending.delete(fiber))
   }
@@ -101,11 +109,41 @@ class Calls {
   abort(reason: unknown): Promise<unknown> | undefined {
     this.isTold ||= this.pending.size > 0
     this.controller.abort(reason)
-    for (const [fiber, tell] of [...this.pending])
+    const all = this.tell(reason)
+    return this.isTold ? all : undefined
+  }
+
+  /**
+   * The function has settled: nobody waits any more for what it has left waiting, such as the loser of a race. What it has
+   * emitted gets in first. What hangs is waited for no longer than so many milliseconds.
+   */
+  settled(graceMs: number): Effect.Effect<unknown> {
+    if (this.pending.size === 0) {
+      this.over = hasSettled
+      return Effect.void
+    }
+    // Those that there are now: of what goes on emitting there is no end.
+    const emits = [...this.pending].filter(([, tell]) => tell === undefined).map(([fiber]) => fiber)
+    return Effect.zipRight(
+      Fiber.awaitAll(emits),
+      Effect.timeoutOption(
+        Effect.promise(() => {
+          this.over = hasSettled
+          return this.tell(hasSettled)
+        }),
+        graceMs
+      )
+    )
+  }
+
+  private tell(reason: unknown): Promise<unknown> {
+    for (const [fiber, tell = () => interrupt(fiber)] of [...this.pending])
       if (tell(reason)) this.settling.push(new Promise((resolve) => fiber.addObserver(resolve)))
-    return this.isTold ? Promise.all(this.settling) : undefined
+    return Promise.all(this.settling)
   }
 }
+
+const hasSettled = new Cancelled({ message: "the function that waited for it has ended" })
 
 const interrupt = (fiber: Fiber.RuntimeFiber<unknown, unknown>): false => {
   fiber.unsafeInterruptAsFork(FiberId.none)
@@ -130,25 +168,36 @@ export const assertSteps = (agent: string): void => {
 }
 
 /**
- * Runs an async function. An interruption tells it to end, and waits until it has settled, so that what it does in `finally` is
- * part of the run.
+ * Runs an async function, whose calls these are. An interruption tells it to end, for that reason, and waits until it has settled,
+ * so that what it does in `finally` is part of the run.
  */
 const settling = <A, E>(
+  calls: Calls,
   run: () => unknown,
   rejected: (error: unknown) => Effect.Effect<A, E>,
-  /** Tells the function; returns what is to be waited for beside it, unless nothing is. */
-  abort: () => Promise<unknown> | undefined
-): Effect.Effect<A, E> =>
-  Effect.async((resume) => {
+  reason: () => unknown,
+  graceMs: number
+): Effect.Effect<A, E> => {
+  const running = Effect.async<A, E>((resume) => {
     const settled = new Promise<A>((resolve) => resolve(run() as A)).then(
-      (output) => resume(Effect.succeed(output)),
+      (output) => {
+        calls.succeeded = true
+        resume(Effect.succeed(output))
+      },
       (thrown: unknown) => resume(rejected(readable(thrown)))
     )
     return Effect.suspend(() => {
-      const others = abort()
+      const others = calls.abort(reason())
+      // One that has not asked for its signal, and waits for nothing of the job, goes on for as long as it likes.
       return others === undefined ? Effect.void : Effect.promise(() => Promise.all([settled, others]))
     })
   })
+  const settled = Effect.onInterrupt(
+    Effect.suspend(() => calls.settled(graceMs)),
+    () => Effect.sync(() => calls.abort(reason()))
+  )
+  return Effect.flatMap(Effect.exit(running), (exit) => Effect.zipRight(settled, exit))
+}
 
 /** Runs effects for an async function, in the step in which that is called. */
 export interface InPromises {
@@ -157,6 +206,8 @@ export interface InPromises {
    * the step, when that happens meanwhile.
    */
   readonly promise: <A, E>(effect: Effect.Effect<A, E>) => Promise<A>
+  /** The same for what nobody needs any more when the function that has called it has settled. Others are emits, which still get in. */
+  readonly waiting: <A, E>(effect: Effect.Effect<A, E>) => Promise<A>
   /**
    * The same for what a job that is ended does not begin any more: nothing interrupts a function that goes on, so it is told
    * at each of these.
@@ -214,10 +265,9 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
       return calls?.job === job ? calls : own
     }
 
-    const promise = <A, E>(
-      effect: Effect.Effect<A, E>,
-      tell?: (fiber: Fiber.RuntimeFiber<A, E>, reason: unknown) => boolean
-    ) => {
+    type TellFiber<A, E> = (fiber: Fiber.RuntimeFiber<A, E>, reason: unknown) => boolean
+
+    const promise = <A, E>(effect: Effect.Effect<A, E>, tell?: TellFiber<A, E>) => {
       const calls = current()
       const { step } = calls
       const fiber = Runtime.runFork(runtime)(
@@ -235,10 +285,9 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
       return promised
     }
 
-    const unlessEnded = <A, E>(
-      effect: Effect.Effect<A, E>,
-      tell?: (fiber: Fiber.RuntimeFiber<A, E>, reason: unknown) => boolean
-    ) => {
+    const waiting = <A, E>(effect: Effect.Effect<A, E>) => promise(effect, interrupt)
+
+    const unlessEnded = <A, E>(effect: Effect.Effect<A, E>, tell: TellFiber<A, E> = interrupt) => {
       const { reason } = current()
       return promise(reason === undefined ? effect : Effect.interrupt, tell)
     }
@@ -274,14 +323,15 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
             }
           }
           const settled = settling<B, ArcpError | Thrown>(
+            calls,
             () => within(calls, () => body(context)),
             (error) => {
               // That it was told to end is no outcome.
               if (calls.reason !== undefined) return Effect.interrupt
               return Effect.fail(isArcpError(error) ? error : new Thrown(error))
             },
-            // One that has not asked for its signal, and waits for nothing of the job, goes on for as long as it likes.
-            () => calls.abort(own.reason ?? tookTooLong)
+            () => own.abortedBy ?? tookTooLong,
+            graceMs
           )
           return Effect.onExit(settled, ({ _tag }) =>
             Effect.sync(() => {
@@ -312,7 +362,8 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
         isLast = true
         if (newest.succeeded === undefined) {
           const isTold = newest.calls.abort(reason) !== undefined
-          if (!isTold && compensate === undefined) return interrupt(fiber)
+          // A job that goes well has nothing to undo.
+          if (!isTold && (compensate === undefined || own.succeeded)) return interrupt(fiber)
         } else if (!newest.succeeded) return interrupt(fiber)
         // What hangs is given up while the function that waits for it can still clean up.
         const giveUp = Runtime.runFork(runtime)(
@@ -328,10 +379,12 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
 
     const handle: InPromises["handle"] = (run) =>
       settling<unknown, ArcpError>(
+        own,
         () => within(own, () => run(own.signal)),
         (error) => (isArcpError(error) ? Effect.fail(error) : Effect.die(error)),
-        () => own.abort(endedBy())
+        endedBy,
+        graceMs
       )
 
-    return { promise, unlessEnded, step, handle }
+    return { promise, waiting, unlessEnded, step, handle }
   })

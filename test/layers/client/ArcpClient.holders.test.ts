@@ -1,11 +1,13 @@
 /** Two clients with one saved session: a duplicated tab, two processes with one file. Each has a session of its own. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -147,6 +149,35 @@ describe("a store that two clients use", () => {
       assert.strictEqual(values.get("arcp"), before)
       assert.strictEqual(values.get("arcp.owner"), other)
       assert.strictEqual(first.told.times, 1)
+    }).pipe(Effect.provide(runtime([steps])))
+  )
+})
+
+describe("a page that may take no lock", () => {
+  const { Steps, go, steps } = makeSteps()
+  it.scoped("goes on with its saved session, and says why nothing holds it", () =>
+    Effect.gen(function* () {
+      const { store } = makeStore()
+      const first = yield* start(store, { copied: true })
+      const job = yield* first.submit(Steps)
+      const before = yield* first.id
+      yield* first.end
+      const logged: Array<string> = []
+      const logger = Logger.make(({ cause, message }) =>
+        logged.push(`${String(message)} ${Cause.pretty(cause)}`)
+      )
+      const request = () => Promise.reject(new DOMException("not in this frame", "SecurityError"))
+      vi.stubGlobal("navigator", { locks: { request } })
+      const second = yield* start(store, { copied: true }).pipe(
+        Effect.ensuring(Effect.sync(() => vi.unstubAllGlobals())),
+        Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+      )
+      assert.strictEqual(second.told.times, 0)
+      assert.strictEqual(yield* second.id, before)
+      assert.strictEqual((yield* second.client.restored)[0]?.jobId, job.jobId)
+      assert.include(logged.join("\n"), "the browser gives no lock here")
+      assert.include(logged.join("\n"), "not in this frame")
+      yield* go
     }).pipe(Effect.provide(runtime([steps])))
   )
 })

@@ -247,6 +247,28 @@ describe("ArcpClient with a scripted runtime", () => {
     })
   )
 
+  it.scoped(
+    "acknowledges what came for nobody, also when it was kept for a submit that has another job",
+    () =>
+      Effect.gen(function* () {
+        const { open, submitted } = yield* scripted
+        const { client, server } = yield* open(welcome(["ack", Vendor.requests]))
+        // It goes on, without a handle.
+        yield* Effect.scoped(submitted(client, server))
+        const submitting = yield* Effect.fork(client.submit("x", 2))
+        const { id } = yield* server.expect("job.submit")
+        yield* server.send(event(1), event(2))
+        // Nothing may say so yet: they may be the new job's.
+        yield* Effect.repeatN(TestClock.adjust("1 second"), 3)
+        assert.strictEqual((yield* client.resumeState).lastEventSeq, 0)
+        yield* server.send(accepted(id, { jobId: "job_2" }))
+        yield* Fiber.join(submitting)
+        assert.strictEqual((yield* client.resumeState).lastEventSeq, 2)
+        yield* Effect.repeatN(TestClock.adjust("1 second"), 3)
+        assert.deepStrictEqual((yield* server.expect("session.ack")).payload, { last_processed_seq: 2 })
+      })
+  )
+
   it.scoped("only the result awaited: acknowledges what came", () =>
     Effect.gen(function* () {
       const { open, submitted } = yield* scripted
@@ -548,13 +570,13 @@ describe("ArcpClient with a scripted runtime", () => {
       const cycle: Array<unknown> = []
       cycle.push(cycle)
       const inputs: ReadonlyArray<readonly [unknown, RegExp]> = [
-        [{ a: { b: Number.POSITIVE_INFINITY } }, /^payload: b: is not JSON/],
-        [[Number.NaN], /^payload: 0: /],
-        [{ a: 1n }, /^payload: a: /],
-        [{ m: new Map() }, /^payload: m: /],
-        [new Set(), /^payload: input: /],
-        ["\ud800", /^payload: input: /],
-        [{ "\udc00": 1 }, /^payload: a name: /],
+        [{ a: { b: Number.POSITIVE_INFINITY } }, /^b: is not JSON/],
+        [[Number.NaN], /^0: /],
+        [{ a: 1n }, /^a: /],
+        [{ m: new Map() }, /^m: /],
+        [new Set(), /^input: /],
+        ["\ud800", /^input: /],
+        [{ "\udc00": 1 }, /^a name: /],
         [cycle, /is not JSON/]
       ]
       for (const [input, problem] of inputs) {
@@ -562,12 +584,59 @@ describe("ArcpClient with a scripted runtime", () => {
         assert.strictEqual(error._tag, "InvalidRequest")
         assert.match(error.message, problem)
       }
+      // Nor may the envelope, which would otherwise be written for the first time when it is sent.
+      for (const said of [1n, cycle, "\udc00"]) {
+        const error = yield* Effect.flip(client.submit("x", 1, { extensions: { "x-vendor.acme.n": said } }))
+        assert.strictEqual(error._tag, "InvalidRequest")
+        assert.match(error.message, /^.+: is not JSON/)
+      }
+      assert.strictEqual((yield* Effect.flip(client.cancel(1n as unknown as string)))._tag, "InvalidRequest")
       const job = yield* submitted(client, server)
       const reason = yield* Effect.flip(job.cancel("\ud83d"))
-      assert.match(reason.message, /^payload: reason: /)
+      assert.match(reason.message, /^reason: /)
       yield* server.send(result(1))
       assert.strictEqual(yield* job.result, 7)
     })
+  )
+
+  it.scoped(
+    "sends what was asked for when it was asked for, however often, and whatever its input is by then",
+    () =>
+      Effect.gen(function* () {
+        const { open, welcomed } = yield* scripted
+        const { client, server } = yield* open()
+        const input = { text: "as asked" }
+        const submitting = yield* Effect.fork(client.submit("x", input))
+        const first = yield* server.expect("job.submit")
+        input.text = "changed"
+        yield* server.drop
+        const second = yield* welcomed()
+        assert.deepStrictEqual(yield* second.accept(), first)
+        yield* Fiber.join(submitting)
+      })
+  )
+
+  it.scoped(
+    "gives a request up whose connections are lost, and not for absences, whose number is no matter",
+    () =>
+      Effect.gen(function* () {
+        const { greeted, open, submitted, welcomed } = yield* scripted
+        const { client, server } = yield* open(undefined, { reconnect: Schedule.recurs(200) })
+        const poison = yield* Effect.fork(Effect.flip(client.submit("x", 1, { idempotencyKey: "k" })))
+        yield* server.expect("job.submit")
+        yield* server.drop
+        for (let absences = 0; absences < 50; absences++) yield* (yield* greeted).server.drop
+        let lost = 1
+        for (; poison.unsafePoll() === null && lost < 30; lost++) {
+          const next = yield* welcomed()
+          yield* next.expect("job.submit")
+          yield* next.drop
+          yield* Effect.repeatN(Effect.yieldNow(), 20)
+        }
+        assert.strictEqual(lost, 10)
+        assert.strictEqual((yield* Fiber.join(poison)).code, "REQUEST_TIMEOUT")
+        assert.strictEqual((yield* submitted(client, yield* welcomed())).jobId, "job_1")
+      })
   )
 
   it.scoped("what is said at the end goes out, also while the last message before it is on its way", () =>

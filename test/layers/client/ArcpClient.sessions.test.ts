@@ -311,6 +311,38 @@ describe("a submit that is given up", () => {
     })
   )
 
+  it.scoped("is cancelled however late it is accepted", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const { client, server } = yield* open(welcome([Vendor.requests]))
+      const submitting = yield* Effect.fork(client.submit("x", 1))
+      const { id } = yield* server.expect("job.submit")
+      yield* Fiber.interrupt(submitting)
+      yield* TestClock.adjust("10 minutes")
+      yield* server.send(ScriptedRuntime.accepted(id))
+      assert.deepStrictEqual(yield* typesOf(server), ["job.cancel"])
+    })
+  )
+
+  it.scoped("shortly before the session is closed is cancelled first", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const { client, server } = yield* open()
+      const submitting = yield* Effect.fork(client.submit("x", 1))
+      const { id } = yield* server.expect("job.submit")
+      yield* Fiber.interrupt(submitting)
+      const closing = yield* Effect.fork(client.close)
+      yield* settle
+      yield* server.send(ScriptedRuntime.accepted(id))
+      yield* Fiber.join(closing)
+      const said = yield* server.received
+      assert.deepStrictEqual(
+        said.map(({ type }) => type),
+        ["job.cancel", "session.close"]
+      )
+    })
+  )
+
   for (const [what, options, cancelled] of [
     ["cancelled", {}, ["job.cancel"]],
     ["left alone when it is detached", { onInterrupt: "detach" }, []]

@@ -164,6 +164,26 @@ describe("what is kept of a client", () => {
     })
   )
 
+  it.effect("is the newest also of a record that was dropped, by a process before, and is used again", () =>
+    Effect.gen(function* () {
+      const writes = new Writes()
+      const state = (jobs: number, read: number): ClientState.Saved => ({
+        sessionId: "sess_1",
+        resumeToken: "rt_1",
+        lastEventSeq: read,
+        jobs: Array.from({ length: jobs }, (_, i) => job(i, read))
+      })
+      const first = yield* opened(writes)
+      for (const read of [1, 2, 3, 4]) yield* first.save(() => state(20, read))
+      yield* first.save(() => state(10, 5))
+      const second = yield* opened(writes)
+      for (const read of [6, 7, 8]) {
+        yield* second.save(() => state(20, read))
+        assert.deepStrictEqual(sorted((yield* opened(writes)).saved), sorted(state(20, read)))
+      }
+    })
+  )
+
   it.effect("is saved again when the store works again", () =>
     Effect.gen(function* () {
       const writes = new Writes()

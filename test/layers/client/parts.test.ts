@@ -132,9 +132,9 @@ describe("Handles", () => {
     assert.strictEqual(first.events.position, 7)
     // What was left out is read again.
     assert.isTrue(first.events.behind)
-    handles.deliver("job_2", log(1), 1, 0)
+    handles.unclaimed()
     handles.deliver("job_3", log(1), 1, 1)
-    handles.deliver("job_4", log(2), 1, 0)
+    handles.unclaimed()
     const late = new JobInbox(host)
     handles.register("job_3", late)
     assert.strictEqual(late.events.position, 0)
@@ -333,7 +333,7 @@ describe("Requests", () => {
     ] as const)
       requests.add(id, {
         answer: "job.accepted",
-        frame: (sessionId) => `${id} to ${sessionId}`,
+        text: id,
         answered: () => {},
         failed: () => failed.push(id),
         repeatable,
@@ -342,8 +342,8 @@ describe("Requests", () => {
     requests.fail(error, true)
     assert.deepStrictEqual(failed, ["failed"])
     assert.deepStrictEqual(
-      requests.resent().map(([, { frame }]) => frame("sess_2")),
-      ["kept to sess_2"]
+      requests.resent().map(([, { text }]) => text),
+      ["kept"]
     )
     requests.fail(error, false)
     assert.deepStrictEqual(failed, ["failed", "kept"])

@@ -1,9 +1,11 @@
 /** What an async function waits for of its job when that is ended: it is told by the protocol's error, at once (§5.3, §5.4). */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/TestClock"
 import type { ArcpError } from "../../../src/protocol/Errors.js"
+import * as Features from "../../../src/protocol/Features.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { type Frame, open } from "../../support/Wire.js"
 import { forever, makeStore, type Session, serve, submit } from "./support.js"
@@ -107,6 +109,136 @@ const ended = (
 
 const cancel = (session: Session, job_id: string | undefined) =>
   session.request("job.cancel", { reason: "enough" }, { job_id })
+
+describe("what an async function has left waiting when it has settled", () => {
+  const race = (limit: Duration.DurationInput, call: (job: Job) => Promise<unknown>, told: Array<string>) =>
+    Agent.fromPromise("race", { version: "1.0.0", durable: true }, (_, job) => {
+      const noted = (what: string, promise: Promise<unknown>) => {
+        promise.catch((error: ArcpError) => told.push(`${what}: ${error.code}`))
+        return promise
+      }
+      const called = noted("call", call(job))
+      return Promise.race([called, noted("limit", job.sleep("limit", limit))])
+    })
+  const run = (agent: Agent.Registered, pass: Effect.Effect<unknown> = Effect.void) =>
+    Effect.gen(function* () {
+      const session = yield* open(
+        {},
+        Features.all.filter((feature) => feature !== "heartbeat")
+      )
+      const { job_id } = yield* submit(session, "race", {}, { lease_request: lease })
+      yield* session.expect("job.event", ({ payload }) => payload.kind === "x-vendor.effect-arcp.step")
+      yield* pass
+      yield* session.next(isEndOf(job_id))
+      return story(session, job_id)
+    }).pipe((effect) =>
+      Effect.flatMap(makeStore, (store) => Effect.provide(effect, serve(store, [agent, forever])))
+    )
+
+  /** Time passes. */
+  const passing = Effect.fork(until(Effect.as(TestClock.adjust("1 second"), false)))
+
+  it.scoped("is told that it is not waited for: the sleep that has lost", () =>
+    Effect.gen(function* () {
+      const told: Array<string> = []
+      const call = (job: Job) => job.step("call", () => "called")
+      assert.deepStrictEqual(yield* run(race("24 hours", call, told)), ["called"])
+      assert.deepStrictEqual(told, ["limit: CANCELLED"])
+    })
+  )
+
+  it.scoped("is told by its signal, and waited for: the step that has lost", () =>
+    Effect.gen(function* () {
+      const told: Array<string> = []
+      const call = (job: Job) => job.step("call", listening(job))
+      assert.deepStrictEqual(yield* run(race("1 second", call, told), passing), [
+        "inner",
+        "inner, too",
+        undefined
+      ])
+      assert.deepStrictEqual(told, ["call: CANCELLED"])
+    })
+  )
+
+  it.scoped("is no longer waited for than a part of the grace, and not at all where it cannot know", () =>
+    Effect.gen(function* () {
+      const told: Array<string> = []
+      const deaf = (job: Job) => job.step("call", ({ signal }) => (signal.aborted ? "no" : never()))
+      assert.deepStrictEqual(yield* run(race("1 second", deaf, told), passing), [undefined])
+      const unknowing = (job: Job) => job.step("call", never, { compensate: () => {} })
+      assert.deepStrictEqual(yield* run(race("1 second", unknowing, told), passing), [undefined])
+      assert.deepStrictEqual(told, ["call: CANCELLED"])
+    })
+  )
+
+  it.scoped("is undone when it comes to something within that, and the function has failed", () =>
+    Effect.gen(function* () {
+      let pay = (_receipt: string) => {}
+      const refunded: Array<string> = []
+      const charge = (job: Job) => {
+        return job.step(
+          "charge",
+          () =>
+            new Promise<string>((resolve) => {
+              pay = resolve
+            }),
+          {
+            compensate: (receipt) => void refunded.push(receipt)
+          }
+        )
+      }
+      const agent = Agent.fromPromise("race", { version: "1.0.0", durable: true }, (_, job) => {
+        const charging = charge(job)
+        setImmediate(() => pay("receipt"))
+        return Promise.race([charging, Promise.reject(new Error("no"))])
+      })
+      assert.deepStrictEqual(yield* run(agent), ["INTERNAL_ERROR"])
+      assert.deepStrictEqual(refunded, ["receipt"])
+    })
+  )
+
+  it.scoped("is what it has emitted, too, which gets in", () =>
+    Effect.gen(function* () {
+      const agent = Agent.fromPromise(
+        "race",
+        { version: "1.0.0", durable: true, awaitEmits: true },
+        async (_, job) => {
+          await job.step("s", () => {
+            void job.log("info", "in the step")
+          })
+          void job.log("info", "one")
+          void job.log("info", "two")
+          return "done"
+        }
+      )
+      assert.deepStrictEqual(yield* run(agent), ["in the step", "one", "two", "done"])
+    })
+  )
+
+  it.scoped("in a step: an input is asked no more, and the function goes on", () =>
+    Effect.gen(function* () {
+      let decide = () => {}
+      const decided = new Promise<void>((resolve) => {
+        decide = resolve
+      })
+      const agent = Agent.fromPromise("race", { version: "1.0.0", durable: true }, async (_, job) => {
+        await job.step("ask", () => Promise.race([job.input("q", { prompt: "?" }), decided]))
+        return job.input("go", { prompt: "go?" })
+      })
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(session, "race")
+        const isOf = (kind: string) => (frame: Frame) => String(frame.payload.kind).endsWith(kind)
+        yield* session.expect("job.event", isOf("input_request"))
+        decide()
+        const { payload } = yield* session.expect("job.event", isOf("input_closed"))
+        assert.strictEqual(payload.body.reason, "cancelled")
+        yield* cancel(session, job_id)
+        yield* session.next(isEndOf(job_id))
+      }).pipe(Effect.provide(serve(yield* makeStore, [agent])))
+    })
+  )
+})
 
 describe("an async function whose job is ended", () => {
   for (const [name, wait] of Object.entries(waits))

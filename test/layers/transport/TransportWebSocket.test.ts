@@ -564,11 +564,31 @@ describe("the dialers", () => {
       const bound = silent.address()
       const url = `ws://127.0.0.1:${typeof bound === "object" ? bound?.port : 0}/arcp`
       const node = yield* Effect.flip(DialerWebSocket.connect({ url, connectTimeout: "20 millis" }))
-      expect(node.message).toContain("timed out")
+      expect(node.message).toContain("no answer in time")
       const page = yield* Effect.flip(
         DialerWebSocketGlobal.connect({ url, connectTimeout: "20 millis", WebSocket: PageWebSocket })
       )
       expect(page.message).toContain("no answer in time")
+    })
+  )
+
+  it.scoped("give up on a server whose answer has no end, however often something comes", () =>
+    Effect.gen(function* () {
+      const dripping = createServer()
+      dripping.on("upgrade", (_request, socket) => {
+        socket.on("error", () => {})
+        socket.write("HTTP/1.1 101 Switching Protocols\r\nx: ")
+        const drip = setInterval(() => socket.write("."), 5)
+        socket.on("close", () => clearInterval(drip))
+      })
+      yield* Effect.acquireRelease(
+        Effect.async<void>((resume) => void dripping.listen(0, "127.0.0.1", () => resume(Effect.void))),
+        () => Effect.sync(() => dripping.close())
+      )
+      const bound = dripping.address()
+      const url = `ws://127.0.0.1:${typeof bound === "object" ? bound?.port : 0}/arcp`
+      const error = yield* Effect.flip(DialerWebSocket.connect({ url, connectTimeout: "400 millis" }))
+      expect(error.message).toContain("no answer in time")
     })
   )
 

@@ -1,9 +1,16 @@
 /** A dialer on Node goes through the proxy that the usual environment variables name. */
 import { createServer, type IncomingMessage } from "node:http"
-import { type AddressInfo, type Socket, connect as tcpConnect } from "node:net"
+import {
+  type AddressInfo,
+  createServer as createTcpServer,
+  type Socket,
+  connect as tcpConnect
+} from "node:net"
 import { describe, expect, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as DialerWebSocket from "../../../src/layers/transport/DialerWebSocket.js"
@@ -73,6 +80,27 @@ const proxy = (refuse?: (request: IncomingMessage) => string | undefined) =>
     ),
     ({ stop }) => Effect.sync(stop)
   )
+
+/** A proxy that takes a connection and says nothing; and when it is there and gone. */
+const silentProxy = Effect.gen(function* () {
+  const gone = yield* Deferred.make<void>()
+  const taken = yield* Deferred.make<void>()
+  const silent = createTcpServer((socket) => {
+    Deferred.unsafeDone(taken, Effect.void)
+    socket.on("error", () => {})
+    socket.on("close", () => Deferred.unsafeDone(gone, Effect.void))
+    socket.resume()
+  })
+  yield* Effect.acquireRelease(
+    Effect.async<void>((resume) => void silent.listen(0, "127.0.0.1", () => resume(Effect.void))),
+    () => Effect.sync(() => silent.close())
+  )
+  return {
+    gone: Deferred.await(gone),
+    port: (silent.address() as AddressInfo).port,
+    taken: Deferred.await(taken)
+  }
+})
 
 const listening = (config: TransportWebSocket.Options = {}) =>
   TransportWebSocket.layer({ port: 0, ...config }).pipe(
@@ -211,6 +239,36 @@ describe("a proxy of the environment", () => {
       const socks = yield* failure({ ALL_PROXY: "socks5://ada:s3cret@127.0.0.1:1080" })
       expect(socks).toContain("socks5://127.0.0.1:1080, which the environment names as the proxy")
       expect(yield* failure({ HTTP_PROXY: "http://a b" })).toContain("is none")
+    })
+  )
+
+  it.scoped("that takes connections and says nothing is given up in time, and its connection ended", () =>
+    Effect.gen(function* () {
+      const { gone, port, taken } = yield* silentProxy
+      yield* environment({ HTTP_PROXY: `http://127.0.0.1:${port}` })
+      const dialling = yield* Effect.fork(
+        Effect.flip(
+          Effect.scoped(DialerWebSocket.connect({ url: "ws://127.0.0.1:9/arcp", connectTimeout: "1 second" }))
+        )
+      )
+      yield* taken
+      expect((yield* Fiber.join(dialling)).message).toContain(
+        `the proxy http://127.0.0.1:${port} does not connect to ws://127.0.0.1:9/arcp: no answer in time`
+      )
+      yield* gone
+    })
+  )
+
+  it.scoped("that is still waited for is left when nobody wants the connection any more", () =>
+    Effect.gen(function* () {
+      const { gone, port, taken } = yield* silentProxy
+      yield* environment({ HTTP_PROXY: `http://127.0.0.1:${port}` })
+      const dialling = yield* Effect.fork(
+        Effect.scoped(DialerWebSocket.connect({ url: "ws://127.0.0.1:9/arcp", connectTimeout: "1 hour" }))
+      )
+      yield* taken
+      yield* Fiber.interrupt(dialling)
+      yield* gone
     })
   )
 
