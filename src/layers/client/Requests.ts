@@ -44,8 +44,9 @@ interface Sent extends Pending {
   sent: boolean
   /** This connection was. */
   given: boolean
-  /** How many connections were lost that had been given it: what they end of may be this. */
+  /** How many connections were lost that had been given it, and when the first had: what they end of may be this. */
   lost: number
+  first?: number | undefined
 }
 
 /** Lets the oldest go when there are more than so many. */
@@ -61,7 +62,7 @@ const noAnswer = () => new RequestTimeout({ message: "no answer in time" })
 /** How many are sent again for nobody. */
 const maxLeft = 1_000
 
-/** How many connections may be lost with a request unanswered. With the usual delays that takes at least a quarter of a minute. */
+/** How many connections may be lost with a request unanswered, for longer than an answer may take. */
 const maxLost = 10
 
 /** Holds the requests of a session that wait for answers, each for as long as it may take on one connection. */
@@ -97,7 +98,10 @@ export class Requests {
   /** A connection is about to be given it: is it still to be sent? */
   sends(id: unknown): boolean {
     const request = this.#pending.get(id)
-    if (request) request.sent = request.given = true
+    if (request) {
+      request.sent = request.given = true
+      request.first ??= this.#now()
+    }
     return !!request
   }
   /**
@@ -114,13 +118,15 @@ export class Requests {
     if (this.left.size > maxLeft) this.#take(oldest)
   }
   /**
-   * The connection is gone. A request whose connections are lost, however often it is sent again, is given up, since it may be
-   * what ends them: absences do not count, nor connections that the client itself has `left`.
+   * The connection is gone. A request whose connections are lost, however often it is sent again, is given up after some time, since it
+   * may be what ends them: absences do not count, nor connections that the client itself has `left`. A bad network is no reason.
    */
   ended(left: boolean): void {
     for (const [id, request] of [...this.#pending]) {
-      if (request.given && !left && ++request.lost >= maxLost) this.reject(id, noAnswer())
+      const { first = 0, given } = request
       request.given = false
+      if (given && !left && ++request.lost >= maxLost && this.#now() - first >= this.#limit)
+        this.reject(id, noAnswer())
     }
   }
   /** All of them, to be sent on another connection: their time begins again. */

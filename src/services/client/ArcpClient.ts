@@ -26,7 +26,7 @@ export class ProtocolViolation extends Data.TaggedError("ProtocolViolation")<{ r
   readonly retryable = false
 }
 
-/** The runtime did not answer a request in time, or on any of ten connections that were lost. Whether it was done is not known. */
+/** The runtime did not answer a request in time, or on any of ten connections that were lost in that time. Whether it was done is not known. */
 export class RequestTimeout extends Data.TaggedError("RequestTimeout")<{ readonly message: string }> {
   readonly code = "REQUEST_TIMEOUT"
   readonly retryable = true
