@@ -100,6 +100,69 @@ describe("jobs that are followed", () => {
     ;(client.value as { value: unknown }).value = undefined
   })
 
+  it("are followed also while it is asked what they have spent", async () => {
+    vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
+    const { follow } = await import("../../src/programs/console/state/follow.js")
+    const { wanted } = await import("../../src/programs/console/state/spend.js")
+    let handles = 0
+    let answer = () => {}
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    const handle = Effect.acquireRelease(
+      Effect.sync(() => handles++),
+      () => Effect.sync(() => handles--)
+    )
+    ;(client.value as { value: unknown }).value = {
+      subscribe: (jobId: string, options?: { readonly history: boolean }) =>
+        Effect.suspend(() =>
+          // Those of before are followed on.
+          jobId !== "spends"
+            ? Effect.never
+            : options?.history === true && handles > 0
+              ? Effect.fail(new InvalidRequest({ message: "it has a handle" }))
+              : Effect.as(
+                  options?.history === true
+                    ? handle
+                    : Effect.zipRight(
+                        handle,
+                        Effect.promise(() => answered)
+                      ),
+                  {
+                    subscribed: {
+                      job_id: jobId,
+                      agent: "a@1",
+                      current_status: "running",
+                      budget: { USD: "3" }
+                    },
+                    events: Stream.never,
+                    chunks: Stream.never,
+                    result: Effect.never
+                  }
+                )
+        ),
+      list: () => Stream.empty
+    }
+    wanted([
+      {
+        job_id: "spends",
+        agent: "a@1.0.0",
+        status: "running",
+        lease: { "cost.budget": ["USD:5"] },
+        parent_job_id: null,
+        created_at: new Date(0).toISOString(),
+        last_event_seq: 1
+      }
+    ])
+    await vi.waitFor(() => assert.strictEqual(handles, 1), { timeout: 30_000, interval: 20 })
+    const job = follow("spends")
+    answer()
+    await vi.waitFor(() => assert.isDefined(job.subscribed.value), { timeout: 30_000, interval: 20 })
+    assert.isUndefined(job.problem.value)
+    assert.strictEqual(handles, 1)
+    ;(client.value as { value: unknown }).value = undefined
+  })
+
   it("have ended well when what they have streamed is empty", async () => {
     vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
     const { follow } = await import("../../src/programs/console/state/follow.js")
