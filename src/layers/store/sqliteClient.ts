@@ -115,7 +115,7 @@ export const quickCheck = (path: string): Effect.Effect<string, SqlError | Store
     return String(database.pragma("quick_check"))
   })
 
-/** Returns whether somebody has a file for himself: he lets nobody read. Nobody is waited for, and what is asked locks nobody out. */
+/** Returns whether another has a file locked for itself, by reading from it: nobody may then. Nobody is waited for. */
 export const isLocked = (path: string): Effect.Effect<boolean, SqlError | StoreError> =>
   asking(path, (database) => {
     database.exec("PRAGMA busy_timeout = 0")
