@@ -6,6 +6,7 @@ import * as Stream from "effect/Stream"
 import { assert, describe, it, vi } from "vitest"
 import { Held } from "../../src/programs/console/model/Held.js"
 import { Pieces, type Streamed } from "../../src/programs/console/model/Streamed.js"
+import { inTurn } from "../../src/programs/console/state/turns.js"
 import { InvalidRequest, JobNotFound, PermissionDenied } from "../../src/protocol/Errors.js"
 import type { JobEvent } from "../../src/services/client/ArcpClient.js"
 
@@ -100,66 +101,44 @@ describe("jobs that are followed", () => {
     ;(client.value as { value: unknown }).value = undefined
   })
 
-  it("are followed also while it is asked what they have spent", async () => {
+  it("are followed when nobody else has a handle on them any more", async () => {
     vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
     const { follow } = await import("../../src/programs/console/state/follow.js")
-    const { wanted } = await import("../../src/programs/console/state/spend.js")
-    let handles = 0
+    let isAsked = true
     let answer = () => {}
     const answered = new Promise<void>((resolve) => {
       answer = resolve
     })
-    const handle = Effect.acquireRelease(
-      Effect.sync(() => handles++),
-      () => Effect.sync(() => handles--)
+    const asking = Effect.runPromise(
+      inTurn(
+        "spends",
+        Effect.map(
+          Effect.promise(() => answered),
+          () => {
+            isAsked = false
+          }
+        )
+      )
     )
     ;(client.value as { value: unknown }).value = {
-      subscribe: (jobId: string, options?: { readonly history: boolean }) =>
+      subscribe: (jobId: string) =>
         Effect.suspend(() =>
-          // Those of before are followed on.
-          jobId !== "spends"
-            ? Effect.never
-            : options?.history === true && handles > 0
-              ? Effect.fail(new InvalidRequest({ message: "it has a handle" }))
-              : Effect.as(
-                  options?.history === true
-                    ? handle
-                    : Effect.zipRight(
-                        handle,
-                        Effect.promise(() => answered)
-                      ),
-                  {
-                    subscribed: {
-                      job_id: jobId,
-                      agent: "a@1",
-                      current_status: "running",
-                      budget: { USD: "3" }
-                    },
-                    events: Stream.never,
-                    chunks: Stream.never,
-                    result: Effect.never
-                  }
-                )
+          isAsked
+            ? Effect.fail(new InvalidRequest({ message: "it has a handle" }))
+            : Effect.succeed({
+                subscribed: { job_id: jobId, agent: "a@1", current_status: "running" },
+                events: Stream.never,
+                chunks: Stream.never,
+                result: Effect.never
+              })
         ),
       list: () => Stream.empty
     }
-    wanted([
-      {
-        job_id: "spends",
-        agent: "a@1.0.0",
-        status: "running",
-        lease: { "cost.budget": ["USD:5"] },
-        parent_job_id: null,
-        created_at: new Date(0).toISOString(),
-        last_event_seq: 1
-      }
-    ])
-    await vi.waitFor(() => assert.strictEqual(handles, 1), { timeout: 30_000, interval: 20 })
     const job = follow("spends")
     answer()
+    await asking
     await vi.waitFor(() => assert.isDefined(job.subscribed.value), { timeout: 30_000, interval: 20 })
     assert.isUndefined(job.problem.value)
-    assert.strictEqual(handles, 1)
     ;(client.value as { value: unknown }).value = undefined
   })
 
