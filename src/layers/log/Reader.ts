@@ -105,7 +105,7 @@ type Streamed = JobResult & { readonly [Vendor.encoding]?: string }
  */
 const joined = (
   store: StoreService,
-  { maxBytes, maxJsonBytes = maxBytes }: { readonly maxBytes: number; readonly maxJsonBytes?: number },
+  { maxBytes, maxJsonBytes }: { readonly maxBytes: number; readonly maxJsonBytes: number },
   jobId: string,
   end: StoredEvent
 ) =>
@@ -160,11 +160,12 @@ export const make = (
   options: { readonly maxFrameBytes: number; readonly maxOutboundFrameBytes: number }
 ): Reader => {
   const maxInlineBytes = options.maxOutboundFrameBytes - envelopeBytes
+  const inlineLimits = { maxBytes: maxInlineBytes, maxJsonBytes: maxInlineBytes }
 
   /** Returns an event that a view is not given as it is stored. */
   const replaced = ({ damage, event, job }: ViewEvent): Effect.Effect<StoredEvent, StoreError> =>
     damage === undefined
-      ? joined(store, { maxBytes: maxInlineBytes }, job.jobId, event).pipe(
+      ? joined(store, inlineLimits, job.jobId, event).pipe(
           Effect.map((result) => ({ ...event, payload: inlined(event, result, maxInlineBytes) })),
           // It is told which result it was, and how large.
           Effect.catchTags({
