@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { run } from "../programs/cli/inProcess.js"
 import { type Cluster, cluster, inDatabase, missingBinaries, query } from "../testing/Postgres.js"
+import { TcpProxy } from "../testing/TcpProxy.js"
 import { type Frame, isTerminal, type Payload } from "./support/Frame.js"
 import { trouble } from "./support/postgresTrouble.js"
 import { ownServers, serveArgs } from "./support/Server.js"
@@ -221,7 +222,21 @@ describe.skipIf(missingBinaries !== undefined)(
 
       const sessions = await arcp("sessions", "--json")
       expect(rows(sessions)).toMatchObject([{ session_id: client.session.id, state: "connected" }])
-      expect(rows(await arcp("top", "--json", "--count", "1"))).toHaveLength(1)
+      // However often it looks.
+      let connections = 0
+      const counted = new URL(url)
+      const proxy = await TcpProxy.start(() => {
+        connections++
+        return { host: counted.hostname, port: Number(counted.port || 5432) }
+      })
+      const target = new URL(url)
+      target.host = `127.0.0.1:${proxy.port}`
+      const looks = rows(
+        await run(["top", "--json", "--count", "4", "--interval", "1s", "--pg", target.href])
+      )
+      await proxy.stop()
+      expect(looks).toMatchObject(Array.from({ length: 4 }, () => ({ connected: 1, server_runs: true })))
+      expect(connections).toBeLessThanOrEqual(2)
       const replayed = rows(await arcp("replay", "--job", jobId))
       expect(replayed.at(-1)).toMatchObject({ job_id: jobId, type: "job.result" })
       const refused = await arcp("jobs", "delete", jobId)
@@ -239,6 +254,7 @@ describe.skipIf(missingBinaries !== undefined)(
 
       expect((await server.stop()).code).toBe(0)
       expect(rows(await arcp("sessions", "--json"))).toMatchObject([{ state: "gone" }])
+      expect(rows(await arcp("top", "--json", "--count", "1"))).toMatchObject([{ server_runs: false }])
       const deleted = await arcp("jobs", "delete", jobId, "--json")
       expect(rows(deleted)).toMatchObject([{ job_id: jobId, deleted: true }])
       expect(await query(url, "SELECT 1 FROM arcp_jobs UNION ALL SELECT 1 FROM arcp_events")).toEqual([])

@@ -6,6 +6,7 @@ import * as Stream from "effect/Stream"
 import { assert, describe, it, vi } from "vitest"
 import { Held } from "../../src/programs/console/model/Held.js"
 import { Pieces, type Streamed } from "../../src/programs/console/model/Streamed.js"
+import { inTurn } from "../../src/programs/console/state/turns.js"
 import { InvalidRequest, JobNotFound, PermissionDenied } from "../../src/protocol/Errors.js"
 import type { JobEvent } from "../../src/services/client/ArcpClient.js"
 
@@ -97,6 +98,47 @@ describe("jobs that are followed", () => {
       for (const job of jobs) assert.isDefined(job.problem.value)
     })
     assert.deepStrictEqual(dropped, ["deleted"])
+    ;(client.value as { value: unknown }).value = undefined
+  })
+
+  it("are followed when nobody else has a handle on them any more", async () => {
+    vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
+    const { follow } = await import("../../src/programs/console/state/follow.js")
+    let isAsked = true
+    let answer = () => {}
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    const asking = Effect.runPromise(
+      inTurn(
+        "spends",
+        Effect.map(
+          Effect.promise(() => answered),
+          () => {
+            isAsked = false
+          }
+        )
+      )
+    )
+    ;(client.value as { value: unknown }).value = {
+      subscribe: (jobId: string) =>
+        Effect.suspend(() =>
+          isAsked
+            ? Effect.fail(new InvalidRequest({ message: "it has a handle" }))
+            : Effect.succeed({
+                subscribed: { job_id: jobId, agent: "a@1", current_status: "running" },
+                events: Stream.never,
+                chunks: Stream.never,
+                result: Effect.never
+              })
+        ),
+      list: () => Stream.empty
+    }
+    const job = follow("spends")
+    answer()
+    await asking
+    await vi.waitFor(() => assert.isDefined(job.subscribed.value), { timeout: 30_000, interval: 20 })
+    assert.isUndefined(job.problem.value)
     ;(client.value as { value: unknown }).value = undefined
   })
 

@@ -181,6 +181,37 @@ describe("the list of jobs", () => {
     })
   )
 
+  it("never takes again what it has let go of, wherever a stretch that was read begins", () => {
+    const table = new JobTable()
+    const jobs = Array.from({ length: 22_000 }, (_, i) => job(`j${i}`, 1_000 + i))
+    table.take(jobs)
+    table.cutAt(new Date(1_010).toISOString())
+    assert.isFalse(table.take(jobs.slice(0, 100)))
+    assert.strictEqual(table.size, 20_000)
+  })
+
+  it.scoped("is whole again when nothing is left of what it has left out", () =>
+    Effect.gen(function* () {
+      const now = 10_000 * hour
+      yield* TestClock.setTime(now)
+      const { all, list } = runtime(
+        ...Array.from({ length: 22_000 }, (_, i) => job(`j${i}`, now - 12 * hour + i * 100)),
+        job("old", now - 5_000 * hour),
+        job("runs", now - 6_000 * hour, "running")
+      )
+      const { table } = yield* keeping(list)
+      yield* TestClock.adjust("30 seconds")
+      assert.isTrue(table.isCut)
+      const known = new Set(ids(table))
+      for (const id of all.keys()) if (!known.has(id) && id !== "old") all.delete(id)
+      yield* TestClock.adjust("30 seconds")
+      assert.isTrue(table.isCut)
+      all.delete("old")
+      yield* TestClock.adjust("30 seconds")
+      assert.isFalse(table.isCut)
+    })
+  )
+
   it.scoped("lets go of what is not there any more, by asking for some at a time", () =>
     Effect.gen(function* () {
       const now = 1_000 * hour

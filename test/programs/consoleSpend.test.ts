@@ -5,6 +5,7 @@ import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
 import { empty, ended } from "../../src/programs/console/model/JobModel.js"
 import type { Entry } from "../../src/programs/console/model/JobTable.js"
 import { left, wanted } from "../../src/programs/console/state/spend.js"
+import { inTurn } from "../../src/programs/console/state/turns.js"
 
 const { client, followed } = vi.hoisted(() => ({
   client: { value: undefined as unknown },
@@ -65,6 +66,36 @@ describe("what is spent", () => {
     wanted([entry("failed", 7)])
     await vi.advanceTimersByTimeAsync(0)
     assert.strictEqual(asked.length, 2)
+  })
+
+  it("is asked for while nobody else has a handle on the job", async () => {
+    let answer = () => {}
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    ;(client.value as { value: unknown }).value = {
+      subscribe: () =>
+        Effect.as(
+          Effect.promise(() => answered),
+          { subscribed: { budget: { USD: "2" } } }
+        )
+    }
+    wanted([entry("opened", 1)])
+    let isFollowed = false
+    const following = Effect.runPromise(
+      inTurn(
+        "opened",
+        Effect.sync(() => {
+          isFollowed = true
+        })
+      )
+    )
+    await vi.advanceTimersByTimeAsync(100)
+    assert.isFalse(isFollowed)
+    answer()
+    await vi.advanceTimersByTimeAsync(100)
+    await following
+    assert.strictEqual(leftOf("opened"), 2)
   })
 
   it("is by the events of a job that is followed, again and again until its end is known", async () => {

@@ -1,5 +1,6 @@
 /** Bearer tokens that are signed JWTs (§6.1), verified with `jose`. */
 import * as FileSystem from "@effect/platform/FileSystem"
+import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -369,7 +370,7 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> => {
             error instanceof KeySetUnavailable
               ? Effect.logWarning(
                   "a JWT could not be checked: no key set, or a key that is none",
-                  error.cause
+                  Cause.fail(error.cause)
                 )
               : Effect.logDebug("a JWT was refused", error.code)
           ),

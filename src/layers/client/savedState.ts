@@ -2,6 +2,7 @@
  * How the state of a client is written: its place in the session as one value, and its jobs as records of a few each, so
  * that a change costs the same however many jobs there are. Records are written before the place that counts them.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
@@ -235,7 +236,7 @@ const oneByOne = (
             failed = true
             return Effect.logWarning(
               "the session's state cannot be saved; another process could not resume it",
-              error
+              Cause.fail(error)
             )
           })
         )

@@ -115,7 +115,8 @@ const rotating =
   ({ holdings, provisioner }: MintingDependencies, mintOne: MintOne) =>
   (
     jobId: string,
-    credentialId: string
+    credentialId: string,
+    budget?: CredentialJob["budget"]
   ): Effect.Effect<Credential, InternalError | InvalidRequest | BudgetExhausted> =>
     Effect.suspend((): Effect.Effect<Credential, MintError | InvalidRequest> => {
       const entry = holdings.of(jobId)
@@ -124,7 +125,7 @@ const rotating =
         const old = entry.held.get(credentialId)
         if (old === undefined || entry.released) return Effect.fail(notHeld())
         const { profile, record: previous } = old
-        const { job } = entry
+        const job = budget === undefined ? entry.job : { ...entry.job, budget }
         const ask = (id: string) => provisioner.rotate({ id, profile, job, previous })
         return mintOne({ entry, credentialId, profile, ask })
       }).pipe(entry.rotating.withPermits(1))

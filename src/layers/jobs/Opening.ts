@@ -26,6 +26,7 @@ import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import { LiveJob } from "./LiveJob.js"
 import * as Measuring from "./measuring.js"
+import { isStillShown } from "./Ownership.js"
 import * as OnWire from "./onWire.js"
 import { over } from "./over.js"
 import type { Hold } from "./Reservations.js"
@@ -87,11 +88,15 @@ const announceable = (
 
 /** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */
 const accept = (
-  { parent, record, session }: Candidate,
+  { parent, record, session, submitter }: Candidate,
   minted: ReadonlyArray<Credential>,
-  span: Tracer.Span
+  span: Tracer.Span,
+  now: number
 ) => {
-  if (parent === undefined) session.send(OnWire.acceptance(record, record.submitId, minted, span))
+  if (parent !== undefined) return
+  // Minting and storing take their time.
+  const credentials = isStillShown(session, submitter, now) ? minted : []
+  session.send(OnWire.acceptance(record, record.submitId, credentials, span))
 }
 
 /** Tells by the session whoever submitted; whoever delegated is told by `opened`. */
@@ -126,7 +131,7 @@ const commit = ({ log, metrics, now, running }: JobParts, begun: Begun, span: Tr
       // At the commit, so that a cancel that comes right after the accept finds the job.
       running.add({ live, log: job })
       if (metrics !== undefined) Measuring.accepted(metrics, candidate.record.agent)
-      accept(candidate, minted, span)
+      accept(candidate, minted, span, now())
     }
   })
 }

@@ -23,7 +23,7 @@ export interface Ownership {
   /**
    * Decides whether this session may see the credentials of a job. Returns what gives those that it is shown when it is told of
    * the job, at a commit: none when the session has been resumed meanwhile with another authority, which may be a narrower one,
-   * and none once its token has ended.
+   * or in the clear, and none once its token has ended.
    */
   readonly shown: (session: JobSession, record: JobRecord) => Effect.Effect<() => ReadonlyArray<Credential>>
   /** The accept of a job as its owner gets it: with the id of its submit, or as that of a delegated job. Made as `shown` is. */
@@ -51,9 +51,12 @@ export interface Ownership {
   readonly grant: (jobId: string, want: AdoptWant) => Effect.Effect<void, ArcpError>
 }
 
-/** Tells whether a session may see the credentials of a job: the submitter's, when its own token covers the job (§5.6). */
-export const seesCredentials = ({ features, identity }: JobSession, record: JobRecord) =>
-  identity.principal === record.principal && features.includes("provisioned_credentials")
+/**
+ * Tells whether a session may see the credentials of a job: the submitter's, when its own token covers the job (§5.6), and nobody on the
+ * way can read them: over TLS, or within this machine (§14). The job has them in any case.
+ */
+export const seesCredentials = ({ exposed, features, identity }: JobSession, record: JobRecord) =>
+  !exposed && identity.principal === record.principal && features.includes("provisioned_credentials")
     ? coversJob(identity, record)
     : Effect.succeed(false)
 
@@ -66,11 +69,21 @@ export const isShownTo = (live: LiveJob, sessionId: string): Effect.Effect<boole
 /** What an identity may do, beside what its principal may. */
 const authorityOf = ({ agents, leaseCeiling }: Identity) => JSON.stringify([agents, leaseCeiling])
 
-/** Tells whether a session has the same authority as before, and features: another hello may have been said for it since. */
+/** Tells whether a session has the same authority as before, and features. */
 const isAlike = (now: JobSession, before: Pick<JobSession, "features" | "identity">): boolean =>
   (now.features === before.features && now.identity === before.identity) ||
   (now.features.join() === before.features.join() &&
     authorityOf(now.identity) === authorityOf(before.identity))
+
+/**
+ * Tells whether a session may still be shown what it might as it was before: another hello may have been said for it since, with another
+ * token or on another connection, and its token may have ended.
+ */
+export const isStillShown = (
+  session: JobSession,
+  before: Pick<JobSession, "features" | "identity">,
+  now: number
+): boolean => !session.exposed && !hasEnded(session.identity, now) && isAlike(session, before)
 
 const nothingShown = Effect.succeed((): ReadonlyArray<Credential> => [])
 
@@ -112,9 +125,7 @@ export const make = (parts: JobParts): Ownership => {
       return Effect.map(
         seesCredentials(session, record),
         (sees) => () =>
-          sees && isAlike(session, { features, identity }) && !hasEnded(session.identity, now())
-            ? credentials.held(record.jobId)
-            : []
+          sees && isStillShown(session, { features, identity }, now()) ? credentials.held(record.jobId) : []
       )
     })
 

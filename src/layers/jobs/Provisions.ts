@@ -4,6 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import * as Budget from "../../protocol/Budget.js"
 import type { JobService } from "../../services/jobs/Job.js"
 import type { LeaseService } from "../../services/lease/Lease.js"
 import * as Leased from "../../services/lease/Leased.js"
@@ -42,11 +43,13 @@ export interface Provisions {
 
 /** Replaces a credential; once its value is another one the submitter is told, also when nobody waits any more. */
 const rotation =
-  (parts: JobParts, live: LiveJob, emitter: Emitter.Emitter): JobService["rotateCredential"] =>
+  (parts: JobParts, { live, log }: RunningJob, emitter: Emitter.Emitter): JobService["rotateCredential"] =>
   (id) => {
     const { credentials } = parts
     const { jobId } = live.record
-    const rotating = Enduring.of(live.record, credentials.rotate(jobId, id), parts)
+    // As for its mint: what the job and each above it have left, at each try.
+    const rotated = Effect.suspend(() => credentials.rotate(jobId, id, Budget.least(log.allRemaining)))
+    const rotating = Enduring.of(live.record, rotated, parts)
     const holding = () => credentials.held(jobId).find((credential) => credential.id === id)
     return Effect.uninterruptibleMask((restore) =>
       Effect.suspend(() => {
@@ -124,7 +127,7 @@ const serviceOf = (
     input,
     delegate: Delegation.make({ parts, open, parent, submitter, emitter, lease, durable }),
     credentials: Effect.sync(() => parts.credentials.held(live.record.jobId)),
-    rotateCredential: rotation(parts, live, emitter)
+    rotateCredential: rotation(parts, parent, emitter)
   })
   return Given.calledWith(whole)
 }

@@ -96,7 +96,7 @@ const fromMemory = (view: ViewState, after: number, most: number): Page => {
   return page
 }
 
-type Streamed = JobResult & { readonly [Vendor.encoding]?: string }
+type Streamed = JobResult & { readonly [Vendor.encoding]?: string | undefined }
 
 /**
  * Returns a streamed result as a whole, of which `end` is the end of its job. Fails with `InternalError` when it has more than

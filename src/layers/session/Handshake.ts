@@ -27,6 +27,8 @@ export interface Greeted {
   readonly identity: Identity
   readonly version: Codec.Version
   readonly features: ReadonlyArray<Features.Feature>
+  /** See `Connection.exposed`. */
+  readonly exposed: boolean
   readonly resume: ResumeRequest | undefined
   /** The span under which the client said hello, when it told (§11). */
   readonly parentSpan: Tracer.AnySpan | undefined
@@ -65,22 +67,30 @@ const peerOf = ({ evidence, kind, remote }: Connection): Effect.Effect<Peer> =>
     ? Effect.succeed({ kind, remote })
     : Effect.map(evidence, (shown) => ({ ...shown, kind, remote }))
 
-/** Offers credentials only where nobody on the way can read them (§14): over TLS, or within this machine. */
-const offering = (services: HandshakeServices, { exposed }: Connection): HandshakeServices =>
-  exposed === true
-    ? { ...services, offered: services.offered.filter((feature) => feature !== "provisioned_credentials") }
-    : services
+/** What is said of a client that does not see the credentials of its jobs. */
+const notShown =
+  "a client that asked for credentials of its jobs is not sent them: it has come over a network without TLS, as far as is known here. " +
+  "If that ends at a proxy, trust it (--trust-proxy) and have it send X-Forwarded-Proto. This is said once"
 
 /** Returns what decides the first frame of a connection, the hello (§6.1, §6.2). */
-export const make =
-  (services: HandshakeServices) =>
-  (connection: Connection, frame: Inbound): Effect.Effect<Greeted, HelloRefusal> =>
+export const make = (services: HandshakeServices) => {
+  let isSaid = false
+  /** A job has its credentials all the same, so that nothing else says why its client does not. */
+  const saying = ({ kind, remote }: Connection, { exposed, features }: Greeted) =>
+    Effect.suspend(() => {
+      if (isSaid || !exposed || !features.includes("provisioned_credentials")) return Effect.void
+      isSaid = true
+      return Effect.annotateLogs(Effect.logWarning(notShown), { peer: `${kind} ${remote}` })
+    })
+  return (connection: Connection, frame: Inbound): Effect.Effect<Greeted, HelloRefusal> =>
     sound(
-      Effect.flatMap(peerOf(connection), (peer) =>
-        greet(offering(services, connection), connection, peer, frame)
+      peerOf(connection).pipe(
+        Effect.flatMap((peer) => greet(services, connection, peer, frame)),
+        Effect.tap((greeted) => saying(connection, greeted))
       ),
       "session.hello"
     ).pipe(Effect.mapError((error) => (error._tag === "Refusal" ? error : new HelloRefusal(error, "1.1"))))
+}
 
 /** The share of a welcome's frame that the descriptions of all agents may have. */
 const describedShare = 1 / 4
@@ -212,6 +222,7 @@ const greet = (
       identity,
       version,
       features,
+      exposed: connection.exposed === true,
       resume:
         resume === undefined
           ? undefined

@@ -28,6 +28,8 @@ export interface Guest {
   readonly identity: Identity
   readonly version: Version
   readonly features: ReadonlyArray<Feature>
+  /** See `Connection.exposed`. */
+  readonly exposed: boolean
   readonly attachment: Attachment
   readonly welcome: (sessionId: string, token: Redacted.Redacted) => Message.Welcome
 }
@@ -151,7 +153,7 @@ const attach = (
   services: ResumeServices,
   entry: SessionEntry,
   opening: SessionOpening,
-  { identity, features, attachment, version, welcome }: Guest,
+  { identity, features, exposed, attachment, version, welcome }: Guest,
   view: View,
   token: Redacted.Redacted
 ) =>
@@ -161,7 +163,7 @@ const attach = (
     yield* log.attach(view, { features, wake: attachment.outbox.wake })
     const session =
       entry.session ??
-      new Session(sessionId, version, view, identity, features, {
+      new Session(sessionId, version, view, identity, features, exposed, {
         nextId: ids.unsafeNext,
         maxFrameBytes: options.maxOutboundFrameBytes,
         attachment: attachmentOf(entry)
@@ -169,6 +171,7 @@ const attach = (
     const first = session.frame({ type: "session.welcome", payload: welcome(sessionId, token) })
     session.identity = identity
     session.features = features
+    session.exposed = exposed
     if (entry.session === undefined) {
       jobs.attached(session)
       view.whenTaken(letGoOf(services, entry))

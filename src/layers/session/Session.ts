@@ -57,6 +57,7 @@ export class Session implements JobSession {
     readonly view: View,
     public identity: Identity,
     public features: ReadonlyArray<Feature>,
+    public exposed: boolean,
     private readonly parts: {
       readonly nextId: () => string
       /** Bytes that a frame may have. */
@@ -66,6 +67,11 @@ export class Session implements JobSession {
     }
   ) {}
 
+  /** Tells whether another connection has taken the place of one that was attached, and may be sent what that one may not. */
+  hasLeft(attachment: Attachment): boolean {
+    const current = this.parts.attachment()
+    return current !== undefined && current !== attachment
+  }
   has(feature: Feature): boolean {
     return this.features.includes(feature)
   }

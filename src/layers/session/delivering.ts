@@ -99,6 +99,8 @@ const round = (
     const page = yield* log.read(session.view, attachment.cursor, outbox.wake)
     const events =
       page.starts.length === 0 ? page.frames : yield* withAccepts(jobs, session, attachment, page)
+    // What is in them was decided for whoever is attached by now.
+    if (session.hasLeft(attachment)) return "end"
     const batches = outbox.take()
     attachment.cursor += page.frames.length
     const { farewell } = outbox

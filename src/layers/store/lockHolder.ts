@@ -9,8 +9,8 @@ const listedAs = ({ dev, ino }: fs.Stats): string => {
 }
 
 /**
- * Returns the id of the process that has locked `path` for writing, by `/proc/locks`; `undefined` on other systems, and of a
- * process in another container. The file is not opened: closing it would give up locks that this process has on it.
+ * Returns the id of the process that has locked `path` for writing, by `/proc/locks`; `undefined` on other systems, of a
+ * process in another container, and on file systems with device numbers of their own: it does not say that nobody has. The file is not opened: closing it would give up locks that this process has on it.
  */
 export const lockHolder = (path: string): number | undefined => {
   try {

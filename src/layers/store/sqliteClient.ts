@@ -10,6 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { optionalPackages } from "../../services/runtime/optionalPackages.js"
 import { StoreError } from "../../services/store/Store.js"
+import { isBusy } from "./sqlError.js"
 import { type Database, type Driver, loadDriver, substitute } from "./sqliteDriver.js"
 
 /** Which file is opened, and how. */
@@ -113,6 +114,14 @@ export const quickCheck = (path: string): Effect.Effect<string, SqlError | Store
     database.exec(`PRAGMA busy_timeout = ${defaultBusyTimeout}; PRAGMA cache_size = -${cacheSize}`)
     return String(database.pragma("quick_check"))
   })
+
+/** Returns whether another has a file locked for itself, by reading from it: nobody may then. Nobody is waited for. */
+export const isLocked = (path: string): Effect.Effect<boolean, SqlError | StoreError> =>
+  asking(path, (database) => {
+    database.exec("PRAGMA busy_timeout = 0")
+    database.pragma("schema_version")
+    return false
+  }).pipe(Effect.catchIf(isBusy, () => Effect.succeed(true)))
 
 const openDatabase = ({
   busyTimeout = defaultBusyTimeout,

@@ -124,6 +124,17 @@ export const holderOf = (path: string): string => {
   return `another arcp runtime${pid === undefined ? "" : ` (process ${pid})`}`
 }
 
+/**
+ * Returns whether a runtime has a file; `undefined` where that cannot be told. It is the lock that is asked: {@link lockHolder} does not
+ * see who is in another container, nor what is on some file systems. A runtime that starts at this very moment tries again.
+ */
+export const isHeld = (path: string): Effect.Effect<boolean | undefined> =>
+  Effect.suspend(() => {
+    const lock = `${path}.lock`
+    if (fs.lstatSync(lock, { throwIfNoEntry: false }) === undefined) return Effect.succeed(false)
+    return Effect.flatMap(client, ({ isLocked }) => isLocked(lock))
+  }).pipe(Effect.catchAllCause(() => Effect.succeed(undefined)))
+
 /** Takes the lock, or fails at once. What was opened for it is closed again when it fails. */
 const tryLock = (path: string, name: string): Effect.Effect<void, StoreError, Scope.Scope> =>
   Effect.gen(function* () {

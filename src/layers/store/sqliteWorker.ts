@@ -60,7 +60,8 @@ class DriverFailure {
 
 /** The file was removed, or another one has its name: what would be written nobody would find again. */
 class Displaced extends Error {
-  override readonly message = "its file was removed or replaced while it was open"
+  override readonly message =
+    "its file was removed or replaced while it was open: put it back, or restore a backup"
 }
 
 const attempt = <A>(f: () => A): A => {

@@ -23,7 +23,7 @@ import {
 } from "../../services/transport/HttpRoutes.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import { addressGroup, clientAddress, type TrustedProxies } from "./clientAddress.js"
-import { begun, type Refuse, type RequestLine, refusing } from "./requestLine.js"
+import { begun, plainly, type Refuse, type RequestLine, refusing } from "./requestLine.js"
 import { trimmed } from "./requestPath.js"
 import { isExposed, isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
 import { evidenceOf } from "./upgradeEvidence.js"
@@ -233,12 +233,16 @@ export class Mounts {
   readonly service: HttpRoutes["Type"] = {
     mount: (path, load, refusal) => {
       const at = trimmed(path)
-      const refuse = refusing(refusal)
       return Effect.gen(this, function* () {
         const scope = yield* Effect.scope
         const fork = Runtime.runFork(
           yield* Effect.runtime<Effect.Effect.Context<typeof load> | Scope.Scope>()
         )
+        const unwritten = (error: unknown) =>
+          fork(Effect.logError(`what the routes at ${at} write of a refusal cannot be sent`, error), {
+            scope
+          })
+        const refuse = refusal === undefined ? plainly : refusing(refusal, unwritten)
         let loaded: Answer | undefined
         const handler = loadedOnce(
           Effect.flatMap(load, (app) => handlerOf(app, this.visitorOf)).pipe(

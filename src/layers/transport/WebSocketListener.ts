@@ -176,13 +176,36 @@ const pem = Argument.that(
   (value) => (typeof value === "string" && value !== "") || Buffer.isBuffer(value)
 )
 
+/** What Node takes as headers. */
+const areHeaders = (headers: unknown): boolean => {
+  try {
+    for (const [name, value] of Object.entries(headers as ServedPage["headers"])) {
+      Http.validateHeaderName(name)
+      Http.validateHeaderValue(name, value)
+    }
+    return true
+  } catch {
+    return false
+  }
+}
+
+const page = Argument.fields({
+  headers: Argument.that("headers that can be sent", areHeaders),
+  body: Argument.that("a text or bytes", (body) => typeof body === "string" || body instanceof Uint8Array)
+})
+
+/** A page that cannot be sent would end the process once somebody asks for it. */
+const pages: Argument.Rule = (value, name) =>
+  Argument.object(value, name) ??
+  Argument.fields(Object.fromEntries(Object.keys(value as object).map((path) => [path, page])))(value, name)
+
 const optionsRule = Argument.options<OptionsWithRoutes<never, never>>({
   ...policyRules,
   host: Argument.maybe(Argument.text),
   port: Argument.maybe(Argument.port),
   path: Argument.maybe(pathRule),
   tls: Argument.maybe(Argument.fields({ key: pem, cert: pem })),
-  pages: Argument.maybe(Argument.object),
+  pages: Argument.maybe(pages),
   routes: Argument.maybe(Argument.that("a layer", Layer.isLayer))
 })
 

@@ -74,25 +74,39 @@ export class Turns<A> {
 /** Answers a request that its mount does not answer, and closes its connection. */
 export type Refuse = (response: ServerResponse, refusal: RouteRefusal) => void
 
-const sentence: RefusalWriter = ({ message }) => ({
-  contentType: "text/plain; charset=utf-8",
-  body: `${message}\n`
-})
+/** Refuses a request; throws before anything is sent when what is to be said is no text, or its type none that can be sent. */
+const refuse = (
+  response: ServerResponse,
+  refusal: RouteRefusal,
+  { body, contentType }: ReturnType<RefusalWriter>
+): void => {
+  const bytes = Buffer.from(body)
+  response.writeHead(refusal.status, {
+    "content-type": contentType,
+    connection: "close",
+    ...refusal.headers
+  })
+  response.end(bytes)
+}
 
-/** Makes what refuses requests, in a sentence if nothing else is said. */
+/** Refuses a request in a sentence. */
+export const plainly: Refuse = (response, refusal) =>
+  refuse(response, refusal, { contentType: "text/plain; charset=utf-8", body: `${refusal.message}\n` })
+
+/**
+ * Returns what refuses requests as an application writes it, and in a sentence when that cannot be: nobody else would catch what its
+ * code throws.
+ */
 export const refusing =
-  (write: RefusalWriter = sentence): Refuse =>
+  (write: RefusalWriter, unwritten: (error: unknown) => void): Refuse =>
   (response, refusal) => {
-    const { body, contentType } = write(refusal)
-    response.writeHead(refusal.status, {
-      "content-type": contentType,
-      connection: "close",
-      ...refusal.headers
-    })
-    response.end(body)
+    try {
+      refuse(response, refusal, write(refusal))
+    } catch (error) {
+      unwritten(error)
+      plainly(response, refusal)
+    }
   }
-
-const plainly = refusing()
 
 /** Ends a response of which nothing comes any more. */
 const failed = (response: ServerResponse, refuse: Refuse): void => {
@@ -137,9 +151,14 @@ export const make: Effect.Effect<RequestLine, never, Scope.Scope> = Effect.gen(f
   const share = yield* TurnShare
   const turns = new Turns<Effect.Effect<void>>(mostWaiting)
   const some = new Signal()
+  // The line goes on whatever comes of one.
+  const next = Effect.catchAllCause(
+    Effect.suspend(() => turns.next() ?? Effect.void),
+    (cause) => Effect.logError("a request could not be answered", cause)
+  )
   const one = Effect.suspend(() => (turns.size === 0 ? some.wait : Effect.void)).pipe(
     Effect.zipRight(share),
-    Effect.zipRight(Effect.suspend(() => turns.next() ?? Effect.void)),
+    Effect.zipRight(next),
     // What it has begun goes on first, so that its time counts too.
     Effect.zipRight(Effect.yieldNow())
   )

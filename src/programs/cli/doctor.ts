@@ -43,7 +43,7 @@ export const doctor = Command.make(
         "who has it; its log, the disk; or the Postgres: whether it lets this user in,",
         "its schema, who has it; the clock, the port; the key set of JWTs, the",
         "provisioner that the environment names, the file of contexts. It changes",
-        "nothing and takes no lock, so a server may run."
+        "nothing and keeps no lock, so a server may run."
       ],
       "Exit codes": ["0 nothing has failed, warnings aside   1 something has   2 a mistake"]
     }

@@ -107,12 +107,13 @@ export class Credentials extends Context.Tag("arcp/services/Credentials")<
     readonly held: (jobId: string) => ReadonlyArray<Credential>
     /**
      * Makes a new value for one of a running job's credentials. The old one is revoked in the background as soon as this
-     * returns. `InvalidRequest`: the job holds no such credential, or has ended. `BudgetExhausted`: the budget upstream
+     * returns. `budget` is what the job may spend by now; left out, as of its mint. `InvalidRequest`: the job holds no such credential, or has ended. `BudgetExhausted`: the budget upstream
      * allows no other.
      */
     readonly rotate: (
       jobId: string,
-      credentialId: string
+      credentialId: string,
+      budget?: CredentialJob["budget"] | undefined
     ) => Effect.Effect<Credential, InternalError | InvalidRequest | BudgetExhausted>
     /**
      * Gives up the credentials of a job that has ended, however it did: they are revoked in the background, with

@@ -25,6 +25,8 @@ export interface JobSession {
   readonly view: View
   /** As negotiated last. */
   readonly features: ReadonlyArray<Feature>
+  /** Whether what is sent to it crosses a network in the clear (`Connection.exposed`), on the connection that was attached last. */
+  readonly exposed: boolean
   /** Queues a message for the connection, ahead of events not yet written; lost when nobody is attached. */
   readonly send: (message: Outgoing) => void
   /** Sends an event again, when the connection has been sent what goes up to it: otherwise it comes in its turn. */

@@ -31,7 +31,7 @@ export interface RouteRefusal {
   readonly headers?: Readonly<Record<string, string>> | undefined
 }
 
-/** Returns what such a refusal says, as the other answers of a mount would. */
+/** Returns what such a refusal says, as the other answers of a mount would. Where it throws, or gives what cannot be sent, a sentence is sent, and that is logged. */
 export type RefusalWriter = (refusal: RouteRefusal) => { readonly contentType: string; readonly body: string }
 
 /**

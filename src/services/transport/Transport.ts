@@ -101,8 +101,8 @@ export interface Connection {
    */
   readonly client?: string | undefined
   /**
-   * What is sent crosses a network in the clear: neither TLS, nor within this machine. No credentials of jobs go there. Default: `false`,
-   * as within the process.
+   * What is sent crosses a network in the clear: neither TLS, nor within this machine. No credentials of jobs go there, though the jobs
+   * have them. Default: `false`, as within the process.
    */
   readonly exposed?: boolean | undefined
   /** What else the peer has shown of itself. Given once, for the hello: afterwards the connection does not hold it. */

@@ -1,27 +1,39 @@
-/** Where a connection crosses a network in the clear no credentials of jobs are offered (protocol 11). */
+/** Where a connection crosses a network in the clear no credentials of jobs are sent (protocol 11); the jobs have them. */
 import type { IncomingMessage } from "node:http"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import { trustedProxies } from "../../../src/layers/transport/clientAddress.js"
 import * as DialerWebSocket from "../../../src/layers/transport/DialerWebSocket.js"
 import { isExposed } from "../../../src/layers/transport/UpgradePolicy.js"
+import * as Agent from "../../../src/services/agents/Agent.js"
 import { Credentials } from "../../../src/services/credentials/Credentials.js"
+import { Job } from "../../../src/services/jobs/Job.js"
 import { open } from "../../support/Wire.js"
-import { as } from "../jobs/support.js"
+import { as, submit } from "../jobs/support.js"
 import { served } from "./served.js"
 
+/** Says what it was given. */
+const keyed = Agent.handle(Agent.make("keyed", { version: "1.0.0" }), () =>
+  Effect.flatMap(Job, ({ credentials }) => Effect.map(credentials, (all) => all.map(({ id }) => id)))
+)
 const credential = {
   id: "cred_1",
   scheme: "bearer" as const,
   value: Redacted.make("the secret"),
   endpoint: "https://gateway.example"
 }
+const minted = new Set<string>()
 const credentials = Layer.succeed(Credentials, {
   enabled: true,
-  mint: () => Effect.succeed([credential]),
-  held: () => [credential],
+  mint: ({ jobId }) =>
+    Effect.sync(() => {
+      minted.add(jobId)
+      return [credential]
+    }),
+  held: (jobId) => (minted.has(jobId) ? [credential] : []),
   rotate: () => Effect.succeed(credential),
   release: () => Effect.void,
   outstanding: Effect.succeed([]),
@@ -32,26 +44,47 @@ const credentials = Layer.succeed(Credentials, {
 const from = (scheme: string) => ({ "x-forwarded-for": "192.0.2.1", "x-forwarded-proto": scheme })
 
 describe("credentials behind a proxy that is trusted", () => {
-  it.scopedLive("are offered when the client has come to that with TLS, over WebSocket and HTTP", () =>
-    Effect.gen(function* () {
-      const { ask, base } = yield* served({ credentials, transport: { trustedProxies: ["127.0.0.1"] } })
-      for (const [scheme, offered] of [
-        ["http", false],
-        ["https", true],
-        ["https, http", false],
-        ["HTTPS", true]
-      ] as const) {
-        const url = new URL("/arcp", base).href.replace(/^http/, "ws")
-        const dialer = DialerWebSocket.layer({ url, headers: from(scheme) })
-        const { welcome } = yield* Effect.provide(open(as("a")), dialer)
-        expect(welcome.capabilities.features.includes("provisioned_credentials")).toBe(offered)
-        const accepted = yield* Effect.promise(async () => {
-          const response = await ask("/v1/jobs", { json: { agent: "echo", input: 1 }, headers: from(scheme) })
-          return [response.status, (await response.text()).includes("the secret")]
+  it.scopedLive(
+    "are shown when the client has come to that with TLS, over WebSocket and HTTP; jobs have them always",
+    () => {
+      const warnings: Array<string> = []
+      const logger = Logger.make(({ logLevel, message }) => {
+        if (logLevel.label === "WARN") warnings.push(String(message))
+      })
+      return Effect.gen(function* () {
+        const { ask, base } = yield* served({
+          agents: [keyed],
+          credentials,
+          transport: { trustedProxies: ["127.0.0.1"] }
         })
-        expect(accepted).toEqual([201, offered])
-      }
-    })
+        for (const [scheme, shown] of [
+          ["https", true],
+          ["http", false],
+          ["https, http", false],
+          ["HTTPS", true]
+        ] as const) {
+          const url = new URL("/arcp", base).href.replace(/^http/, "ws")
+          const dialer = DialerWebSocket.layer({ url, headers: from(scheme) })
+          const session = yield* Effect.provide(open(as("a")), dialer)
+          expect(session.welcome.capabilities.features).toContain("provisioned_credentials")
+          const { payload } = yield* submit(session, "keyed")
+          expect(payload.credentials?.[0].value === "the secret").toBe(shown)
+          expect((yield* session.expect("job.result")).payload.result).toEqual(["cred_1"])
+          const posted = yield* Effect.promise(async () => {
+            const response = await ask("/v1/jobs", {
+              json: { agent: "echo", input: 1 },
+              headers: from(scheme)
+            })
+            return [response.status, (await response.text()).includes("the secret")]
+          })
+          expect(posted).toEqual([201, shown])
+          // Once, when somebody has asked in the clear.
+          expect(warnings.filter((line) => line.includes("--trust-proxy"))).toHaveLength(
+            scheme === "https" ? 0 : 1
+          )
+        }
+      }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+    }
   )
 })
 

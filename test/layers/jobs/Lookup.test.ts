@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -152,6 +153,149 @@ describe("credentials", () => {
               { heartbeatInterval: "1 day" },
               { credentials: layer, policy: watchable }
             )
+          )
+        )
+      })
+  )
+})
+
+describe("credentials and connections in the clear", () => {
+  const rotator = Agent.handle(Agent.make("rotator", { version: "1.0.0" }), () =>
+    Effect.flatMap(Job, (job) => Effect.zipRight(job.rotateCredential("cred_1"), Effect.never))
+  )
+  const rotated = (session: Session) =>
+    session.expect("job.event", ({ payload }) => payload.body.phase === "credential_rotated")
+
+  it.scoped("are told over those that are not, whatever the session was resumed over before", () =>
+    Effect.gen(function* () {
+      const { layer, values } = credentials()
+      let exposed = true
+      yield* Effect.gen(function* () {
+        const clear = yield* open()
+        const { job_id, payload } = yield* submit(clear, "rotator")
+        assert.isUndefined(payload.credentials)
+        assert.isUndefined((yield* rotated(clear)).payload.body.value)
+        assert.isUndefined((yield* subscribe(yield* open(), job_id)).credentials)
+        assert.strictEqual(values.get(job_id ?? ""), "rotated 1")
+        exposed = false
+        const tls = yield* open(resume(clear, 0))
+        assert.isDefined((yield* tls.expect("job.accepted")).payload.credentials)
+        assert.strictEqual((yield* rotated(tls)).payload.body.value, "rotated 1")
+        assert.isDefined((yield* subscribe(yield* open(), job_id)).credentials)
+        exposed = true
+        const again = yield* open(resume(tls, 0))
+        assert.isUndefined((yield* again.expect("job.accepted")).payload.credentials)
+        assert.isUndefined((yield* rotated(again)).payload.body.value)
+      }).pipe(
+        Effect.provide(
+          serve(yield* makeStore, [rotator], {}, { credentials: layer }, (connection) => ({
+            ...connection,
+            exposed
+          }))
+        )
+      )
+    })
+  )
+
+  it.scoped(
+    "are not in an accept when the session was resumed meanwhile by a narrower token, or in the clear",
+    () =>
+      Effect.gen(function* () {
+        const { layer, values } = credentials()
+        const minting = yield* Effect.makeLatch(false)
+        let exposed = false
+        let asked = 0
+        const slow = Layer.map(layer, (context) => {
+          const service = Context.get(context, Credentials)
+          const mint: typeof service.mint = (job) =>
+            Effect.zipRight(
+              Effect.suspend(() => {
+                asked++
+                return minting.await
+              }),
+              service.mint(job)
+            )
+          return Context.make(Credentials, { ...service, mint })
+        })
+        yield* Effect.gen(function* () {
+          for (const [token, clear] of [
+            ["alice", false],
+            ["narrow", false],
+            ["alice", true]
+          ] as const) {
+            exposed = false
+            asked = 0
+            yield* minting.close
+            const before = yield* open()
+            const id = yield* before.request("job.submit", {
+              agent: "forever",
+              input: {},
+              lease_request: { "tool.call": ["*"] }
+            })
+            yield* Effect.repeat(eventLoop.next, { until: () => Effect.sync(() => asked > 0) })
+            exposed = clear
+            const after = yield* open({ ...resume(before, 0), ...as(token) })
+            yield* minting.open
+            const { job_id, payload } = yield* after.expect("job.accepted")
+            assert.strictEqual(payload.request_id, id)
+            assert.isTrue(values.has(job_id ?? ""))
+            assert.strictEqual(payload.credentials !== undefined, token === "alice" && !clear)
+          }
+        }).pipe(
+          Effect.provide(
+            serve(yield* makeStore, agents, {}, { credentials: slow, policy: watchable }, (connection) => ({
+              ...connection,
+              exposed
+            }))
+          )
+        )
+      })
+  )
+
+  it.scoped(
+    "are not told over one in the clear when what it is sent was read for another, which took its place",
+    () =>
+      Effect.gen(function* () {
+        const { layer } = credentials()
+        const { store } = yield* makeStore
+        const gate = yield* Effect.makeLatch(true)
+        const closing = yield* Effect.makeLatch(true)
+        let reading = 0
+        let exposed = true
+        const slow: typeof store = {
+          ...store,
+          page: (...args) =>
+            Effect.zipRight(
+              Effect.suspend(() => {
+                reading++
+                return gate.await
+              }),
+              store.page(...args)
+            )
+        }
+        yield* Effect.gen(function* () {
+          const first = yield* open()
+          yield* submit(first, "rotator")
+          yield* rotated(first)
+          yield* gate.close
+          yield* closing.close
+          reading = 0
+          const clear = yield* open(resume(first, 1))
+          yield* Effect.repeat(eventLoop.next, { until: () => Effect.sync(() => reading > 0) })
+          exposed = false
+          const tls = yield* open(resume(clear, 1))
+          yield* gate.open
+          assert.isDefined((yield* rotated(tls)).payload.body.value)
+          yield* closing.open
+          yield* Effect.exit(clear.next(() => false))
+          assert.notInclude(JSON.stringify(clear.seen), "rotated 1")
+        }).pipe(
+          Effect.provide(
+            serve({ store: slow }, [rotator], {}, { credentials: layer }, (connection) => ({
+              ...connection,
+              exposed,
+              close: (code, reason) => Effect.zipRight(closing.await, connection.close(code, reason))
+            }))
           )
         )
       })

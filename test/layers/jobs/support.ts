@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import * as Registry from "../../../src/layers/agents/Registry.js"
 import * as Auth from "../../../src/layers/auth/Auth.js"
 import * as Runtime from "../../../src/layers/runtime/Runtime.js"
@@ -17,6 +18,7 @@ import { Job } from "../../../src/services/jobs/Job.js"
 import type { Consumer } from "../../../src/services/log/Committed.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { type Op, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { type Connection, TransportServer } from "../../../src/services/transport/Transport.js"
 import type { Frame, open } from "../../support/Wire.js"
 
 export type Session = Effect.Effect.Success<ReturnType<typeof open>>
@@ -110,6 +112,16 @@ export const narrow: Auth.Identity = {
   leaseCeiling: { "tool.call": ["search.*"] }
 }
 
+/** A transport each of whose connections is as the test has it. */
+const transportOf = (connected: (connection: Connection) => Connection) =>
+  Layer.effect(
+    TransportServer,
+    Effect.map(TransportServer, (server) => ({
+      ...server,
+      connections: Stream.map(server.connections, connected)
+    }))
+  )
+
 export const serve = (
   { store }: Pick<TestStore, "store">,
   agents: ReadonlyArray<Agent.Registered>,
@@ -120,9 +132,11 @@ export const serve = (
     readonly credentials?: Layer.Layer<Credentials>
     readonly consumers?: ReadonlyArray<Consumer>
     readonly hooks?: Layer.Layer<Hooks>
-  }
+  },
+  connected: (connection: Connection) => Connection = (connection) => connection
 ) =>
   Runtime.serve().pipe(
+    Layer.provide(transportOf(connected)),
     Layer.provideMerge(TransportMemory.layer()),
     Layer.provide(
       Runtime.layer({ options: { shutdownGrace: "0 millis", ...options }, ...parts }).pipe(

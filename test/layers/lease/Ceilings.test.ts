@@ -52,6 +52,17 @@ const hosts = Agent.handle(Agent.make("hosts", { version: "1.0.0" }), () =>
   })
 )
 
+/** Spends, and has its credential replaced. */
+const rotating = Agent.handle(Agent.make("rotating", { version: "1.0.0" }), () =>
+  Effect.gen(function* () {
+    const [job, lease] = [yield* Job, yield* Lease]
+    yield* lease.spend({ amount: "1.5", currency: "USD" })
+    yield* lease.spend({ amount: "0.25", currency: "EUR" })
+    yield* job.rotateCredential("cred_1")
+    return "ran"
+  })
+)
+
 /** Tries to give itself what it was not given. */
 const grabby = Agent.handle(Agent.make("grabby", { version: "1.0.0" }), () =>
   Effect.flatMap(Lease, (lease) => {
@@ -83,7 +94,7 @@ const on = <A, E>(
           ...(credentials === undefined ? {} : { credentials })
         })
       ),
-      Layer.provide(Registry.layer([boss, echo, forever, grabby, hosts, models])),
+      Layer.provide(Registry.layer([boss, echo, forever, grabby, hosts, models, rotating])),
       Layer.provide(
         Auth.layerStatic({
           wide: "alice",
@@ -277,46 +288,53 @@ describe("a delegated job", () => {
     )
   )
 
-  it.scoped("is minted credentials for no more than any job above it has left", () =>
-    Effect.gen(function* () {
-      const minted: Array<readonly [agent: string, budget: ReadonlyArray<string>]> = []
-      const credentials = Layer.succeed(Credentials, {
-        enabled: true,
-        mint: ({ agent, budget }: CredentialJob) =>
-          Effect.sync(() => {
-            minted.push([agent.split("@")[0] ?? "", Budget.entries(budget)])
-            return [
-              {
-                id: "cred_1",
-                scheme: "bearer" as const,
-                value: Redacted.make("secret"),
-                endpoint: "https://gateway.example"
-              }
-            ]
-          }),
-        held: () => [],
-        rotate: () => Effect.die("nobody rotates"),
-        release: () => Effect.void,
-        outstanding: Effect.succeed([]),
-        revoke: () => Effect.void
-      })
-      const test = Effect.gen(function* () {
-        const wide = yield* open(as("wide"))
-        const to = (agent: string, input: unknown, lease: Record<string, Array<string>>) => ({
-          to: agent,
-          input,
-          lease: { ...delegates, ...lease }
+  it.scoped(
+    "is minted credentials, and others in their place, for no more than any job above it has left",
+    () =>
+      Effect.gen(function* () {
+        const minted: Array<readonly [agent: string, budget: ReadonlyArray<string>]> = []
+        const credential = {
+          id: "cred_1",
+          scheme: "bearer" as const,
+          value: Redacted.make("secret"),
+          endpoint: "https://gateway.example"
+        }
+        const credentials = Layer.succeed(Credentials, {
+          enabled: true,
+          mint: ({ agent, budget }: CredentialJob) =>
+            Effect.sync(() => {
+              minted.push([agent.split("@")[0] ?? "", Budget.entries(budget)])
+              return [credential]
+            }),
+          held: () => [],
+          rotate: (_, id, budget) =>
+            Effect.sync(() => {
+              minted.push([id, Budget.entries(budget ?? new Map())])
+              return credential
+            }),
+          release: () => Effect.void,
+          outstanding: Effect.succeed([]),
+          revoke: () => Effect.void
         })
-        const input = to("boss", to("echo", "ran", { "cost.budget": ["USD:4"] }), {})
-        const lease_request = { ...delegates, "cost.budget": ["USD:5", "EUR:1"] }
-        assert.strictEqual(yield* resultOf(wide, input, { lease_request }), "ran")
-        assert.deepStrictEqual(minted, [
-          ["boss", ["USD:5", "EUR:1"]],
-          ["boss", ["USD:5", "EUR:1"]],
-          ["echo", ["USD:4", "EUR:1"]]
-        ])
+        const test = Effect.gen(function* () {
+          const wide = yield* open(as("wide"))
+          const to = (agent: string, input: unknown, lease: Record<string, Array<string>>) => ({
+            to: agent,
+            input,
+            lease: { ...delegates, ...lease }
+          })
+          const input = to("boss", to("rotating", null, { "cost.budget": ["USD:4"] }), {})
+          const lease_request = { ...delegates, "cost.budget": ["USD:5", "EUR:1"] }
+          assert.strictEqual(yield* resultOf(wide, input, { lease_request }), "ran")
+          assert.deepStrictEqual(minted, [
+            ["boss", ["USD:5", "EUR:1"]],
+            ["boss", ["USD:5", "EUR:1"]],
+            ["rotating", ["USD:4", "EUR:1"]],
+            // What it has left itself, and what a job above it has.
+            ["cred_1", ["USD:2.5", "EUR:0.75"]]
+          ])
+        })
+        yield* on(test, { credentials })
       })
-      yield* on(test, { credentials })
-    })
   )
 })

@@ -224,6 +224,12 @@ describe("odd options", () => {
       },
       (given) => TransportWebSocket.layer(given)
     )
+    const page = { headers: { "content-type": "text/plain" }, body: "hello" }
+    TransportWebSocket.layer({ pages: { "/a": page, "/b": { ...page, body: new Uint8Array(1) } } })
+    for (const wrong of [{}, { ...page, body: undefined }, { ...page, headers: { "x-a": "\n" } }])
+      refused("options.pages./b.", () =>
+        TransportWebSocket.layer({ pages: { "/a": page, "/b": wrong as never } })
+      )
     refused("options.trustedProxies: x is neither", () => TransportWebSocket.layer({ trustedProxies: ["x"] }))
     options("TransportWebSocket.mount", { server: 3 }, { server: [], path: [] }, (given) =>
       TransportWebSocket.mount(given)

@@ -309,6 +309,38 @@ describe("who may ask", () => {
     })
   )
 
+  it.scoped(
+    "is told in a sentence when what a mount writes of refusals cannot be sent; the server goes on",
+    () =>
+      Effect.gen(function* () {
+        const writers: ReadonlyArray<HttpRoutes.RefusalWriter> = [
+          () => {
+            throw new Error("upside down")
+          },
+          () => ({ contentType: "text/plain", body: undefined as never }),
+          () => ({ contentType: "text/plain\n", body: "odd" }),
+          () => Promise.resolve("late") as never
+        ]
+        const url = yield* serving(
+          writers
+            .map((write, i) =>
+              HttpRoutes.layer(`/${i}`, i % 2 === 0 ? named("v1") : Effect.fail("no"), write)
+            )
+            .reduce((routes, more) => Layer.merge(routes, more))
+        )
+        for (const i of writers.keys()) {
+          const at = new URL(`/${i}`, url)
+          const refused = yield* ask(at, { headers: { origin: "https://evil.example.com" } })
+          expect([refused.status, refused.headers["content-type"]]).toEqual([
+            403,
+            "text/plain; charset=utf-8"
+          ])
+          expect(refused.body).toMatch(/^this Origin is not allowed/)
+          expect((yield* ask(at)).status).toBe(i % 2 === 0 ? 200 : 500)
+        }
+      })
+  )
+
   it.scoped("pages of allowed origins may read the answer, and are told so before they ask", () =>
     Effect.gen(function* () {
       const url = yield* serving(HttpRoutes.layer("/v1", named("v1")), {

@@ -107,8 +107,13 @@ describe("what waits in the line", () => {
         const broken = yield* ask
         const half = yield* ask
         const whole = yield* ask
-        const add = ([request, response]: Exchange, begin: () => void) =>
-          assert.isTrue(line.add("10.0.0.1", request, response, begin))
+        const add = ([request, response]: Exchange, begin: () => void, refuse?: RequestLine.Refuse) =>
+          assert.isTrue(line.add("10.0.0.1", request, response, begin, refuse))
+        const hopeless = yield* ask
+        const upsideDown = () => {
+          throw new Error("upside down")
+        }
+        add(hopeless.exchange, upsideDown, upsideDown)
         add(broken.exchange, () => {
           throw new Error("upside down")
         })

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
@@ -15,7 +16,8 @@ import { afterAll, describe, expect, it } from "vitest"
 import { lines, memberMark, membersOf, read } from "../../../src/programs/cli/question.js"
 import { pick, questions } from "../../../src/programs/cli/run/answer.js"
 import * as Screen from "../../../src/programs/cli/screen.js"
-import type { InputRequest, JobHandle } from "../../../src/services/client/ArcpClient.js"
+import { inputClosed } from "../../../src/protocol/Vendor.js"
+import type { InputRequest, JobEvent } from "../../../src/services/client/ArcpClient.js"
 import { run, serving } from "./inProcess.js"
 
 const folder = mkdtempSync(join(tmpdir(), "arcp-asking-"))
@@ -157,6 +159,18 @@ it("arcp answer lists what is open, refuses what is none, and answers; arcp jobs
     const other = await arcp("answer", job, "--value", "true", "--about", "0".repeat(64))
     expect(other.stderr).toContain("shows what it is about now")
 
+    const { waiting_for: [named = ""] = [] } = JSON.parse(
+      (await arcp("jobs", "--waiting", "--json")).stdout
+    ) as {
+      readonly waiting_for?: ReadonlyArray<string>
+    }
+    const perhaps = await arcp("answer", job, named, "--value", '"perhaps"')
+    // What the question is about was said: the schema is looked at after it.
+    expect(perhaps.stderr).toContain("INVALID_REQUEST")
+    expect(perhaps.stderr).not.toContain("about")
+    const otherToo = await arcp("answer", job, named, "--value", "true", "--about", "0".repeat(64))
+    expect(otherToo.stderr).toContain("about")
+
     const answered = await arcp("answer", job, "--value", "true", "--json")
     expect(answered.code).toBe(0)
     const { input_id } = JSON.parse(answered.stdout) as { input_id: string }
@@ -174,6 +188,13 @@ it("arcp answer lists what is open, refuses what is none, and answers; arcp jobs
 
 describe("arcp answer", () => {
   const request = (input_id: string) => ({ input_id, prompt: `Is it ${input_id}?` })
+  const eventOf = (at: number): JobEvent => ({
+    kind: "log",
+    ts: new Date(at).toISOString(),
+    eventSeq: 1,
+    body: { level: "info", message: "on" }
+  })
+  const eventAt = (at: number) => Effect.sync(() => eventOf(at))
 
   it("says of a question that is not retained any more that the job waits, and how it is answered", async () => {
     const said = (ids: ReadonlyArray<string>, open: ReadonlyArray<string>, input?: string) =>
@@ -200,19 +221,56 @@ describe("arcp answer", () => {
   it("reads a history however long that takes, and waits no longer for what is not in it", () =>
     Effect.gen(function* () {
       const inputs = yield* Queue.unbounded<InputRequest>()
-      const slow = Stream.repeatEffect(Effect.sleep("4 seconds")).pipe(
+      const slow = Stream.repeatEffect(Effect.delay(eventAt(0), "4 seconds")).pipe(
         Stream.take(10),
         Stream.concat(Stream.never)
       )
-      const job = { events: slow as unknown as JobHandle["events"], inputs: Stream.fromQueue(inputs) }
-      const asked = yield* Effect.forkScoped(questions(job, ["inp_1", "inp_2"]))
+      const job = { events: slow, inputs: Stream.fromQueue(inputs) }
+      const asked = yield* Effect.fork(questions(job, ["inp_1", "inp_2"]))
       yield* TestClock.adjust("38 seconds")
       yield* Queue.offer(inputs, request("inp_1"))
       yield* TestClock.adjust("5 seconds")
       expect(yield* Fiber.poll(asked)).toEqual(Option.none())
       yield* TestClock.adjust("10 seconds")
-      expect(yield* Fiber.join(asked)).toEqual([request("inp_1")])
-    }).pipe(Effect.scoped, Effect.provide(TestContext.TestContext), Effect.runPromise))
+      expect(yield* Fiber.join(asked)).toEqual({ ids: ["inp_1", "inp_2"], open: [request("inp_1")] })
+    }).pipe(Effect.provide(TestContext.TestContext), Effect.runPromise))
+
+  it.each([
+    ["as soon as it emits anew", 0, "3 seconds", "8 seconds"],
+    ["a while, where this clock is ahead", 3_600_000, "59 seconds", "1 seconds"]
+  ] as const)("waits for the question of a job that goes on %s", (_, ahead, before, after) =>
+    Effect.gen(function* () {
+      yield* TestClock.adjust(10_000 + ahead)
+      const now = Effect.flatMap(Clock.currentTimeMillis, (at) => eventAt(at - ahead))
+      // History that takes its time, and then what happens now.
+      const events = Stream.concat(
+        Stream.repeatEffect(Effect.delay(eventAt(1), "1 second")).pipe(Stream.take(2)),
+        Stream.repeatEffect(Effect.delay(now, "1 second"))
+      )
+      const asked = yield* Effect.fork(questions({ events, inputs: Stream.never }, ["inp_1"]))
+      yield* TestClock.adjust(before)
+      expect(yield* Fiber.poll(asked)).toEqual(Option.none())
+      yield* TestClock.adjust(after)
+      expect(Option.isSome(yield* Fiber.poll(asked))).toBe(true)
+      expect(yield* Fiber.join(asked)).toEqual({ ids: ["inp_1"], open: [] })
+    }).pipe(Effect.provide(TestContext.TestContext), Effect.runPromise)
+  )
+
+  it("waits for no question that is closed meanwhile", () =>
+    Effect.gen(function* () {
+      const inputs = yield* Queue.unbounded<InputRequest>()
+      const events = yield* Queue.unbounded<JobEvent>()
+      const job = { events: Stream.fromQueue(events), inputs: Stream.fromQueue(inputs) }
+      const asked = yield* Effect.fork(questions(job, ["inp_1", "inp_2", "inp_3"]))
+      const closed = (input_id: string) =>
+        events.offer({ ...eventOf(0), kind: inputClosed, body: { input_id } })
+      for (const id of ["inp_1", "inp_3"]) yield* inputs.offer(request(id))
+      yield* TestClock.adjust(1)
+      yield* closed("inp_1")
+      yield* closed("inp_2")
+      yield* TestClock.adjust(1)
+      expect(yield* Fiber.join(asked)).toEqual({ ids: ["inp_3"], open: [request("inp_3")] })
+    }).pipe(Effect.provide(TestContext.TestContext), Effect.runPromise))
 })
 
 const hasScript = (() => {

@@ -1,7 +1,9 @@
 /** `arcp sessions` and `arcp top`: what a server is about, read from its file while it runs. */
+import { execFileSync } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { fileURLToPath } from "node:url"
 import { afterAll, expect, it } from "vitest"
 import { type Look, page, summaryLine, summaryOf } from "../../../src/programs/cli/run/topView.js"
 import { listening, Program, serveArgs } from "../../e2e/support/Program.js"
@@ -71,6 +73,48 @@ it("shows sessions, jobs and rates of a server that runs, and what is left of on
   expect(stdout).toMatch(/ended or refused {2}no server runs {2}0 of 2 sessions connected/)
 })
 
+const inAnotherContainer = ["-rp", "--fork", "--mount-proc", "--kill-child"]
+const hasContainers = (() => {
+  try {
+    execFileSync("unshare", [...inAnotherContainer, "true"], { stdio: "ignore" })
+    return true
+  } catch {
+    return false
+  }
+})()
+
+it.skipIf(!hasContainers)("sees from another container whether a server runs", async () => {
+  const shared = join(folder, "shared.db")
+  const program = fileURLToPath(new URL("../../../dist/programs/arcp.js", import.meta.url))
+  const elsewhere = (...args: ReadonlyArray<string>) =>
+    values(
+      execFileSync(
+        "unshare",
+        [...inAnotherContainer, process.execPath, program, ...args, "--db", shared, "--json"],
+        { encoding: "utf8" }
+      )
+    )
+  const server = new Program(serveArgs(["--port", "0", "--db", shared]))
+  try {
+    await WireClient.open(await listening(server))
+    expect(elsewhere("top", "--count", "1")).toMatchObject([{ connected: 1, server_runs: true }])
+    expect(elsewhere("sessions")).toMatchObject([{ state: "connected" }])
+    expect(elsewhere("doctor", "--port", "0").find(({ check }) => check === "lock")).toMatchObject({
+      said: expect.stringMatching(/that cannot be seen from here has the file/)
+    })
+  } finally {
+    server.signal("SIGKILL")
+    await server.leaves()
+  }
+  expect(elsewhere("top", "--count", "1")).toMatchObject([{ connected: 0, server_runs: false }])
+})
+
+it("says nothing of a server where it cannot be told whether one runs", () => {
+  const look: Look = { at: 0, now: 0, isHeld: undefined, jobs: [], connected: 2, sessions: 2, ended: 0 }
+  expect(summaryLine(look, undefined)).toMatch(/refused {2}2 of 2 sessions connected/)
+  expect(JSON.parse(JSON.stringify(summaryOf(look, undefined)))).not.toHaveProperty("server_runs")
+})
+
 it("a page fits the terminal, the busiest jobs first, with what is left of their budgets", () => {
   const seen = (n: number, events: number) => ({
     job: aJob(`job_${n}`, { createdAt: 1_000, lease: { "cost.budget": ["USD:5"] }, budget: { USD: "1.25" } }),
@@ -80,7 +124,7 @@ it("a page fits the terminal, the busiest jobs first, with what is left of their
   const at = (ms: number, events: number): Look => ({
     at: ms,
     now: 61_000,
-    isDown: false,
+    isHeld: true,
     jobs: Array.from({ length: 50 }, (_, i) => seen(i, events * i)),
     connected: 1,
     sessions: 2,

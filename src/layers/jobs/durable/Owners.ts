@@ -24,6 +24,7 @@ export const absentOwner = (
     return {
       ...submitter,
       sessionId,
+      exposed: false,
       view: session === undefined ? log.goneView(sessionId, stored.features) : log.absentView(session),
       send: () => {},
       sendAgain: () => {}

@@ -10,7 +10,7 @@ import * as CredentialStorePg from "../../credentials/CredentialStorePg.js"
 import { naming } from "../naming.js"
 import { nameOf, pooled } from "./connections.js"
 import { toStoreError } from "./failures.js"
-import { slotOf, slotsAlive } from "./holding.js"
+import { look, slotOf, slotsAlive } from "./holding.js"
 import { versionOf } from "./migrate.js"
 import { readsOf } from "./reads.js"
 import * as StorePg from "./StorePg.js"
@@ -55,22 +55,31 @@ const opened = (url: Redacted.Redacted) =>
 /** For which a statement of a tool is tried again. */
 const patience = Duration.seconds(1)
 
-const makeReadOnly = (url: Redacted.Redacted): Effect.Effect<StoreService, StoreError, Scope> =>
+/** What reads, and tells whether a runtime holds the tables, over the same connections; `undefined` when that cannot be told. */
+export const looking = (url: Redacted.Redacted) =>
   Effect.gen(function* () {
     const { lend, name } = yield* opened(url)
     const refused = new StoreError({ message: `${name} is only read` })
-    return {
+    const store: StoreService = {
       kind: "durable",
       ...(yield* readsOf(lend, lend, name, patience)),
       commit: () => refused,
       vacuum: refused,
       held: () => 0
     }
+    const isHeld = lend(look).pipe(
+      Effect.map((holder) => holder !== undefined && holder.left > 0),
+      Effect.catchAll(() => Effect.succeed(undefined))
+    )
+    return { store, isHeld }
   })
 
 /** Provides what a runtime has stored in a Postgres. Commits fail. */
 export const layerReadOnly = (url: Redacted.Redacted): Layer.Layer<Store, StoreError> =>
-  Layer.scoped(Store, makeReadOnly(url))
+  Layer.scoped(
+    Store,
+    Effect.map(looking(url), ({ store }) => store)
+  )
 
 /** Provides the records of credentials that runtimes have in a Postgres, also while they run. */
 export const layerCredentials = (url: Redacted.Redacted): Layer.Layer<CredentialStore, StoreError> =>
@@ -104,7 +113,3 @@ export const owning = <A, E>(
     Effect.flatMap(work),
     Effect.scoped
   )
-
-/** Whether a runtime holds the tables and has said so within its lease. */
-export const held = (url: Redacted.Redacted): Effect.Effect<boolean, StoreError> =>
-  Effect.map(survey(url), ({ holder }) => holder !== undefined && holder.left > 0)

@@ -6,12 +6,11 @@ import * as Option from "effect/Option"
 import { surviving } from "../../../layers/session/surviving.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { mapJobs } from "../../../services/store/paged.js"
-import { Store } from "../../../services/store/Store.js"
 import { aligned, stdoutColumns } from "../columns.js"
 import type { SessionsFlags } from "../observe.js"
 import { json } from "../text.js"
 import { age } from "../time.js"
-import { storedOf } from "./stored.js"
+import { type Beside, storedOf } from "./stored.js"
 
 /** A session as it is shown. */
 interface Shown {
@@ -27,9 +26,9 @@ interface Shown {
   readonly lag: number | undefined
 }
 
-const found = (flags: SessionsFlags, down: boolean, now: number) =>
+const found = (flags: SessionsFlags, { isHeld, store }: Beside, now: number) =>
   Effect.gen(function* () {
-    const store = yield* Store
+    const isDown = (yield* isHeld) === false
     const { resumeWindow } = RuntimeOptions.make()
     const aliveAt = yield* store.aliveAt
     const jobs = new Map<string, number>()
@@ -45,7 +44,7 @@ const found = (flags: SessionsFlags, down: boolean, now: number) =>
         return {
           session_id: record.sessionId,
           principal: record.principal,
-          state: down ? "gone" : record.attached ? "connected" : "away",
+          state: isDown ? "gone" : record.attached ? "connected" : "away",
           created_at: new Date(record.createdAt).toISOString(),
           last_seen_at: new Date(record.lastSeenAt).toISOString(),
           left_ms: Math.max(0, left),
@@ -60,8 +59,8 @@ const found = (flags: SessionsFlags, down: boolean, now: number) =>
 export const run = (flags: SessionsFlags) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    const { isDown, layer } = yield* storedOf(flags)
-    const sessions = yield* Effect.provide(found(flags, yield* isDown, now), layer)
+    const { beside } = yield* storedOf(flags)
+    const sessions = yield* Effect.scoped(Effect.flatMap(beside, (opened) => found(flags, opened, now)))
     const newest = [...sessions].sort((a, b) => b.last_seen_at.localeCompare(a.last_seen_at))
     if (flags.json)
       return yield* Effect.forEach(newest, (session) => Console.log(json(session)), { discard: true })

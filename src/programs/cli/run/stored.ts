@@ -2,18 +2,18 @@
 import * as fs from "node:fs"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Layer from "effect/Layer"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type { Scope } from "effect/Scope"
 import * as CredentialStoreSql from "../../../layers/credentials/CredentialStoreSql.js"
 import { owning } from "../../../layers/store/care/ours.js"
-import { lockHolder } from "../../../layers/store/lockHolder.js"
 import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
-import { realName } from "../../../layers/store/sqliteFile.js"
+import { isHeld, realName } from "../../../layers/store/sqliteFile.js"
 import type { CredentialStore } from "../../../services/credentials/CredentialStore.js"
-import type { Store, StoreError, StoreService } from "../../../services/store/Store.js"
+import { Store, type StoreError, type StoreService } from "../../../services/store/Store.js"
 import { fileOf } from "../db-flags.js"
 import type { Sourced } from "../Flags.js"
 import { UsageError } from "../UsageError.js"
@@ -55,13 +55,16 @@ export interface Stored {
   ) => Effect.Effect<A, E | StoreError>
   /** The records of credentials with it; nothing where there never were any. */
   readonly credentials: Layer.Layer<CredentialStore, StoreError> | undefined
-  /** Whether nobody has it, as far as this system can say. */
-  readonly isDown: Effect.Effect<boolean, StoreError>
+  /** The same as `layer`, for who looks again and again. */
+  readonly beside: Effect.Effect<Beside, StoreError, Scope>
 }
 
-/** Whether nobody has the lock of a file, where the operating system says so. */
-const isUnlocked = (lock: string): boolean =>
-  fs.existsSync("/proc/locks") && (!fs.existsSync(lock) || lockHolder(lock) === undefined)
+/** What a runtime has stored, and whether one runs on it. */
+export interface Beside {
+  readonly store: StoreService
+  /** `undefined` when that cannot be told. */
+  readonly isHeld: Effect.Effect<boolean | undefined>
+}
 
 /** Returns what the flags, and else the environment, name. */
 export const storedOf = (flags: StoredFlags): Effect.Effect<Stored, UsageError | ConfigError> =>
@@ -69,15 +72,19 @@ export const storedOf = (flags: StoredFlags): Effect.Effect<Stored, UsageError |
     Option.match(url, {
       onNone: () => {
         const filename = fileOf(flags.db)
+        const layer = StoreSqlite.layerReadOnly({ filename })
         return Effect.succeed<Stored>({
           name: filename,
           flag: "--db",
-          layer: StoreSqlite.layerReadOnly({ filename }),
+          layer,
           owning: (work) => owning({ filename, compact: true }, work),
           credentials: fs.existsSync(CredentialStoreSql.beside(filename))
             ? CredentialStoreSql.layerSqliteShared({ filename: CredentialStoreSql.beside(filename) })
             : undefined,
-          isDown: Effect.sync(() => isUnlocked(`${realName(filename)}.lock`))
+          beside: Effect.map(Layer.build(layer), (context) => ({
+            store: Context.get(context, Store),
+            isHeld: isHeld(realName(filename))
+          }))
         })
       },
       onSome: (named) =>
@@ -89,7 +96,7 @@ export const storedOf = (flags: StoredFlags): Effect.Effect<Stored, UsageError |
             layer: beside.layerReadOnly(named),
             owning: (work) => beside.owning(named, work),
             credentials: beside.layerCredentials(named),
-            isDown: Effect.map(beside.held(named), (held) => !held)
+            beside: beside.looking(named)
           })
         )
     })

@@ -3,7 +3,6 @@ import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { Store } from "../../../services/store/Store.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import type { TopFlags } from "../observe.js"
 import { json } from "../text.js"
@@ -42,9 +41,9 @@ export const run = (flags: TopFlags) =>
     const looks = Option.getOrElse(flags.count, () => Number.POSITIVE_INFINITY)
     if (looks < 1) return yield* new UsageError({ message: "--count takes a number of looks, 1 or more" })
     yield* leaveOnBrokenPipe
-    const { isDown, layer } = yield* storedOf(flags)
+    const stored = yield* storedOf(flags)
     yield* Effect.gen(function* () {
-      const store = yield* Store
+      const { isHeld, store } = yield* stored.beside
       let before: Look | undefined
       for (let i = 0; i < looks; i++) {
         if (i > 0) yield* Effect.sleep(interval)
@@ -52,10 +51,10 @@ export const run = (flags: TopFlags) =>
         const next: Look = yield* look(store, Option.getOrUndefined(flags.principal), {
           at: performance.now(),
           now,
-          isDown: yield* isDown
+          isHeld: yield* isHeld
         })
         yield* show(flags, next, before)
         before = next
       }
-    }).pipe(Effect.provide(layer))
+    }).pipe(Effect.scoped)
   })

@@ -21,8 +21,8 @@ export interface Look {
   readonly at: number
   /** Epoch ms. */
   readonly now: number
-  /** Whether no server runs: what is stored is then as it was when it ended. */
-  readonly isDown: boolean
+  /** Whether a server runs, where that can be told: where none does, what is stored is as it was when it ended. */
+  readonly isHeld: boolean | undefined
   readonly jobs: ReadonlyArray<Seen>
   readonly connected: number
   readonly sessions: number
@@ -34,7 +34,7 @@ export interface Look {
 export const look = (
   store: StoreService,
   only: string | undefined,
-  seen: Pick<Look, "at" | "now" | "isDown">
+  seen: Pick<Look, "at" | "now" | "isHeld">
 ) =>
   Effect.gen(function* () {
     const jobs = yield* mapJobs(
@@ -55,7 +55,7 @@ export const look = (
         const found = bounds.get(job.jobId)
         return { job, events: found?.last ?? 0, bytes: found?.bytes ?? 0 }
       }),
-      connected: seen.isDown ? 0 : sessions.filter(({ attached }) => attached).length,
+      connected: seen.isHeld === false ? 0 : sessions.filter(({ attached }) => attached).length,
       sessions: sessions.length,
       ended
     } satisfies Look
@@ -103,7 +103,7 @@ export interface Summary {
   readonly ended: number
   readonly connected: number
   readonly sessions: number
-  readonly server_runs: boolean
+  readonly server_runs: boolean | undefined
   /** Of jobs that have not ended. */
   readonly events_per_second: number | undefined
   readonly bytes: number
@@ -117,7 +117,7 @@ export const summaryOf = (look: Look, before: Look | undefined): Summary => {
     ended: look.ended,
     connected: look.connected,
     sessions: look.sessions,
-    server_runs: !look.isDown,
+    server_runs: look.isHeld,
     events_per_second:
       before === undefined ? undefined : jobs.reduce((sum, { rate }) => sum + (rate ?? 0), 0),
     bytes: jobs.reduce((sum, seen) => sum + seen.bytes, 0)
@@ -138,7 +138,7 @@ export const summaryLine = (look: Look, before: Look | undefined): string => {
   return [
     new Date(look.now).toISOString().slice(11, 19),
     `${running} running, ${pending} pending, ${ended} ended or refused`,
-    ...(look.isDown ? ["no server runs"] : []),
+    ...(look.isHeld === false ? ["no server runs"] : []),
     `${connected} of ${count(sessions, "session")} connected`,
     ...(rate === undefined ? [] : [`${perSecond(rate)} events/s`]),
     bytes(size)

@@ -21,6 +21,11 @@ export const principalOf = (entry: Entry): string | undefined => textIn(entry, F
 
 export const isOver = (status: JobStatus): boolean => status !== "pending" && status !== "running"
 
+const kindOf = ({ status }: Entry): "ended" | "active" => (isOver(status) ? "ended" : "active")
+
+/** Which jobs are left out, and up to where. */
+export type Cut = readonly [which: "ended" | "active", place: Place]
+
 /** The order of listings: the oldest first. */
 const inOrder = (a: Place, b: Place): number =>
   a.created_at === b.created_at
@@ -59,9 +64,11 @@ export type OnChange = (entry: Entry, before: Entry | undefined) => void
 export class JobTable {
   readonly #entries = new Map<string, Entry>()
   readonly #watchers = new Set<OnChange>()
-  /** Up to where jobs were let go of: what is older is not taken any more, so that what is newer is all there. */
-  #ended: Place | undefined
-  #active: Place | undefined
+  /**
+   * Up to where jobs were let go of, those that have ended and those that have not: what is older is not taken any more, so that what
+   * is newer is all there.
+   */
+  readonly #cuts = new Map<"ended" | "active", Place>()
 
   get size(): number {
     return this.#entries.size
@@ -74,7 +81,7 @@ export class JobTable {
 
   /** Whether older ones are left out. */
   get isCut(): boolean {
-    return this.#ended !== undefined || this.#active !== undefined
+    return this.#cuts.size > 0
   }
 
   get(jobId: string): Entry | undefined {
@@ -117,11 +124,27 @@ export class JobTable {
 
   /** Leaves out those that have ended and were submitted then or before. */
   cutAt(createdAt: string): void {
-    this.#ended = { created_at: createdAt, job_id: "\u{10ffff}" }
+    this.#cut("ended", { created_at: createdAt, job_id: "\u{10ffff}" })
+  }
+
+  /** Up to where which are left out. */
+  get cuts(): ReadonlyArray<Cut> {
+    return [...this.#cuts]
+  }
+
+  /** Notes that there is nothing left that a cut leaves out, unless it has moved since. */
+  uncut([which, place]: Cut): void {
+    if (this.#cuts.get(which) === place) this.#cuts.delete(which)
+  }
+
+  /** A cut never goes back. */
+  #cut(which: "ended" | "active", place: Place): void {
+    const known = this.#cuts.get(which)
+    if (known === undefined || inOrder(known, place) < 0) this.#cuts.set(which, place)
   }
 
   #isCutOff(entry: Entry): boolean {
-    const newest = isOver(entry.status) ? this.#ended : this.#active
+    const newest = this.#cuts.get(kindOf(entry))
     return newest !== undefined && inOrder(entry, newest) <= 0
   }
 
@@ -131,8 +154,7 @@ export class JobTable {
     )
     for (const entry of first.slice(0, first.length - most)) {
       this.#entries.delete(entry.job_id)
-      if (isOver(entry.status)) this.#ended = entry
-      else this.#active = entry
+      this.#cut(kindOf(entry), entry)
     }
   }
 

@@ -16,6 +16,7 @@ import { sizeOf } from "../model/values.js"
 import { client } from "./connection.js"
 import { table, version as tableVersion } from "./jobs.js"
 import { onConnection } from "./presence.js"
+import { inTurn } from "./turns.js"
 
 /** A job that is followed. */
 export interface Followed {
@@ -189,6 +190,7 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
     flush()
   }).pipe(
     Effect.scoped,
+    (followed) => inTurn(job.jobId, followed),
     Effect.catchAll((error) =>
       Effect.sync(() => {
         job.problem.value = error
@@ -312,7 +314,7 @@ export const follow = (jobId: string): Followed => {
   return job
 }
 
-/** A job if it is followed; another handle on it would be in the way of this one. */
+/** A job if it is followed. */
 export const known = (jobId: string): Followed | undefined => held.get(jobId)
 
 onConnection((value) => {

@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import { jobStatuses } from "../../../protocol/JobStatus.js"
 import type { ArcpClientService, ClientError } from "../../../services/client/ArcpClient.js"
 import { type Entry, isOver, type JobTable } from "../model/JobTable.js"
 
@@ -139,6 +140,24 @@ const older = (listing: Listing, now: number, edge: number) =>
     return newest
   })
 
+/** Looks whether there still is what the table leaves out. */
+const verifyCuts = ({ list, onChange, table }: Listing) =>
+  Effect.gen(function* () {
+    for (const cut of table.cuts) {
+      const [which, { created_at }] = cut
+      const left = list(
+        {
+          status: jobStatuses.filter((status) => isOver(status) === (which === "ended")),
+          created_before: iso(Date.parse(created_at) + 1)
+        },
+        { limit: 1 }
+      )
+      if ((yield* Stream.runCollect(left)).length > 0) continue
+      table.uncut(cut)
+      onChange()
+    }
+  })
+
 /** Asks again and again, of some at a time, whether jobs that have ended are still there: of their deletion nobody tells. */
 const verify = (listing: Listing) =>
   Effect.gen(function* () {
@@ -146,6 +165,7 @@ const verify = (listing: Listing) =>
     for (;;) {
       yield* Effect.sleep(verifiedEvery)
       if (listing.isHidden()) continue
+      yield* verifyCuts(listing)
       const some = listing.table.ended(before, verifiedAtOnce)
       const from = some.at(-1)?.created_at
       if (from !== undefined)

@@ -7,6 +7,7 @@ import { budgets } from "../model/lease.js"
 import { isRecord } from "../model/values.js"
 import { client } from "./connection.js"
 import { type Followed, known } from "./follow.js"
+import { inTurn } from "./turns.js"
 
 /** What is left, by job and currency. */
 export const left = signal<ReadonlyMap<string, ReadonlyMap<string, number>>>(new Map())
@@ -67,7 +68,11 @@ const look = async (entry: Entry): Promise<void> => {
     return
   }
   const found = await Effect.runPromise(
-    Effect.scoped(Effect.option(Effect.map(made.subscribe(jobId), ({ subscribed }) => subscribed.budget)))
+    Effect.map(made.subscribe(jobId), ({ subscribed }) => subscribed.budget).pipe(
+      Effect.option,
+      Effect.scoped,
+      (look) => inTurn(jobId, look)
+    )
   )
   if (found._tag === "Some") keep(jobId, counters(found.value), seq)
 }

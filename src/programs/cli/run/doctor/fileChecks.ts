@@ -1,4 +1,4 @@
-/** Checks of the file of a runtime, of its folder, and of what is beside it. Nothing is changed, and no lock is taken. */
+/** Checks of the file of a runtime, of its folder, and of what is beside it. Nothing is changed, and no lock is kept. */
 import * as fs from "node:fs"
 import * as nodePath from "node:path"
 import * as Effect from "effect/Effect"
@@ -7,7 +7,7 @@ import { reading, sizeOf, value } from "../../../../layers/store/care/snapshot.j
 import { lockHolder } from "../../../../layers/store/lockHolder.js"
 import { schemaVersion } from "../../../../layers/store/schema.js"
 import { isOfDisk, isUnopened } from "../../../../layers/store/sqlError.js"
-import { besideNow, inspect, realName } from "../../../../layers/store/sqliteFile.js"
+import { besideNow, inspect, isHeld, realName } from "../../../../layers/store/sqliteFile.js"
 import { fileProblem } from "../../../../services/runtime/fileProblem.js"
 import { bytes } from "../../quantity.js"
 import { age } from "../../time.js"
@@ -120,23 +120,26 @@ const checkSchema = (path: string, name: string): Effect.Effect<Finding> => {
 }
 
 /** Who has the file, as a sentence, when a process of this machine does. */
-const holderOf = (path: string): string | undefined => {
-  const pid = fs.existsSync(`${path}.lock`) ? lockHolder(`${path}.lock`) : undefined
-  return pid === undefined ? undefined : `process ${pid} has the file`
+const holderOf = (path: string, held: boolean | undefined): string | undefined => {
+  if (held !== true) return undefined
+  const pid = lockHolder(`${path}.lock`)
+  return pid === undefined
+    ? "a process that cannot be seen from here has the file, as one in another container"
+    : `process ${pid} has the file`
 }
 
-const checkHolder = (path: string, holder: string | undefined): Finding => {
+const checkHolder = (path: string, held: boolean | undefined, holder: string | undefined): Finding => {
   const { ok } = findings("lock")
   if (holder !== undefined) return ok(holder)
-  if (!fs.existsSync(`${path}.lock`)) return ok("no runtime has had the file yet")
+  if (held === undefined) return ok("whether a runtime has the file cannot be told here")
   return ok(
-    fs.existsSync("/proc/locks")
+    fs.existsSync(`${path}.lock`)
       ? "no runtime of this machine has the file"
-      : "who has the file is not known on this system"
+      : "no runtime has had the file yet"
   )
 }
 
-const checkLog = (path: string, held: boolean): Finding => {
+const checkLog = (path: string, held: boolean | undefined): Finding => {
   const { ok, warn } = findings("log")
   const size = sizeOf(`${path}-wal`)
   if (size > largeLog)
@@ -144,7 +147,7 @@ const checkLog = (path: string, held: boolean): Finding => {
       `${path}-wal has ${bytes(size)}`,
       "a program that reads for long keeps it from being cut back: end it, or restart"
     )
-  return size > 0 && !held && fs.existsSync("/proc/locks")
+  return size > 0 && held === false
     ? warn(
         `${path}-wal has ${bytes(size)} that a killed runtime left`,
         "keep it beside the file: the next start brings it in"
@@ -219,7 +222,8 @@ export const fileChecks = (name: string): Effect.Effect<StoreFindings> =>
   Effect.gen(function* () {
     // What a runtime has beside its file is beside the file itself, whatever links lead there.
     const path = realName(name)
-    const holder = holderOf(path)
+    const held = yield* isHeld(path)
+    const holder = holderOf(path, held)
     const found = [
       yield* guarded(
         "file",
@@ -232,8 +236,8 @@ export const fileChecks = (name: string): Effect.Effect<StoreFindings> =>
         Effect.sync(() => checkFolder(path))
       ),
       yield* guarded("schema", name, checkSchema(path, name)),
-      checkHolder(path, holder),
-      checkLog(path, holder !== undefined),
+      checkHolder(path, held, holder),
+      checkLog(path, held),
       yield* guarded(
         "disk",
         nodePath.dirname(path),
