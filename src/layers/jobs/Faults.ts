@@ -58,7 +58,7 @@ export const limited = (limit: string, message: string): InternalError =>
 
 /** A job has been left to the next process, or to another node: what is wanted of it is for whoever goes on with it. */
 export const left = new InternalError({
-  message: "the runtime shuts down, and the job goes on elsewhere or after it; ask again",
+  message: "the job goes on elsewhere, or when this runtime is back; ask again",
   details: { reason: "shutdown" }
 })
 

@@ -21,8 +21,24 @@ export interface Movable extends Pick<JobRecord, "jobId" | "parentJobId"> {
   readonly epoch: number
   /** What has not begun, or is a row, is ended when the wish is granted; and no cancel is put over another. */
   readonly takesCancel: boolean
-  /** The agent without which it would not go on; nothing of what only ends. */
+  /** The agent without which it would not go on; nothing of what only ends, or goes where its parent does. */
   readonly needs: string | undefined
+}
+
+/**
+ * Returns the agent without which a job would not go on. One that is parked below another goes where that does, and waits for its own
+ * there as it did before.
+ */
+const needsOf = ({
+  agent,
+  cancelRequested,
+  parentJobId,
+  queued,
+  survival
+}: JobRecord): string | undefined => {
+  if (queued !== undefined) return agent
+  if (survival === undefined || cancelRequested !== undefined) return undefined
+  return parentJobId !== undefined && survival.parked !== undefined ? undefined : agent
 }
 
 /** Returns what is to be known of a job. */
@@ -32,10 +48,7 @@ export const movableOf = (record: JobRecord): Movable => ({
   epoch: epochOf(record),
   takesCancel:
     record.cancelRequested === undefined && record.queued === undefined && dueAt(record) === undefined,
-  needs:
-    record.queued !== undefined || (record.survival !== undefined && record.cancelRequested === undefined)
-      ? record.agent
-      : undefined
+  needs: needsOf(record)
 })
 
 /** The jobs of one node that have not ended, read a page after the other. What is damaged there is left where it is. */
@@ -65,6 +78,12 @@ export const familiesOf = <Job extends Pick<JobRecord, "jobId" | "parentJobId">>
     else family.push(job)
   }
   return [...families.values()]
+}
+
+/** Returns the job of a family that is above all others in it. */
+export const rootOf = (family: ReadonlyArray<Movable>): Movable | undefined => {
+  const all = new Set(family.map(({ jobId }) => jobId))
+  return family.find(({ parentJobId }) => parentJobId === undefined || !all.has(parentJobId))
 }
 
 /** Returns the families that have a job above all others: the rest is above itself, and recovery would refuse what comes with it. */

@@ -1,17 +1,20 @@
 /**
  * Jobs that are parked on a node of a cluster, offered to the others: one of them may have what this one lacks. They are left to
  * nobody, from where whoever has their agents takes them at once; others leave them there for a while (Takeover.ts), and then one of
- * them keeps them. So each is offered once when it is parked, and once for each node that comes, which may have its agent.
+ * them keeps them. So each is offered once when it is parked. Of all that is here one of each agent is offered when a node comes, and
+ * the others when that one went on: there may be very many of them, and most nodes that come are no others than those that were there.
  */
+import * as Arr from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
 import { type ClusterService, isOurs, nobody } from "../../services/cluster/Cluster.js"
 import type { SeenNode } from "../../services/cluster/Nodes.js"
 import { dueAt } from "../../services/store/dueAt.js"
 import { mapJobs } from "../../services/store/paged.js"
-import type { JobRecord } from "../../services/store/Store.js"
+import type { JobRecord, StoreError } from "../../services/store/Store.js"
 import type { Offered } from "./durable/Parked.js"
 import * as Rerun from "./durable/Rerun.js"
 import type { JobParts } from "./JobParts.js"
@@ -39,7 +42,11 @@ const leave = (parts: JobParts, record: JobRecord) =>
     const { log } = parts
     if ((yield* Moving.move(parts, [[Moving.movableOf(record)]], nobody)).length === 0) return false
     // Whoever observes it here looks at it from now on as at any job of another node: its log finds out by a write.
-    yield* Effect.ignore(log.holding(record, (job) => log.amend(job, record, () => {})))
+    const amending = Effect.if(log.isSeen(record.jobId), {
+      onTrue: () => log.holding(record, (job) => log.amend(job, record, () => {})),
+      onFalse: () => Effect.void
+    })
+    yield* Effect.ignore(amending)
     return true
   })
 
@@ -72,25 +79,73 @@ const offer = (parts: JobParts, jobId: string) => {
   )
 }
 
-/** Returns the ids of what is parked here. */
+/** Returns what is parked here, by agent. */
 const parkedHere = ({ running, store }: JobParts, node: string) =>
   Effect.map(
-    mapJobs(store, { principals: "everyone", waiting: "rows", node, damaged: "left out" }, (record) =>
-      isParkedRow(record) ? [record.jobId] : []
+    mapJobs(store, { principals: "everyone", waiting: "parked", node, damaged: "left out" }, (record) =>
+      isParkedRow(record) ? [{ agent: record.agent, jobId: record.jobId }] : []
     ),
-    (rows) => [...rows.flat(), ...[...running.queue.all].filter(isParkedInLine).map(({ jobId }) => jobId)]
+    (rows) =>
+      Object.values(
+        Arr.groupBy([...rows.flat(), ...[...running.queue.all].filter(isParkedInLine)], ({ agent }) => agent)
+      ).map((jobs) => jobs.map(({ jobId }) => jobId))
   )
+
+/** Looks, one a second, at a job that was offered: within the first ones nobody takes it who has not its agent (Takeover.ts). */
+const looks = 10
+const looksAtOnce = 2
+
+/** Tells whether a job that was offered has gone on; what has ended since says nothing of whether others would. */
+const wentOn = (parts: JobParts, jobId: string, look = 1): Effect.Effect<boolean, StoreError> =>
+  Effect.gen(function* () {
+    yield* Effect.sleep(pause)
+    const record = yield* parts.store.job(jobId)
+    if (record === undefined || record.endedAt !== undefined) return true
+    if (isOurs(parts.cluster, record)) return false
+    const isParked = record.survival?.parked !== undefined || record.queued?.parked !== undefined
+    if (record.node !== nobody && (look <= looksAtOnce || !isParked)) return true
+    return look < looks && (yield* wentOn(parts, jobId, look + 1))
+  })
+
+/** Offers jobs; returns how many. */
+const offerEach = (parts: JobParts, jobIds: Iterable<string>) =>
+  Effect.map(
+    Effect.forEach(jobIds, (jobId) => offer(parts, jobId), { concurrency: atOnce }),
+    (offered) => offered.filter((isOffered) => isOffered).length
+  )
+
+/** Offers one of the jobs that need an agent, and the others when that went on; returns how many. */
+const offerByOne = (parts: JobParts, jobIds: ReadonlyArray<string>, told: Effect.Effect<void>) =>
+  Effect.gen(function* () {
+    const first = Option.getOrUndefined(yield* Effect.findFirst(jobIds, (jobId) => offer(parts, jobId)))
+    if (first === undefined) return 0
+    yield* told
+    const isAlone = jobIds.at(-1) === first
+    if (isAlone || !(yield* wentOn(parts, first))) return 1
+    return 1 + (yield* offerEach(parts, jobIds.slice(jobIds.indexOf(first) + 1)))
+  })
 
 /** Offers jobs to the nodes that are there. */
 const offerAll = (parts: JobParts, { node, nodes, wake }: ClusterService, { jobs }: Offered) =>
   Effect.gen(function* () {
     const others = (yield* nodes.list).filter(({ isAlive, name }) => isAlive && name !== node)
     if (others.length === 0) return
-    const ids = jobs === "all" ? yield* parkedHere(parts, node) : [...jobs]
-    const offered = yield* Effect.forEach(ids, (jobId) => offer(parts, jobId), { concurrency: atOnce })
-    const count = offered.filter((isOffered) => isOffered).length
+    const told = Effect.sync(() => {
+      for (const { name } of others) wake.tell(name)
+    })
+    const offering =
+      jobs === "all"
+        ? Effect.map(
+            Effect.flatMap(
+              parkedHere(parts, node),
+              Effect.forEach((jobIds) => offerByOne(parts, jobIds, told), { concurrency: atOnce })
+            ),
+            (counts) => counts.reduce((sum, count) => sum + count, 0)
+          )
+        : offerEach(parts, jobs)
+    const count = yield* offering
     if (count === 0) return
-    for (const { name } of others) wake.tell(name)
+    yield* told
     yield* Effect.logInfo(`left ${count} jobs that are parked to nodes that have their agents`)
   })
 

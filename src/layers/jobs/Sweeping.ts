@@ -49,6 +49,18 @@ const sweepWishes = ({ store }: SweepParts, seen: ReadonlyMap<string, SeenNode>)
     if (ids.length > 0) yield* store.commit({ ops: [Op.DropWishes({ ids })], owners: [] })
   })
 
+/**
+ * Forgets when nodes have lived of which no session can be resumed any more: names need not come back, and each resume reads all of
+ * them. Twice the window, and a minute, is more than any session has after that.
+ */
+const sweepLives = ({ now, options, store }: SweepParts) =>
+  Effect.gen(function* () {
+    const before = Math.floor(now() - 2 * Duration.toMillis(options.resumeWindow)) - 60_000
+    const lives = yield* store.lives
+    if ([...lives.values()].some((at) => at < before))
+      yield* store.commit({ ops: [Op.ForgetLives({ before })], owners: [] })
+  })
+
 /** Sweeps, when this node is the one that does. */
 export const sweep = (parts: SweepParts, { node, nodes }: Pick<ClusterService, "node" | "nodes">) =>
   Effect.gen(function* () {
@@ -57,6 +69,7 @@ export const sweep = (parts: SweepParts, { node, nodes }: Pick<ClusterService, "
     const seen = new Map(all.map((one) => [one.name, one]))
     yield* sweepSessions(parts, seen, node)
     yield* sweepWishes(parts, seen)
+    yield* sweepLives(parts)
   })
 
 /** Sweeps every so often, for as long as the scope. */

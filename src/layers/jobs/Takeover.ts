@@ -122,12 +122,12 @@ class Strangers {
       const before = this.since.get(name)
       const strange = new Map<string, number>()
       const isDue = (family: ReadonlyArray<Moving.Movable>) =>
-        Effect.map(this.canGoOn(family), (goesOn) => {
+        Effect.map(this.leftFor(family), (ms) => {
           const [first] = family
-          if (goesOn || !areOthers || first === undefined) return true
+          if (ms === 0 || !areOthers || first === undefined) return true
           const since = before?.get(first.jobId) ?? now
           strange.set(first.jobId, since)
-          return now - since >= leftToOthers
+          return now - since >= ms
         })
       const due = yield* Effect.filter(families, isDue)
       if (strange.size === 0) this.since.delete(name)
@@ -140,18 +140,32 @@ class Strangers {
     for (const name of this.since.keys()) if (!names.includes(name)) this.since.delete(name)
   }
 
-  private canGoOn(family: ReadonlyArray<Moving.Movable>): Effect.Effect<boolean> {
-    return Effect.every(family, ({ needs }) =>
-      needs === undefined
-        ? Effect.succeed(true)
-        : Effect.map(Effect.either(resolve(this.registry, needs)), Either.isRight)
+  /**
+   * Returns for how many milliseconds a family is left to others. Where nobody has all that it needs, it is first for whoever has the
+   * agent of the job above the others: without that nothing of it goes on.
+   */
+  private leftFor(family: ReadonlyArray<Moving.Movable>): Effect.Effect<number> {
+    return Effect.map(
+      Effect.filter(family, (job) => Effect.negate(this.has(job))),
+      (missing) => {
+        if (missing.length === 0) return 0
+        const root = Moving.rootOf(family)
+        return family.length > 1 && missing.some((job) => job === root) ? 2 * leftToOthers : leftToOthers
+      }
     )
+  }
+  private has({ needs }: Moving.Movable): Effect.Effect<boolean> {
+    return needs === undefined
+      ? Effect.succeed(true)
+      : Effect.map(Effect.either(resolve(this.registry, needs)), Either.isRight)
   }
 }
 
 /** What a node remembers from one look to the next. */
 interface Memory {
   readonly leftovers: Leftovers
+  /** Given when there are jobs that no node has. */
+  readonly offered: Signal
   readonly strangers: Strangers
 }
 
@@ -209,13 +223,28 @@ const inheriting = ({ hooks }: JobParts, { node }: ClusterService) => {
 const aliveOf = (nodes: ReadonlyArray<SeenNode>): ReadonlySet<string> =>
   new Set(nodes.filter(({ isAlive }) => isAlive).map(({ name }) => name))
 
+/** Takes what no node has, as far as no other does. */
+const takeOffered = (
+  parts: JobParts,
+  cluster: ClusterService,
+  recovery: Recovery,
+  { strangers }: Pick<Memory, "strangers">
+) =>
+  Effect.flatMap(cluster.nodes.list, (seen) =>
+    takeFrom(parts, cluster, recovery, nobody, strangers, aliveOf(seen).size > 1)
+  ).pipe(
+    Effect.catchAllCause((cause) =>
+      Effect.logWarning("jobs that no node has could not be taken; looking again", cause)
+    )
+  )
+
 /** Looks for jobs whose node is gone. */
 const look = (
   parts: JobParts,
   cluster: ClusterService,
   recovery: Recovery,
   { inherit, isDue }: ReturnType<typeof inheriting>,
-  { leftovers, strangers }: Memory,
+  { leftovers, offered, strangers }: Memory,
   sawNodes: (seen: ReadonlyArray<SeenNode>) => void
 ) =>
   Effect.gen(function* () {
@@ -228,16 +257,16 @@ const look = (
     sawNodes(seen)
     strangers.retain(others)
     leftovers.retain(others, alive)
+    if (others.includes(nobody)) offered.give()
     for (const name of others) {
       if (parts.running.stopping) return
-      if (alive.has(name) || !leftovers.isDue(name)) continue
+      if (name === nobody || alive.has(name) || !leftovers.isDue(name)) continue
       // What keeps the jobs of one node from being taken keeps nobody from those of another.
       yield* Effect.catchAllCause(
-        Effect.if(name === nobody ? Effect.succeed(true) : cluster.nodes.bury(name), {
+        Effect.if(cluster.nodes.bury(name), {
           onTrue: () =>
             Effect.map(takeFrom(parts, cluster, recovery, name, strangers, alive.size > 1), (hasAny) =>
-              // What is left to whoever takes it comes at any time.
-              leftovers.looked(name, hasAny || name === nobody)
+              leftovers.looked(name, hasAny)
             ),
           onFalse: () => Effect.void
         }),
@@ -260,6 +289,7 @@ export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, 
     yield* cluster.wake.listen(cluster.node, () => woken.give())
     const memory = {
       leftovers: new Leftovers(),
+      offered: new Signal(),
       strangers: new Strangers(parts.registry, monotonic(yield* Effect.clock))
     }
     const sawNodes = Offering.newcomers(parts, cluster)
@@ -269,6 +299,9 @@ export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, 
       )
     )
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(woken.wait, looking)))
+    // Beside that: of these there may be very many, and what a node had that is gone waits for none of them.
+    const taking = takeOffered(parts, cluster, recovery, memory)
+    yield* Effect.forkScoped(Effect.forever(Effect.zipRight(memory.offered.wait, taking)))
     woken.give()
   })
 

@@ -13,7 +13,7 @@ import {
   type LateEvent,
   Op,
   type StoredEvent,
-  type StoreError,
+  StoreError,
   type StoreService,
   toInternalError
 } from "../../services/store/Store.js"
@@ -63,17 +63,22 @@ export const eventsFrom = (store: StoreService, job: JobState, seq: number, limi
 const firstAfter = (store: StoreService, job: JobState, eventSeq: number) =>
   Effect.map(store.numbering(job.owner, job.jobId, eventSeq), ({ next, through }) => next ?? through + 1)
 
+/** Returns the first `seq` that is retained. What is in memory of a job that has ended may be older than what the store has of it. */
+const firstOf = (store: StoreService, job: JobState) =>
+  job.closed
+    ? Effect.map(store.boundsOf([job.jobId]), (bounds) => bounds.get(job.jobId)?.first ?? job.last)
+    : Effect.succeed(job.ledger.first)
+
 /**
- * Returns where a view begins with a job: at the newest event, or at what it asked for; with a job that has ended no
- * later than at its end.
+ * Returns where a view begins with a job: at the newest event, or at what it asked for, as far as that is retained; with a job
+ * that has ended no later than at its end.
  */
 const startOf = (store: StoreService, job: JobState, { fromEventSeq, history }: Join) => {
   if (!history) return Effect.succeed(job.closed ? job.last : job.last + 1)
-  if (fromEventSeq !== undefined) return firstAfter(store, job, fromEventSeq)
-  // What is in memory of a job that has ended may be older than what the store has of it.
-  return job.closed
-    ? Effect.map(store.boundsOf([job.jobId]), (bounds) => bounds.get(job.jobId)?.first ?? job.last)
-    : Effect.succeed(job.ledger.first)
+  const first = firstOf(store, job)
+  return fromEventSeq === undefined
+    ? first
+    : Effect.zipWith(firstAfter(store, job, fromEventSeq), first, Math.max)
 }
 
 /** The first page of a job's past, which is all of that up to `to`. */
@@ -92,9 +97,14 @@ const look = (
 ): Effect.Effect<Looked, StoreError> => {
   const isHere = last - from < pageSize && job.fromTail(from, last - from + 1) !== undefined
   if (!history || !job.selective || isHere) return Effect.succeed({ events: [], to: from - 1 })
-  return Effect.map(store.backlog([{ jobId: job.jobId, seq: from - 1 }], pageSize), (events) => {
-    const to = events.at(-1)?.seq ?? last
-    return { events, to: events.length < pageSize ? Math.max(to, last) : to }
+  return Effect.flatMap(store.backlog([{ jobId: job.jobId, seq: from - 1 }], pageSize), (events) => {
+    // That a page is short says nothing of where the log ends: whoever were taken to its end would never get the rest.
+    const to = events.at(-1)?.seq ?? from - 1
+    const isWhole = to >= last || events.length >= pageSize
+    // Nothing of it goes while somebody begins to observe it, but of another node's job.
+    return isWhole || job.foreignTo !== undefined
+      ? Effect.succeed({ events, to })
+      : new StoreError({ message: `the events of ${job.jobId} from ${to + 1} to ${last} are missing` })
   })
 }
 

@@ -246,6 +246,15 @@ export class LiveLogs {
     }
   }
 
+  /** Returns whether a view here observes a job, or its log is in memory. Of one that has come to its end nothing else is. */
+  isSeen(jobId: string): Effect.Effect<boolean, StoreError> {
+    return this.jobs.has(jobId)
+      ? Effect.succeed(true)
+      : Effect.map(this.store.observersOf([jobId]), (observers) =>
+          (observers.get(jobId) ?? []).some((sessionId) => this.views.has(sessionId))
+        )
+  }
+
   newView(session: SessionRecord): ViewState {
     return new ViewState(session.sessionId, session.version, session.features, emptyView, this.bounds)
   }

@@ -49,8 +49,8 @@ export interface Reader {
     most?: number
   ) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
   /**
-   * Returns the streamed result of a job that has ended as one value; fails when it does not fit into a frame, or parts of it are not
-   * retained any more.
+   * Returns the streamed result of a job that has ended as one value; fails when it does not fit into a frame and is none that was
+   * returned as a value, or parts of it are not retained any more.
    */
   readonly streamedResult: (job: JobState) => Effect.Effect<unknown, InternalError | StoreError>
 }
@@ -100,9 +100,15 @@ type Streamed = JobResult & { readonly [Vendor.encoding]?: string | undefined }
 
 /**
  * Returns a streamed result as a whole, of which `end` is the end of its job. Fails with `InternalError` when it has more than
- * `maxBytes` bytes, and with `ResumeWindowExpired` when parts of it are not there any more.
+ * `maxBytes` bytes, or `maxJsonBytes` where it is the JSON text of a value; with `ResumeWindowExpired` when parts of it are not there any
+ * more.
  */
-const joined = (store: StoreService, maxBytes: number, jobId: string, end: StoredEvent) =>
+const joined = (
+  store: StoreService,
+  { maxBytes, maxJsonBytes }: { readonly maxBytes: number; readonly maxJsonBytes: number },
+  jobId: string,
+  end: StoredEvent
+) =>
   Effect.gen(function* () {
     const {
       [Vendor.encoding]: encoding,
@@ -111,7 +117,7 @@ const joined = (store: StoreService, maxBytes: number, jobId: string, end: Store
     } = JSON.parse(end.payload) as Streamed
     if (id === undefined || size === undefined)
       return yield* damagedEvent("the store", jobId, end.seq, "it does not say which its result is")
-    if (size > maxBytes) return yield* tooLarge
+    if (size > (encoding === "json" ? maxJsonBytes : maxBytes)) return yield* tooLarge
     const chunks = chunksOf(eventsUpTo(store, jobId, end.seq), jobId, { id, size })
     const whole = joinChunks(Chunk.toReadonlyArray(yield* Stream.runCollect(chunks)))
     return encoding === "json" ? readJson(String(whole)) : whole
@@ -154,11 +160,12 @@ export const make = (
   options: { readonly maxFrameBytes: number; readonly maxOutboundFrameBytes: number }
 ): Reader => {
   const maxInlineBytes = options.maxOutboundFrameBytes - envelopeBytes
+  const inlineLimits = { maxBytes: maxInlineBytes, maxJsonBytes: maxInlineBytes }
 
   /** Returns an event that a view is not given as it is stored. */
   const replaced = ({ damage, event, job }: ViewEvent): Effect.Effect<StoredEvent, StoreError> =>
     damage === undefined
-      ? joined(store, maxInlineBytes, job.jobId, event).pipe(
+      ? joined(store, inlineLimits, job.jobId, event).pipe(
           Effect.map((result) => ({ ...event, payload: inlined(event, result, maxInlineBytes) })),
           // It is told which result it was, and how large.
           Effect.catchTags({
@@ -207,9 +214,10 @@ export const make = (
     streamedResult: (job) =>
       Effect.gen(function* () {
         const [end] = yield* store.events(job.jobId, job.last, 1)
-        return end?.kind === "streamed"
-          ? yield* joined(store, options.maxFrameBytes, job.jobId, end)
-          : yield* notStreamed
+        if (end?.kind !== "streamed") return yield* notStreamed
+        // What a handler has returned as a value its parent was given as one: it is again when that is run again.
+        const limits = { maxBytes: options.maxFrameBytes, maxJsonBytes: Infinity }
+        return yield* joined(store, limits, job.jobId, end)
       }).pipe(Effect.catchTag("ResumeWindowExpired", ({ message }) => new InternalError({ message })))
   }
 }

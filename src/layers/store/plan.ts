@@ -225,6 +225,9 @@ class Planner {
       case "Alive":
         this.statements.push(statements.putAlive(op.at))
         return
+      // Of a file there is the life of one runtime only.
+      case "ForgetLives":
+        return
       default:
         this.write()
         this.remove(op)

@@ -37,6 +37,9 @@ export interface IdRow {
 /** Returns the ids of rows. */
 export const ids = (rows: ReadonlyArray<IdRow>): ReadonlyArray<string> => rows.map((row) => row.id)
 
+/** Says of a record that it may be of a job which is parked: that has a member of this name, and little else can have one. */
+export const hasParked = (position: "instr" | "strpos"): string => `${position}(record, '"parked":') > 0`
+
 /** The node that has a job, as JSON: it may have what text cannot. */
 export const nodeOfRow = `coalesce(record -> '$.node', '""')`
 
@@ -441,7 +444,8 @@ export const jobs = (
   if (status !== undefined) when(`status IN (${places(status)})`, ...status)
   if (agent !== undefined)
     when("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
-  if (filter.waiting === "rows") when("due_at IS NOT NULL")
+  if (filter.waiting === "rows" || filter.waiting === "parked") when("due_at IS NOT NULL")
+  if (filter.waiting === "parked") when(hasParked("instr"))
   if (filter.parentJobId !== undefined) when("record ->> '$.parentJobId' = ?", filter.parentJobId)
   if (filter.node !== undefined) when(`${nodeOfRow} = ?`, JSON.stringify(filter.node))
   if (filter.waiting === "held") when("iif(due_at IS NULL, 1, record ->> '$.parentJobId' IS NOT NULL)")

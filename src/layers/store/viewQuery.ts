@@ -56,21 +56,23 @@ type LateRow = readonly [
 
 /**
  * Selects what follows a place in each of some jobs. Rows are in the order of commits, and so are the stretches of them that
- * belong to one job: as many of these are read as there are events wanted.
+ * belong to one job: as many of these are read as there are events wanted, counted from what is retained.
  */
 export const backlog = (
   after: ReadonlyArray<{ readonly jobId: string; readonly seq: number }>,
   limit: number
 ): Statement => [
   `WITH place AS (SELECT json_extract(value, '$[0]') AS job_id, json_extract(value, '$[1]') AS after FROM json_each(?)),
+   log AS (
+     SELECT p.job_id, j.id AS job, max(p.after + 1, coalesce(t.before, 1), coalesce(
+       (SELECT min(seq) FROM {extents} WHERE job = j.id), 1)) AS low
+     FROM place p CROSS JOIN {jobs} j ON j.job_id = p.job_id LEFT JOIN {event_trims} t ON t.job = j.id
+   ),
    stretch AS (
-     SELECT j.job_id, x.bytes / max(x.count, 1) AS bytes, x.row + x.count AS to_row,
-       x.row + max(0, p.after + 1 - x.seq, coalesce(t.before, 0) - x.seq) AS from_row
-     FROM place p CROSS JOIN {jobs} j ON j.job_id = p.job_id
-     CROSS JOIN {extents} x ON x.job = j.id AND x.seq <= p.after + ? AND x.seq >= coalesce(
-       (SELECT max(seq) FROM {extents} WHERE job = j.id AND seq <= p.after + 1),
-       (SELECT min(seq) FROM {extents} WHERE job = j.id))
-     LEFT JOIN {event_trims} t ON t.job = j.id
+     SELECT log.job_id, x.bytes / max(x.count, 1) AS bytes, x.row + x.count AS to_row,
+       x.row + max(0, log.low - x.seq) AS from_row
+     FROM log CROSS JOIN {extents} x ON x.job = log.job AND x.seq < log.low + ? AND x.seq >= coalesce(
+       (SELECT max(seq) FROM {extents} WHERE job = log.job AND seq <= log.low), 0)
    ),
    placed AS (
      SELECT *, sum(to_row - from_row) OVER (ORDER BY from_row ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before

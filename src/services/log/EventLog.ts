@@ -282,6 +282,10 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      */
     readonly took: (jobs: ReadonlyArray<JobRecord>) => void
     /**
+     * Returns whether sessions that are held here may see what comes of a job: one of them observes it, or its log is in memory.
+     */
+    readonly isSeen: (jobId: string) => Effect.Effect<boolean, InternalError>
+    /**
      * Closes the log of a durable job that has not ended, and goes on later: whatever is appended from now on is discarded, of what
      * has this log for ever, also when the job is reopened. Its record may still be amended.
      */
@@ -357,7 +361,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly follow: (job: JobRecord) => Effect.Effect<FollowedJob, InternalError, Scope.Scope>
     /**
      * Returns the streamed result of a job that has ended as a whole. Fails with `InternalError` when that has more than
-     * `maxFrameBytes`, or parts of it are not retained any more.
+     * `maxFrameBytes` and is not the JSON of a value that was returned, or parts of it are not retained any more.
      */
     readonly streamedResult: (job: JobLog) => Effect.Effect<unknown, InternalError>
     /**

@@ -297,6 +297,8 @@ export type Op = Data.TaggedEnum<{
   TrimJob: { readonly jobId: string; readonly seq: number }
   /** The runtime is alive at this time (epoch ms); what a restart takes attached sessions to have been seen at. */
   Alive: { readonly at: number }
+  /** When nodes were last known to be alive matters to nobody any more where it was before this time (epoch ms). */
+  ForgetLives: { readonly before: number }
 }>
 /** Makes the operations of a batch. */
 export const Op = Data.taggedEnum<Op>()
@@ -319,8 +321,11 @@ export interface JobFilter {
   readonly createdBefore?: number | undefined
   /** Only what this job delegated to. */
   readonly parentJobId?: string | undefined
-  /** `rows`: only jobs that wait and are not in memory; `held`: all but those of them that no job has delegated to. */
-  readonly waiting?: "rows" | "held" | undefined
+  /**
+   * `rows`: only jobs that wait and are not in memory; `parked`: of those all that are parked, and maybe a few others; `held`: all but
+   * those of `rows` that no job has delegated to.
+   */
+  readonly waiting?: "rows" | "parked" | "held" | undefined
   /** Only what this node has; the empty name is that of a runtime which is alone. */
   readonly node?: string | undefined
   /** Jobs whose record is damaged are left out, where the answer would be that. */
@@ -553,7 +558,7 @@ export interface StoreService {
 
   /** Returns when a runtime on this store, of one that is shared this node, was last known to be alive, in epoch ms; 0 when never. */
   readonly aliveAt: Effect.Effect<number, StoreError>
-  /** Returns the same of each node that ever was, by its name; of a runtime that is alone the name is empty. */
+  /** Returns the same of each node, by its name, until that is forgotten (`ForgetLives`); of a runtime that is alone the name is empty. */
   readonly lives: Effect.Effect<ReadonlyMap<string, number>, StoreError>
   /**
    * Returns about how many events were dropped or trimmed and still take space; 0 when none do. Cheap: whoever makes

@@ -5,8 +5,9 @@ import * as Effect from "effect/Effect"
 import * as Policy from "../../../src/layers/auth/Policy.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
+import { Op } from "../../../src/services/store/Store.js"
 import { asked, endsOf, nothingLeft, recordOf, seconds, settle, statusOf } from "../../support/asking.js"
-import { cluster } from "../../support/Nodes.js"
+import { cluster, type Node } from "../../support/Nodes.js"
 import type { Disk, RigOptions } from "../../support/Rig.js"
 import { open } from "../../support/Wire.js"
 
@@ -132,6 +133,47 @@ describe("a job that is parked", () => {
   )
 })
 
+it.scoped(
+  "of many that are parked one is offered to a node that comes, and all others where that went on",
+  () =>
+    Effect.gen(function* () {
+      const { a, disk, gate, jobId, on, start, submit } = yield* begun
+      const jobIds = [jobId, ...(yield* Effect.replicateEffect(submit, 20))]
+      yield* start("b", [], given)
+      yield* Effect.zipRight(a.kill, seconds(8))
+      const offers = () => disk.committed.filter((op) => op._tag === "MoveJob" && op.node === "").length
+      const nodes = Effect.map(
+        Effect.forEach(jobIds, (id) => recordOf(disk, id)),
+        (records) => new Set(records.map(({ node }) => node))
+      )
+      assert.deepStrictEqual(yield* nodes, new Set(["b"]))
+      assert.strictEqual(offers(), 0)
+      yield* start("d", [], given)
+      yield* seconds(24)
+      assert.strictEqual(offers(), 1)
+      yield* start("c", [on("c")], given)
+      yield* seconds(24)
+      assert.deepStrictEqual(yield* nodes, new Set(["c"]))
+      yield* Deferred.succeed(gate, undefined)
+      yield* seconds(3)
+      for (const id of jobIds) assert.strictEqual(yield* statusOf(disk, id), "success")
+    })
+)
+
+it.scoped("a job whose node is gone waits for none of those that no node has", () =>
+  Effect.gen(function* () {
+    const { a, disk, jobId, on, start } = yield* begun
+    yield* start("b", [on("b")], given)
+    const job = { ...(yield* recordOf(disk, jobId)), jobId: "job_of_nobody", node: "" }
+    yield* disk.store.commit({ ops: [Op.PutJob({ job })], owners: [] })
+    disk.onCommit = ({ ops }) =>
+      ops.some((op) => op._tag === "MoveJob" && op.jobId === job.jobId) ? Effect.never : Effect.void
+    yield* seconds(2)
+    yield* Effect.zipRight(a.kill, seconds(3))
+    assert.strictEqual((yield* recordOf(disk, jobId)).node, "b")
+  })
+)
+
 it.scoped("a job whose node is gone is taken by one that has its agent, where there is one", () =>
   Effect.gen(function* () {
     const { a, disk, jobId, on, ran, start } = yield* begun
@@ -145,3 +187,71 @@ it.scoped("a job whose node is gone is taken by one that has its agent, where th
     assert.isUndefined(yield* parkedOf(disk, jobId))
   })
 )
+
+/** A durable agent that delegates to one, and waits for it. */
+const above = (ran: Array<string>, node: string) =>
+  Agent.handle(Agent.make("above", { version: "1.0.0", durable: true }), () =>
+    Effect.gen(function* () {
+      ran.push(node)
+      const below = yield* (yield* Job).delegate("x", {}, { key: "x" })
+      return yield* below.await
+    }).pipe(Effect.orDie)
+  )
+
+const submitAbove = (node: Node) =>
+  Effect.gen(function* () {
+    const owner = yield* node.run(open())
+    const lease_request = { "agent.delegate": ["*"] }
+    yield* owner.request("job.submit", { agent: "above", input: {}, lease_request })
+    const jobId = String((yield* owner.expect("job.accepted")).job_id)
+    yield* settle
+    return jobId
+  })
+
+const childOf = (disk: Disk, parentJobId: string) =>
+  Effect.map(
+    Effect.orDie(disk.store.jobs({ principals: "everyone", parentJobId, limit: 1 })),
+    ([child]) => child ?? assert.fail("nothing was delegated")
+  )
+
+describe("a job of which one is parked that it has delegated to", () => {
+  it.scoped("is taken at once by who has its own agent, wherever that of the other is", () =>
+    Effect.gen(function* () {
+      const { disk, start } = yield* cluster
+      const { on } = yield* gated
+      const ran: Array<string> = []
+      const a = yield* start("a", [above(ran, "a"), on("a")], given)
+      const jobId = yield* submitAbove(a)
+      yield* a.kill
+      // The version of what is below is nowhere any more.
+      const again = yield* start("a", [above(ran, "a")], given)
+      yield* seconds(3)
+      assert.strictEqual((yield* childOf(disk, jobId)).survival?.parked, "agent_not_available")
+      yield* start("b", [above(ran, "b")], given)
+      yield* start("c", [above(ran, "c")], given)
+      yield* seconds(2)
+      yield* again.kill
+      yield* seconds(2)
+      const { node } = yield* recordOf(disk, jobId)
+      assert.include(["b", "c"], node)
+      yield* seconds(6)
+      assert.deepStrictEqual(ran, ["a", "a", node])
+      assert.strictEqual((yield* childOf(disk, jobId)).survival?.parked, "agent_not_available")
+    })
+  )
+
+  it.scoped("goes where its own agent is, where nobody has all that it needs", () =>
+    Effect.gen(function* () {
+      const { disk, start } = yield* cluster
+      const { on } = yield* gated
+      const ran: Array<string> = []
+      const a = yield* start("a", [above(ran, "a"), on("a")], given)
+      const jobId = yield* submitAbove(a)
+      for (const name of ["b", "d", "e", "f"]) yield* start(name, [on(name)], given)
+      yield* start("c", [above(ran, "c")], given)
+      yield* Effect.zipRight(a.kill, seconds(24))
+      assert.strictEqual((yield* recordOf(disk, jobId)).node, "c")
+      assert.deepStrictEqual(ran, ["a", "c"])
+    })
+  )
+})

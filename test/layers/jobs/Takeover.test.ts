@@ -9,7 +9,7 @@ import { sweep } from "../../../src/layers/jobs/Sweeping.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import type { SeenNode } from "../../../src/services/cluster/Nodes.js"
 import { Turn } from "../../../src/services/runtime/Turn.js"
-import { type JobRecord, Op, Store, StoreError } from "../../../src/services/store/Store.js"
+import { type Batch, type JobRecord, Op, Store, StoreError } from "../../../src/services/store/Store.js"
 import { aJob, aSession } from "../store/fixtures.js"
 
 const tree: ReadonlyArray<JobRecord> = [
@@ -221,4 +221,41 @@ it.effect(
       yield* sweep(parts, nodes("b"))
       assert.deepStrictEqual(dropped.sort(), ["sess_forgotten", "sess_gone", "sess_over"])
     }).pipe(Effect.provide(StoreMemory.layer()))
+)
+
+it.effect("when nodes have lived of which no session can be resumed is forgotten", () =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const at = 10_000_000
+    const node: SeenNode = {
+      ...{ name: "a", address: undefined, version: "", startedAt: 1 },
+      ...{ silentFor: 0, isAlive: true }
+    }
+    let lives = new Map([
+      ["a", at],
+      ["b", at - 600_000],
+      ["c", at - 1_300_000]
+    ])
+    const parts = {
+      now: () => at,
+      store: {
+        ...store,
+        lives: Effect.sync(() => lives),
+        commit: ({ ops }: Batch) =>
+          Effect.sync(() => {
+            for (const op of ops)
+              if (op._tag === "ForgetLives") lives = new Map([...lives].filter(([, at]) => at >= op.before))
+          })
+      },
+      turn: yield* Turn,
+      options: { resumeWindow: Duration.minutes(10) },
+      log: { dropView: () => Effect.void }
+    }
+    const nodes = {
+      ...{ list: Effect.succeed([node]), time: Clock.currentTimeMillis },
+      ...{ join: () => Effect.die("not here"), bury: () => Effect.die("not here") }
+    }
+    yield* sweep(parts, { node: "a", nodes })
+    assert.deepStrictEqual([...lives.keys()], ["a", "b"])
+  }).pipe(Effect.provide(StoreMemory.layer()))
 )

@@ -5,7 +5,13 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { all } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type View } from "../../../src/services/log/EventLog.js"
-import { type Batch, Store, type StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import {
+  type Batch,
+  Op,
+  Store,
+  type StoreError,
+  type StoreService
+} from "../../../src/services/store/Store.js"
 import {
   emit,
   end,
@@ -28,11 +34,13 @@ const page = 2048
 interface Asked {
   readonly batches: Array<Batch>
   events: number
+  /** Events after this are not found by whoever looks for what follows a place. */
+  damagedAfter: number
   commit: (batch: Batch) => Effect.Effect<void, StoreError>
 }
 
 const makeStore = (store: () => Layer.Layer<Store, StoreError>) => {
-  const asked: Asked = { batches: [], events: 0, commit: () => Effect.void }
+  const asked: Asked = { batches: [], events: 0, damagedAfter: Infinity, commit: () => Effect.void }
   const watched = (inner: StoreService): StoreService => ({
     ...inner,
     commit: (batch) => {
@@ -42,6 +50,8 @@ const makeStore = (store: () => Layer.Layer<Store, StoreError>) => {
         inner.commit(batch)
       )
     },
+    backlog: (...query) =>
+      Effect.map(inner.backlog(...query), (events) => events.filter(({ seq }) => seq <= asked.damagedAfter)),
     events: (...query) => {
       asked.events++
       return inner.events(...query)
@@ -155,6 +165,68 @@ export const suite = (name: string, store: () => Layer.Layer<Store, StoreError>)
           assert.deepStrictEqual(seqs(frames), upTo(9_100))
           assert.deepStrictEqual(numbers(frames, job), [...odd(9_000), ...odd(9_200)])
           assert.isAtMost(longest(asked), page)
+        })
+      )
+    )
+
+    for (const first of [2_000, 5_000])
+      for (const isOver of [false, true])
+        it.effect(
+          `of a job that ${isOver ? "has ended" : "runs"}, and has nothing before ${first} any more, is what it has, wherever it is asked for from`,
+          () =>
+            run(() =>
+              Effect.gen(function* () {
+                const [log, db] = [yield* EventLog, yield* Store]
+                const owner = yield* openView
+                const job = yield* log.openJob(record(owner), owner)
+                yield* alternate(job, 1, 9_000)
+                if (isOver) yield* end(job, owner)
+                yield* settle
+                yield* log.dropView(owner)
+                log.letGo(job)
+                yield* log.commit([Op.TrimJob({ jobId: job.jobId, seq: first })])
+                const stored = (yield* db.job(job.jobId)) ?? assert.fail("it is not stored")
+                const [view, other] = [yield* openViewWith(plain), yield* openViewWith(plain)]
+                yield* join(view, yield* log.loadJob(stored), 4)
+                const left = odd(9_000, first)
+                yield* numbered(view, left.length + (isOver ? 1 : 0))
+                const ends = isOver ? [undefined] : []
+                assert.deepStrictEqual(numbers(yield* readAll(view), job), [...left, ...ends])
+                // After all that there is.
+                yield* join(other, yield* log.loadJob(stored), 20_000)
+                if (isOver) yield* numbered(other, 1)
+                else {
+                  yield* alternate(yield* log.loadJob(stored), 9_001, 9_100)
+                  yield* numbered(view, left.length + 50)
+                  yield* numbered(other, 50)
+                  assert.deepStrictEqual(numbers(yield* readAll(view), job), [...left, ...odd(9_100, 9_001)])
+                }
+                assert.deepStrictEqual(
+                  numbers(yield* readAll(other), job),
+                  isOver ? [undefined] : odd(9_100, 9_001)
+                )
+              })
+            )
+        )
+
+    it.effect("whose end is missing in the store is refused, and not taken for all there is", () =>
+      run((asked) =>
+        Effect.gen(function* () {
+          const [log, db] = [yield* EventLog, yield* Store]
+          const owner = yield* openView
+          const job = yield* log.openJob(record(owner), owner)
+          yield* alternate(job, 1, 1_000)
+          yield* end(job, owner)
+          yield* log.dropView(owner)
+          log.letGo(job)
+          const view = yield* openViewWith(plain)
+          const ended = (yield* db.job(job.jobId)) ?? assert.fail("it is not stored")
+          asked.damagedAfter = 60
+          assert.strictEqual((yield* Effect.exit(join(view, yield* log.loadJob(ended))))._tag, "Failure")
+          assert.deepStrictEqual([...view.observedJobs], [])
+          asked.damagedAfter = Infinity
+          yield* join(view, yield* log.loadJob(ended))
+          assert.deepStrictEqual(numbers(yield* readAll(view), job), [...odd(1_000), undefined])
         })
       )
     )

@@ -157,6 +157,27 @@ export const suite = (name: string, store: () => Layer.Layer<Store, StoreError>)
       )
     )
 
+    it.effect("is one that is larger than a frame only where it is the JSON of a value", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const owner = yield* openView
+          const wholeOf = (more: object) =>
+            Effect.gen(function* () {
+              const job = yield* log.openJob(record(owner), owner)
+              yield* log.append(job, chunk("res_1", 0, '{"a":[1]}'))
+              yield* ending(job, owner, "res_1", 9, more)
+              return yield* Effect.either(log.streamedResult(job))
+            })
+          const value = yield* wholeOf({ [Vendor.encoding]: "json" })
+          assert.deepStrictEqual(value._tag === "Right" && value.right, { a: [1] })
+          const text = yield* wholeOf({})
+          assert.deepInclude(text._tag === "Left" ? text.left.details : {}, { limit: "frame_bytes" })
+        }),
+        { maxFrameBytes: 8 }
+      )
+    )
+
     it.effect("is joined of bytes, too, whose size is that of what they decode to", () =>
       run(
         Effect.gen(function* () {

@@ -250,7 +250,10 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
             waiting("job_b", 20),
             waiting("job_a", 20),
             waiting("job_c", 10, { principal: "bob" }),
-            waiting("job_d", never),
+            waiting("job_d", never, {
+              node: "a",
+              survival: { ...survival, waiting: { dueAt: never }, parked: "agent_not_available" }
+            }),
             waiting("job_e", 5, { parentJobId: "job_f" }),
             put({ ...aJob("job_f"), survival }),
             append("job_a", 1, 2)
@@ -277,11 +280,14 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           ["alice", 4],
           ["bob", 1]
         ])
-        const listed = (waiting: "rows" | "held") =>
-          Effect.map(store.jobs({ principals: "everyone", waiting, limit: 100 }), (found) =>
+        const listed = (waiting: "rows" | "parked" | "held", node?: string) =>
+          Effect.map(store.jobs({ principals: "everyone", waiting, node, limit: 100 }), (found) =>
             found.map(({ jobId }) => jobId).sort()
           )
         assert.deepEqual(yield* listed("rows"), ["job_a", "job_b", "job_c", "job_d", "job_e"])
+        assert.deepEqual(yield* listed("rows", "a"), ["job_d"])
+        assert.deepEqual(yield* listed("parked"), ["job_d"])
+        assert.deepEqual(yield* listed("parked", ""), [])
         assert.deepEqual(yield* listed("held"), ["job_e", "job_f"])
         // In memory again, its log goes on; another has ended.
         yield* store.commit({ ops: [put({ ...aJob("job_a"), survival }), append("job_a", 3, 1)], owners: [] })

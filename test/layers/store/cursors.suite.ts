@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import { Op, Store, type StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { upTo } from "../log/harness.js"
 import { aJob, append, aRun, aSession, put, vacuumAll } from "./fixtures.js"
 
 const observe = (sessionId: string, jobId: string, cursor: number) => Op.Observe({ sessionId, jobId, cursor })
@@ -181,6 +182,11 @@ export const cursorSuite = (name: string, layer: Layer.Layer<Store, StoreError>)
         assert.deepStrictEqual(
           yield* backlog(10, 0, 9_999),
           expected.filter(([jobId, seq]) => jobId === "job_a" && seq >= 30)
+        )
+        // A limit counts what is retained.
+        assert.deepStrictEqual(
+          yield* backlog(0, 0, 5),
+          upTo(34, 30).map((seq) => ["job_a", seq] as const)
         )
         const event = {
           seq: 86,

@@ -195,7 +195,7 @@ const unpark = (parts: JobParts, reopen: Reopen): Effect.Effect<boolean, Interna
       const records: ReadonlyArray<JobRecord> = yield* Faults.storage(
         parts.store.jobs({
           principals: "everyone",
-          waiting: "rows",
+          waiting: "parked",
           node: parts.cluster?.node,
           after,
           limit: page

@@ -172,6 +172,8 @@ export class Tables {
       case "Alive":
         this.aliveAt = op.at
         return
+      case "ForgetLives":
+        return
     }
   }
 

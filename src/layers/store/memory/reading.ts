@@ -152,6 +152,11 @@ export const boundsOf = ({ jobs }: Tables, jobIds: ReadonlyArray<string>): Reado
   return found
 }
 
+const waits = (job: JobRecord, how: Exclude<JobFilter["waiting"], undefined>): boolean => {
+  if (dueAt(job) === undefined) return how === "held"
+  return how === "rows" || (how === "held" ? job.parentJobId : job.survival?.parked) !== undefined
+}
+
 const matches = (job: JobRecord, filter: JobFilter): boolean =>
   !job.rejected &&
   (filter.principals === "everyone" || filter.principals.includes(job.principal)) &&
@@ -159,10 +164,7 @@ const matches = (job: JobRecord, filter: JobFilter): boolean =>
   (filter.agent === undefined || job.agent === filter.agent || job.agent.startsWith(`${filter.agent}@`)) &&
   (filter.parentJobId === undefined || job.parentJobId === filter.parentJobId) &&
   (filter.node === undefined || nodeOf(job) === filter.node) &&
-  (filter.waiting === undefined ||
-    (filter.waiting === "rows"
-      ? dueAt(job) !== undefined
-      : dueAt(job) === undefined || job.parentJobId !== undefined))
+  (filter.waiting === undefined || waits(job, filter.waiting))
 
 /** Looks at the jobs that follow a place in the order of listings, a step's worth of them. */
 export const listingStep = (

@@ -96,6 +96,7 @@ class Gathered {
   readonly hookEvents = new Map<string, ReadonlyArray<unknown>>()
   readonly wishes = new Map<string, ReadonlyArray<unknown>>()
   alive: number | undefined
+  forgottenLives: number | undefined
   /** Something is removed that sessions may lose by. */
   loses = false
   readonly lostSessions = new Set<string>()
@@ -112,7 +113,8 @@ class Gathered {
   readonly removed = new Set<string>()
 
   get isEmpty(): boolean {
-    return this.put.size === 0 && this.removed.size === 0 && this.alive === undefined
+    const { alive, forgottenLives, put, removed } = this
+    return put.size === 0 && removed.size === 0 && alive === undefined && forgottenLives === undefined
   }
 
   /** Returns the parameters of the parts that have some; `absent` are sessions that are stated not to be there. */
@@ -138,6 +140,7 @@ class Gathered {
     if (this.hookEvents.size > 0) values.hookEvents = valuesOf.rows(3, this.hookEvents.values())
     if (this.wishes.size > 0) values.wishes = valuesOf.rows(7, this.wishes.values())
     if (this.alive !== undefined) values.alive = [toStored(node), this.alive]
+    if (this.forgottenLives !== undefined) values.forgottenLives = [this.forgottenLives]
     if (this.lostSessions.size > 0) values.lostSessions = [[...this.lostSessions]]
     if (this.unobserved.size > 0) values.unobserved = valuesOf.rows(2, this.unobserved.values())
     if (this.droppedHookEvents.size > 0)
@@ -283,6 +286,9 @@ class StatementPlanner {
       }
       case "Alive":
         this.collected.alive = op.at
+        return
+      case "ForgetLives":
+        this.collected.forgottenLives = op.before
         return
       default:
         this.remove(op)

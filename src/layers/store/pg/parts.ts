@@ -164,6 +164,10 @@ export const parts = {
     ],
     parameters: 2
   },
+  forgottenLives: {
+    texts: [["forget_lives", "DELETE FROM {lives} WHERE alive_at < $1::bigint AND {guard}"]],
+    parameters: 1
+  },
   lostSessions: {
     texts: [["lose", "UPDATE {sessions} SET lost = true WHERE session_id = ANY($1::text[]) AND {guard}"]],
     parameters: 1

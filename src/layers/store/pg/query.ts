@@ -24,6 +24,7 @@ import type {
   RecordRow,
   WishRow
 } from "../query.js"
+import { hasParked } from "../query.js"
 import type { Statement } from "../statements.js"
 import { cursor, newest, withObservers } from "./cursors.js"
 import { everything } from "./parts.js"
@@ -203,6 +204,7 @@ const jobs = (
   ]
   const hits: Array<string> = ["true"]
   const walk: Array<string> = []
+  const isRow = filter.waiting === "rows" || filter.waiting === "parked"
   const param = (value: unknown): string => `$${params.push(value)}`
   if (principals !== "everyone") {
     const [principal] = principals
@@ -223,9 +225,11 @@ const jobs = (
   if (filter.node !== undefined) {
     walk.push(`node = ${param(toStored(filter.node))}`)
     // As the index says it.
-    if (status?.every((one) => one === "pending" || one === "running") === true) walk.push("ended_at IS NULL")
+    const isOpen = status?.every((one) => one === "pending" || one === "running")
+    if (isOpen === true || isRow) walk.push("ended_at IS NULL")
   }
-  if (filter.waiting === "rows") hits.push("due_at IS NOT NULL")
+  if (isRow) hits.push("due_at IS NOT NULL")
+  if (filter.waiting === "parked") hits.push(hasParked("strpos"))
   if (filter.waiting === "held") hits.push("(due_at IS NULL OR parent_job_id IS NOT NULL)")
   return [
     `WITH step AS MATERIALIZED (

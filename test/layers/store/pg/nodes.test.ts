@@ -100,6 +100,8 @@ describe.skipIf(missing !== undefined)(
               ["b", 9]
             ]
           )
+        yield* commitUnowned(b, [Op.ForgetLives({ before: 9 })])
+        assert.deepStrictEqual([...(yield* a.lives)], [["b", 9]])
         yield* commitUnowned(b, [Op.DropJob({ jobId: "job_a" })])
         while (yield* a.vacuum);
         assert.deepStrictEqual(yield* sql(`SELECT count(*)::integer FROM ${prefix}events`), [[40]])
