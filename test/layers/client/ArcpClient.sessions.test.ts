@@ -113,6 +113,23 @@ describe("a session that changes hands", () => {
       })
     )
 
+  it.scoped("jobs are looked for all at once: until then they are in no session", () =>
+    Effect.gen(function* () {
+      const { open, replaced } = yield* scripted
+      const features = ["subscribe", Vendor.requests]
+      const { client, server } = yield* open(welcome(features))
+      for (let i = 1; i <= 20; i++) {
+        const submitting = yield* Effect.fork(client.submit("x", 1))
+        yield* server.accept(`job_${i}`)
+        yield* Fiber.join(submitting)
+      }
+      const other = yield* replaced(server, features)
+      const asked: Array<unknown> = []
+      for (let i = 1; i <= 20; i++) asked.push((yield* other.expect("job.subscribe")).job_id)
+      assert.strictEqual(new Set(asked).size, 20)
+    })
+  )
+
   it.scoped("a job is taken over where it cannot be subscribed to, and goes on live", () =>
     Effect.gen(function* () {
       const { open, replaced, submitted } = yield* scripted
@@ -321,6 +338,28 @@ describe("a submit that is given up", () => {
       yield* TestClock.adjust("10 minutes")
       yield* server.send(ScriptedRuntime.accepted(id))
       assert.deepStrictEqual(yield* typesOf(server), ["job.cancel"])
+    })
+  )
+
+  it.scoped("holds back what it is closed by; a subscription does not, and has the time of an answer", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const { client, server } = yield* open(welcome([Vendor.requests, "subscribe"]))
+      const subscribing = yield* Effect.fork(client.subscribe("job_2"))
+      const { id } = yield* server.expect("job.subscribe")
+      yield* Fiber.interrupt(subscribing)
+      yield* TestClock.adjust("31 seconds")
+      // Nobody has it left any more: it is as if it was never asked for.
+      yield* server.send(subscribed(id, 0, "job_2"))
+      assert.deepStrictEqual(yield* typesOf(server), [])
+      const another = yield* Effect.fork(client.subscribe("job_2"))
+      yield* server.expect("job.subscribe")
+      yield* Fiber.interrupt(another)
+      yield* client.close
+      assert.deepStrictEqual(
+        (yield* server.received).map(({ type }) => type),
+        ["session.close"]
+      )
     })
   )
 
