@@ -202,7 +202,10 @@ export const lookFor = (
   lost: ResumeWindowExpired | undefined
 ): ReadonlyArray<Effect.Effect<void>> => {
   const all = [...session.handles.jobs]
-  if (lost) return all.map((job) => reattach(session, jobs, job, lost))
+  if (lost)
+    return all
+      .filter(([, inboxes]) => inboxes.some((inbox) => inbox.lost))
+      .map((job) => reattach(session, jobs, job, lost))
   const { round } = session
   const asking = Effect.gen(function* () {
     // After another hello somebody else asks.

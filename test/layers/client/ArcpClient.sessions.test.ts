@@ -130,6 +130,43 @@ describe("a session that changes hands", () => {
     })
   )
 
+  it.scoped("jobs that had not been found again when the process ended are looked for by the next one", () =>
+    Effect.gen(function* () {
+      const { connecting, greeted, open, replaced, submitted } = yield* scripted
+      const features = ["subscribe", Vendor.requests]
+      let kept: Saved | undefined
+      const stateOf = (saved: Saved | undefined) =>
+        Effect.succeed({
+          saved,
+          jobs: keptJobs(saved),
+          save: (current: () => Saved) =>
+            Effect.sync(() => {
+              kept = current()
+            })
+        })
+      const { client, server } = yield* open(welcome(features), { state: stateOf(undefined) })
+      const job = yield* submitted(client, server)
+      yield* server.send(event(1))
+      yield* Stream.runHead(job.events)
+      const other = yield* replaced(server, features)
+      yield* other.expect("job.subscribe")
+      // The process ends here.
+      const connected = yield* connecting({ state: stateOf(kept) })
+      const { hello, server: next } = yield* greeted
+      assert.deepInclude(hello.payload["resume"], { session_id: "sess_2" })
+      yield* next.send(welcome(features, { session_id: "sess_2" }))
+      const again = yield* Effect.flatMap(Fiber.join(connected), (client) => client.attach("job_1"))
+      const { id, payload } = yield* next.expect("job.subscribe")
+      assert.deepInclude(payload, { job_id: "job_1", history: true })
+      yield* next.send(subscribed(id, 0), event(1), result(2))
+      assert.strictEqual(yield* again.result, 7)
+      assert.deepStrictEqual(
+        [...(yield* Stream.runCollect(again.events))].map(({ kind }) => kind),
+        ["gap", "log"]
+      )
+    })
+  )
+
   it.scoped("a job is taken over where it cannot be subscribed to, and goes on live", () =>
     Effect.gen(function* () {
       const { open, replaced, submitted } = yield* scripted
