@@ -224,8 +224,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         Effect.gen(function* () {
           if (lost) state?.jobs.forget()
           session.round++
-          const looking = Reattach.lookFor(session, jobs, lost)
-          for (let i = 0; i < Reattach.atOnce; i++) yield* Effect.forkIn(looking, scope)
+          for (const looking of Reattach.lookFor(session, jobs, lost)) yield* Effect.forkIn(looking, scope)
         })
     })
     for (const job of state?.jobs.restore(session) ?? []) jobs.add(job)

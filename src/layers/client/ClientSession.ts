@@ -135,8 +135,8 @@ export class ClientSession implements Host {
     this.options = options
     this.line = new Line(options.elapsed)
     this.requests = new Requests(options.elapsed, options.requestTimeout)
-    this.requests.onClaimed = () => {
-      this.handles.unclaimed()
+    this.requests.onClaimed = (oldest) => {
+      this.handles.unclaimed(oldest)
       // What was kept has held acknowledgements back.
       this.read()
     }

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import { ResumeWindowExpired } from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
 import type { ResumeState } from "../../services/client/ArcpClient.js"
 import type { ClientSession } from "./ClientSession.js"
@@ -34,6 +35,11 @@ export interface SavedJob {
   readonly eventsAfter: number
   /** Its chunks have to be read again from here. */
   readonly chunksAfter: number
+  /**
+   * It is in a session that is gone, and has not been found again in the one that took its place: where its reader has got to
+   * is known in the numbers of the session that submitted it, or not at all (`false`).
+   */
+  readonly lost?: boolean | undefined
 }
 
 /** What the next process needs to go on with a session. */
@@ -76,6 +82,7 @@ const saved = ({ about, inbox, key }: SubmittedJob): SavedJob => ({
   lease: about.lease,
   expiresAt: about.lease_constraints?.expires_at,
   idempotencyKey: key,
+  lost: inbox.lost ? inbox.replayAfter !== undefined : undefined,
   ...inbox.readTo
 })
 
@@ -89,6 +96,10 @@ const restored = (session: ClientSession, job: SavedJob, from: number): Submitte
     lease_constraints: expiresAt === undefined ? undefined : { expires_at: expiresAt }
   }
   const inbox = new JobInbox(session, { events: job.eventsAfter, chunks: job.chunksAfter, from })
+  if (job.lost !== undefined) {
+    inbox.lose(!job.lost)
+    session.orphaned = new ResumeWindowExpired({ message: "not found again" })
+  }
   session.register(jobId, inbox)
   return { inbox, about, key: job.idempotencyKey, claimed: false }
 }

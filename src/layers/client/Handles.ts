@@ -7,8 +7,8 @@ const maxEarlyBytes = 8 * 1024 * 1024
 /** What a frame takes beside its text, in bytes. */
 const frameOverhead = 256
 
-/** A frame, and its length. */
-type EarlyFrame = readonly [JobFrame, number]
+/** A frame, its length, and the newest request that may claim it. */
+type EarlyFrame = readonly [JobFrame, number, number]
 
 /** Counts the handles of each job, and acts when the last one is gone. */
 export class Handles {
@@ -18,8 +18,11 @@ export class Handles {
   /** Frames that overtook, after a resume, the answer that says whose they are. */
   readonly #early = new Map<string, [EarlyFrame, ...Array<EarlyFrame>]>()
   #earlyBytes = 0
-  /** There were more: a job that is claimed has to read again what was left out. */
-  #earlyCut: boolean | undefined
+  /**
+   * There were more, from this event on, the last of which this request may claim: a job that is claimed has to read again what
+   * was left out.
+   */
+  #earlyCut: readonly [seq: number, claim: number] | undefined
 
   has(jobId: string): boolean {
     return this.#live.has(jobId)
@@ -38,13 +41,21 @@ export class Handles {
   }
   register(jobId: string, inbox: JobInbox): void {
     this.#unsettled.add(inbox)
-    this.#keep(jobId, [...this.#of(jobId), inbox])
-    const early = this.#early.get(jobId)
-    this.#early.delete(jobId)
-    for (const [frame, bytes] of early ?? []) this.deliver(jobId, frame, bytes, 0)
+    this.#keep(jobId, [...this.of(jobId), inbox])
+    for (const [frame, bytes] of this.#dropped(jobId, Infinity)) this.deliver(jobId, frame, bytes, 0)
     if (this.#earlyCut) inbox.cut()
   }
-  #of(jobId: string): ReadonlyArray<JobInbox> {
+  /** Takes out what was kept of a job and only requests before `oldest` can claim. */
+  #dropped(jobId: string, oldest: number): ReadonlyArray<EarlyFrame> {
+    const early = this.#early.get(jobId) ?? []
+    const kept = early.findIndex(([, , claim]) => claim >= oldest)
+    const dropped = early.splice(0, kept < 0 ? early.length : kept)
+    for (const [, bytes] of dropped) this.#earlyBytes -= bytes + frameOverhead
+    if (kept < 0) this.#early.delete(jobId)
+    return dropped
+  }
+  /** The handles of a job. */
+  of(jobId: string): ReadonlyArray<JobInbox> {
     return this.#live.get(jobId) ?? []
   }
   #keep(jobId: string, inboxes: ReadonlyArray<JobInbox>): void {
@@ -57,15 +68,15 @@ export class Handles {
     this.#unsettled.delete(inbox)
     this.#keep(
       jobId,
-      this.#of(jobId).filter((other) => other !== inbox)
+      this.of(jobId).filter((other) => other !== inbox)
     )
   }
   /** Is there a handle on the job that has come to nothing as new as its event `seq`? */
   awaits(jobId: string | undefined, seq: number): boolean {
-    return this.#of(jobId as string).some(({ newest }) => newest < seq)
+    return this.of(jobId as string).some(({ newest }) => newest < seq)
   }
-  /** `claiming`: how many requests are under way whose answer may claim the job. */
-  deliver(jobId: string, frame: JobFrame, bytes: number, claiming: number): void {
+  /** `claim`: the newest request that is under way and whose answer may claim the job; 0: there is none. */
+  deliver(jobId: string, frame: JobFrame, bytes: number, claim: number): void {
     const inboxes = this.#live.get(jobId)
     if (inboxes) {
       for (const inbox of inboxes) inbox.offer(frame, bytes)
@@ -74,23 +85,26 @@ export class Handles {
         jobId,
         inboxes.filter((inbox) => !inbox.complete)
       )
-    } else if (claiming) {
-      this.#earlyBytes += bytes + frameOverhead
-      this.#earlyCut ||= this.#earlyBytes > maxEarlyBytes
-      if (this.#earlyCut) return
+    } else if (claim) {
+      const size = this.#earlyBytes + bytes + frameOverhead
+      // What follows what was left out would come before it.
+      if (this.#earlyCut || size > maxEarlyBytes) {
+        this.#earlyCut = [this.#earlyCut?.[0] ?? frame.event_seq ?? Infinity, claim]
+        return
+      }
+      this.#earlyBytes = size
       const early = this.#early.get(jobId)
-      if (early) early.push([frame, bytes])
-      else this.#early.set(jobId, [[frame, bytes]])
+      if (early) early.push([frame, bytes, claim])
+      else this.#early.set(jobId, [[frame, bytes, claim]])
     }
   }
-  /** Nobody can claim what was kept. */
-  unclaimed(): void {
-    this.#earlyBytes = 0
-    this.#earlyCut = false
-    this.#early.clear()
+  /** Nobody can claim what was kept when the requests from `oldest` on had not been made yet. */
+  unclaimed(oldest: number): void {
+    if (this.#earlyCut && this.#earlyCut[1] < oldest) this.#earlyCut = undefined
+    for (const jobId of [...this.#early.keys()]) this.#dropped(jobId, oldest)
   }
   fail(jobId: string, error: ClientError): void {
-    const inboxes = this.#of(jobId)
+    const inboxes = this.of(jobId)
     this.#live.delete(jobId)
     for (const inbox of inboxes) inbox.fail(error)
   }
@@ -104,8 +118,9 @@ export class Handles {
   rewindTo(last: number): number {
     return this.#inboxes.reduce((to, { rewindTo }) => Math.min(to, rewindTo), last)
   }
-  /** The session is gone. */
+  /** The session is gone, and with it the numbers of what was kept. */
   lose(): void {
+    this.unclaimed(Infinity)
     for (const inbox of this.#inboxes) inbox.lose()
   }
   rewound(from: number): void {
@@ -118,7 +133,7 @@ export class Handles {
 
   /** The newest event, at most `last`, up to which the application has taken everything. */
   consumed(last: number): number {
-    let consumed = last
+    let consumed = Math.min(last, (this.#earlyCut?.[0] ?? Infinity) - 1)
     for (const [[frame]] of this.#early.values())
       consumed = Math.min(consumed, (frame.event_seq ?? Infinity) - 1)
     for (const inbox of this.#unsettled) {

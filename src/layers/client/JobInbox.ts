@@ -192,9 +192,14 @@ export class JobInbox {
     // Nobody is waiting for those of one that was never opened: the rest comes again if that is.
     return { events: position, chunks: opened && !complete ? chunks : position }
   }
-  /** The session is gone. */
-  lose(): void {
+  /** The session is gone; `rebased`: the job had been followed from another one than submitted it. */
+  lose(rebased?: boolean): void {
+    this.#rebased ||= rebased
     for (const lane of this.#lanes) lane.lost = true
+  }
+  /** It does not go on in another session yet. */
+  get lost(): boolean {
+    return this.#lanes.some((lane) => lane.lost && !lane.complete)
   }
   /**
    * Goes on in another session, after its event `after`: the chunks with the first replay, the events with the one of which it

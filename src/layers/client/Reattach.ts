@@ -112,7 +112,9 @@ const confirm = (
           doubtful.delete(jobId)
           // Its handle was left meanwhile.
           if (!session.handles.has(jobId)) return session.unsubscribe(jobId)
-          if (payload[Vendor.goesOn] && isFirst && session.connection === connection) return
+          // Of a handle that is new it may be the subscription that goes on.
+          const isAlone = session.handles.of(jobId).every((inbox) => inboxes.includes(inbox))
+          if (payload[Vendor.goesOn] && isFirst && isAlone && session.connection === connection) return
           for (const inbox of inboxes) inbox.missed()
         }
       }
@@ -187,31 +189,35 @@ const reattach = (
     )
   )
 
-/** How many jobs are looked for at a time: a client may have thousands of them, and a runtime thousands of clients. */
-export const atOnce = 8
+/** How many jobs are asked about at a time: a client may have thousands of them, and a runtime thousands of clients. */
+const atOnce = 8
 
-/** Returns what looks for one job after the other; it may run several times at once, to look for each of them once. */
+/**
+ * Returns what looks for all jobs with handles, to be run side by side. Those of a session that is lost are looked for at once, since
+ * until then they are in none; others are asked about one after the other.
+ */
 export const lookFor = (
   session: ClientSession,
   jobs: SubmittedJobs,
   lost: ResumeWindowExpired | undefined
-): Effect.Effect<void> => {
-  const orphans = [...session.handles.jobs]
-  const { round, sessionId } = session
-  // After another hello, or in another session, somebody else looks.
-  const isWanted = () => (lost ? session.sessionId === sessionId : session.round === round)
-  return Effect.gen(function* () {
-    for (let orphan = orphans.shift(); orphan && isWanted(); orphan = orphans.shift()) {
-      const [jobId] = orphan
-      // Left while others were looked for.
-      if (!session.handles.has(jobId)) {
-        session.doubtful.delete(jobId)
-        continue
+): ReadonlyArray<Effect.Effect<void>> => {
+  const all = [...session.handles.jobs]
+  if (lost)
+    return all
+      .filter(([, inboxes]) => inboxes.some((inbox) => inbox.lost))
+      .map((job) => reattach(session, jobs, job, lost))
+  const { round } = session
+  const asking = Effect.gen(function* () {
+    // After another hello somebody else asks.
+    for (let job = all.shift(); job && session.round === round; job = all.shift()) {
+      const [jobId] = job
+      // Left while it was asked about others.
+      if (!session.handles.has(jobId)) session.doubtful.delete(jobId)
+      else if (yield* confirm(session, jobs, job)) {
+        yield* Effect.sleep(pause)
+        all.push(job)
       }
-      const again = yield* lost ? reattach(session, jobs, orphan, lost) : confirm(session, jobs, orphan)
-      if (!again) continue
-      yield* Effect.sleep(pause)
-      orphans.push(orphan)
     }
   })
+  return Array.from({ length: atOnce }, () => asking)
 }

@@ -40,6 +40,8 @@ export interface Pending {
 interface Sent extends Pending {
   /** Since when its answer is waited for on this connection. */
   since: number
+  /** Which it is of those that claim a job. */
+  readonly claim: number
   /** A connection was given it, so that it may have arrived. */
   sent: boolean
   /** This connection was. */
@@ -73,15 +75,16 @@ export class Requests {
   readonly #pending = new Map<unknown, Sent>()
   /** The traces of those that do not wait any more: what comes of them late, or again, answers no other. */
   readonly #past = new Set<unknown>()
-  /** Those that whoever waited has left. */
+  /** Submits that whoever waited has left. */
   readonly left = new Set<unknown>()
-  /** How many there are whose answer may claim a job. */
-  claiming = 0
+  /** How many there have been whose answer may claim a job, and how many of them there are. */
+  #claims = 0
+  #claiming = 0
   /** Called for each that is added. */
   declare onAdd: (() => void) | undefined
-  /** Called when `claiming` has fallen to 0. */
-  declare onClaimed: (() => void) | undefined
-  /** Called when none is left of those that whoever waited has left. */
+  /** Called when one of them is over, with the oldest that is not; `Infinity`: all are. */
+  declare onClaimed: ((oldest: number) => void) | undefined
+  /** Called when none is left of the submits that whoever waited has left. */
   declare onSettled: (() => void) | undefined
 
   /** `now` is in milliseconds and only goes forward; `limit` is what an answer may take, in milliseconds. */
@@ -91,9 +94,19 @@ export class Requests {
   }
 
   add(id: string, request: Pending): void {
-    this.#pending.set(id, { ...request, since: this.#now(), sent: false, given: false, lost: 0 })
-    if (request.claims) this.claiming++
+    const claim = request.claims ? ++this.#claims : Infinity
+    if (request.claims) this.#claiming++
+    this.#pending.set(id, { ...request, claim, since: this.#now(), sent: false, given: false, lost: 0 })
     this.onAdd?.()
+  }
+  /** The newest whose answer may claim a job; 0: there is none. */
+  get claim(): number {
+    return this.#claiming && this.#claims
+  }
+  get #oldestClaim(): number {
+    // They are in their order, and most of those before the first are none.
+    if (this.#claiming) for (const { claim, claims } of this.#pending.values()) if (claims) return claim
+    return Infinity
   }
   /** A connection is about to be given it: is it still to be sent? */
   sends(id: unknown): boolean {
@@ -106,14 +119,18 @@ export class Requests {
   }
   /**
    * Whoever waited has left. One that may have arrived is sent again until its answer comes, for `answered`, if there is that;
-   * but not to another session. One that cannot have arrived is never sent.
+   * but not to another session. One that cannot have arrived is never sent. What a submit has begun goes on until it is
+   * cancelled: it has the session's time, where others have what an answer may take.
    */
   leave(id: unknown, answered: Pending["answered"] | undefined): void {
     const request = this.#take(id)
     if (!request?.sent || !answered) return
     // As new: they are in the order of their times.
     const since = this.#now()
-    this.#pending.set(id, { ...request, answered, since, claims: false, failed: () => {} })
+    const isSubmit = request.answer === "job.accepted"
+    const repeatable = isSubmit && request.repeatable
+    this.#pending.set(id, { ...request, answered, since, repeatable, claims: false, failed: () => {} })
+    if (!isSubmit) return
     const [oldest] = this.left.add(id)
     if (this.left.size > maxLeft) this.#take(oldest)
   }
@@ -175,9 +192,9 @@ export class Requests {
       if (!(keepRepeatable && request.repeatable && !this.left.has(id))) this.reject(id, error)
   }
   /**
-   * Fails what has waited too long; returns in how many milliseconds the next will have, if there is one. What nobody waits for
-   * any more has the session's time, since its job is to be cancelled whenever it is accepted; but not where answers are
-   * `guessed`: there the next one's could be taken for it.
+   * Fails what has waited too long; returns in how many milliseconds the next will have, if there is one. A submit that nobody
+   * waits for any more has the session's time, since its job is to be cancelled whenever it is accepted; but not where answers
+   * are `guessed`: there the next one's could be taken for it.
    */
   expire(guessed: boolean): number | undefined {
     for (const [id, { since }] of this.#pending) {
@@ -197,7 +214,10 @@ export class Requests {
     if (request.traceId) remember(this.#past, request.traceId)
     end?.(request)
     // Not before: what was kept for it is handed over with its answer.
-    if (request.claims && !--this.claiming) this.onClaimed?.()
+    if (request.claims) {
+      this.#claiming--
+      this.onClaimed?.(this.#oldestClaim)
+    }
     if (this.left.delete(id) && !this.left.size) this.onSettled?.()
     return request
   }

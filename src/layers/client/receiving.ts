@@ -210,7 +210,7 @@ const event = (session: ClientSession, message: Happening, bytes: number): Probl
     session.delivered ||= handles.has(jobId)
     // Of a job that the runtime does not know there is nothing more to come.
     if (!refused || (message.type === "job.error" && message.payload.code === notFound))
-      handles.deliver(jobId, message, bytes, session.requests.claiming)
+      handles.deliver(jobId, message, bytes, session.requests.claim)
     if (session.guesses) noteUnnamed(session, message, jobId)
     return undefined
   }

@@ -48,7 +48,8 @@ const recordCheck = Check.object<JobsRecord & Versioned>({
       expiresAt: Check.optional(Check.string),
       idempotencyKey: Check.optional(Check.string),
       eventsAfter: Check.count,
-      chunksAfter: Check.count
+      chunksAfter: Check.count,
+      lost: Check.optional(Check.boolean)
     })
   )
 })
@@ -116,7 +117,10 @@ class Slots<A extends object> {
 }
 
 const same = (a: SavedJob | undefined, b: SavedJob): boolean =>
-  a?.eventsAfter === b.eventsAfter && a.chunksAfter === b.chunksAfter && a.idempotencyKey === b.idempotencyKey
+  a?.eventsAfter === b.eventsAfter &&
+  a.chunksAfter === b.chunksAfter &&
+  a.idempotencyKey === b.idempotencyKey &&
+  a.lost === b.lost
 
 /** Which job is in which record. A job stays where it is; the place of one that is gone is taken by another. */
 class Places {

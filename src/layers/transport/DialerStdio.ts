@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { timerMillis } from "../../services/runtime/timerMillis.js"
 import {
   Closed,
   type Connection,
@@ -58,10 +59,10 @@ const start = (options: Options): Effect.Effect<ServerProcess, TransportError> =
 const hasExited = (child: ServerProcess) => child.exitCode !== null || child.signalCode !== null
 
 /** Waits for the child to exit by itself, then asks it to, then makes it. */
-const reap = (child: ServerProcess, graceMs: number): Effect.Effect<void> =>
+const reap = (child: ServerProcess, grace: Duration.Duration): Effect.Effect<void> =>
   Effect.async((resume) => {
-    const terminate = setTimeout(() => child.kill("SIGTERM"), graceMs)
-    const kill = setTimeout(() => child.kill("SIGKILL"), 2 * graceMs)
+    const terminate = setTimeout(() => child.kill("SIGTERM"), timerMillis(grace))
+    const kill = setTimeout(() => child.kill("SIGKILL"), timerMillis(Duration.times(grace, 2)))
     const gone = () => {
       clearTimeout(terminate)
       clearTimeout(kill)
@@ -90,7 +91,7 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
         child.stdin.end()
         // What it still writes is read, or it could not come to its end.
         child.stdout.resume()
-        return reap(child, Duration.toMillis(options.killGrace ?? "10 seconds"))
+        return reap(child, Duration.decode(options.killGrace ?? "10 seconds"))
       })
     )
     return LineConnection.make({

@@ -2,12 +2,12 @@
 
 import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { WebSocket } from "ws"
 import { cut } from "../../protocol/Text.js"
+import { timerMillis } from "../../services/runtime/timerMillis.js"
 import { type Connection, closeCode, Dialer, TransportError } from "../../services/transport/Transport.js"
 import * as DialerWebSocketGlobal from "./DialerWebSocketGlobal.js"
 import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
@@ -127,7 +127,7 @@ const open = (
     // `handshakeTimeout` of `ws` would wait for as long as anything comes, and not at all for a proxy's answer.
     const timer = setTimeout(
       () => onError(new Error("no answer in time")),
-      Duration.toMillis(options.connectTimeout ?? defaults.connectTimeout)
+      timerMillis(options.connectTimeout ?? defaults.connectTimeout)
     )
     // Stays on an attempt that failed: ending it reports once more.
     ws.on("error", onError)

@@ -1,6 +1,5 @@
 /** Dials a runtime over the WebSocket that browsers (and Node from 22) bring along (§4). No Node built-ins. */
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -9,6 +8,7 @@ import { byteLength, exceeds } from "../../protocol/Utf8.js"
 import { called } from "../../services/runtime/called.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import { eventLoop } from "../../services/runtime/Turn.js"
+import { timerMillis } from "../../services/runtime/timerMillis.js"
 import {
   Closed,
   type Connection,
@@ -150,7 +150,7 @@ const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, Transp
     }
     const timer = setTimeout(
       () => fail("no answer in time"),
-      Duration.toMillis(options.connectTimeout ?? defaults.connectTimeout)
+      timerMillis(options.connectTimeout ?? defaults.connectTimeout)
     )
     // Why it failed is not told to pages.
     ws.addEventListener("error", () => fail("is it running, and this origin allowed?"))

@@ -3,7 +3,7 @@ import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import * as Argument from "../../protocol/Argument.js"
 import { type ArcpError, Cancelled, isArcpError, Timeout } from "../../protocol/Errors.js"
 import { EndedBy } from "../jobs/EndedBy.js"
+import { inTime } from "../jobs/inTime.js"
 import { HandlerThread, type JobService, Step, type StepService } from "../jobs/Job.js"
 import { readable } from "./Thrown.js"
 
@@ -62,20 +63,21 @@ interface Platform {
     | undefined
 }
 
-/** Tells what is waited for that its function is to end; returns whether it may settle first. */
-type Tell = (reason: unknown) => boolean
+/** Tells what is waited for that its function is to end, or has ended: it is interrupted, or may settle first. */
+type Tell = (reason: unknown) => void
+
+type AnyFiber = Fiber.RuntimeFiber<unknown, unknown>
 
 /** What an async function has asked its job for and waits for: a handler, or an attempt of a step. */
 class Calls {
   private readonly controller = new AbortController()
-  /** What is waited for, until it is told; `undefined`: an emit, which nobody tells while the function runs well. */
-  private readonly pending = new Map<Fiber.RuntimeFiber<unknown, unknown>, Tell | undefined>()
-  private readonly settling: Array<Promise<unknown>> = []
+  /** What is waited for; `undefined`: an emit, which is told only of an end that is not the function's own. */
+  private readonly pending = new Map<AnyFiber, Tell | undefined>()
   private isTold = false
   /** The function has come to its end by itself. */
   private over: Cancelled | undefined
-  /** And well. */
-  succeeded = false
+  /** Whether it has come to something; `undefined`: it has not settled. */
+  succeeded: boolean | undefined
 
   constructor(
     /** Of whose job they are. */
@@ -97,7 +99,7 @@ class Calls {
     return this.abortedBy ?? this.over
   }
 
-  add(fiber: Fiber.RuntimeFiber<unknown, unknown>, tell: Tell | undefined): void {
+  add(fiber: AnyFiber, tell: Tell | undefined): void {
     this.pending.set(fiber, tell)
     fiber.addObserver(() => this.pending.delete(fiber))
   }
@@ -109,46 +111,37 @@ class Calls {
   abort(reason: unknown): Promise<unknown> | undefined {
     this.isTold ||= this.pending.size > 0
     this.controller.abort(reason)
-    const all = this.tell(reason)
-    return this.isTold ? all : undefined
+    for (const [fiber, tell = () => interrupt(fiber)] of [...this.pending]) tell(reason)
+    return this.isTold ? this.exited : undefined
   }
 
   /**
-   * The function has settled: nobody waits any more for what it has left waiting, such as the loser of a race. What it has
-   * emitted gets in first. What hangs is waited for no longer than so many milliseconds.
+   * The function has settled: nobody waits any more for what it has left waiting, such as the loser of a race, which is told
+   * so. That is over before anything else begins, and has let go of its keys; and what was emitted by now is in. What hangs
+   * is waited for no longer than so many milliseconds.
    */
   settled(graceMs: number): Effect.Effect<unknown> {
-    if (this.pending.size === 0) {
-      this.over = hasSettled
-      return Effect.void
-    }
-    // Those that there are now: of what goes on emitting there is no end.
-    const emits = [...this.pending].filter(([, tell]) => tell === undefined).map(([fiber]) => fiber)
-    return Effect.zipRight(
-      Fiber.awaitAll(emits),
-      Effect.timeoutOption(
-        Effect.promise(() => {
-          this.over = hasSettled
-          return this.tell(hasSettled)
-        }),
-        graceMs
-      )
+    this.over = hasSettled
+    if (this.pending.size === 0) return Effect.void
+    for (const tell of [...this.pending.values()]) tell?.(hasSettled)
+    const { exited } = this
+    return Effect.timeoutOption(
+      Effect.promise(() => exited),
+      graceMs
     )
   }
 
-  private tell(reason: unknown): Promise<unknown> {
-    for (const [fiber, tell = () => interrupt(fiber)] of [...this.pending])
-      if (tell(reason)) this.settling.push(new Promise((resolve) => fiber.addObserver(resolve)))
-    return Promise.all(this.settling)
+  /** Resolves when what is waited for now has come to its end. */
+  private get exited(): Promise<unknown> {
+    return Promise.all(
+      [...this.pending.keys()].map((fiber) => new Promise((resolve) => fiber.addObserver(resolve)))
+    )
   }
 }
 
 const hasSettled = new Cancelled({ message: "the function that waited for it has ended" })
 
-const interrupt = (fiber: Fiber.RuntimeFiber<unknown, unknown>): false => {
-  fiber.unsafeInterruptAsFork(FiberId.none)
-  return false
-}
+const interrupt = (fiber: AnyFiber): void => fiber.unsafeInterruptAsFork(FiberId.none)
 
 /** Tells whether a job is over with this, and does not go on later or elsewhere: then what a step came to can be undone. */
 const isEnd = (reason: unknown): boolean => isArcpError(reason) && reason._tag !== "InternalError"
@@ -169,21 +162,20 @@ export const assertSteps = (agent: string): void => {
 
 /**
  * Runs an async function, whose calls these are. An interruption tells it to end, for that reason, and waits until it has settled,
- * so that what it does in `finally` is part of the run.
+ * so that what it does in `finally` is part of the run. What bounds its time does not count what it has left waiting: then it has
+ * come to something already.
  */
 const settling = <A, E>(
   calls: Calls,
   run: () => unknown,
   rejected: (error: unknown) => Effect.Effect<A, E>,
   reason: () => unknown,
-  graceMs: number
+  graceMs: number,
+  bounded: (running: Effect.Effect<A, E>) => Effect.Effect<A, E> = (running) => running
 ): Effect.Effect<A, E> => {
   const running = Effect.async<A, E>((resume) => {
     const settled = new Promise<A>((resolve) => resolve(run() as A)).then(
-      (output) => {
-        calls.succeeded = true
-        resume(Effect.succeed(output))
-      },
+      (output) => resume(Effect.succeed(output)),
       (thrown: unknown) => resume(rejected(readable(thrown)))
     )
     return Effect.suspend(() => {
@@ -196,7 +188,10 @@ const settling = <A, E>(
     Effect.suspend(() => calls.settled(graceMs)),
     () => Effect.sync(() => calls.abort(reason()))
   )
-  return Effect.flatMap(Effect.exit(running), (exit) => Effect.zipRight(settled, exit))
+  return Effect.flatMap(Effect.exit(bounded(running)), (exit) => {
+    calls.succeeded = Exit.isSuccess(exit)
+    return Effect.zipRight(settled, exit)
+  })
 }
 
 /** Runs effects for an async function, in the step in which that is called. */
@@ -265,7 +260,7 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
       return calls?.job === job ? calls : own
     }
 
-    type TellFiber<A, E> = (fiber: Fiber.RuntimeFiber<A, E>, reason: unknown) => boolean
+    type TellFiber<A, E> = (fiber: Fiber.RuntimeFiber<A, E>, reason: unknown) => void
 
     const promise = <A, E>(effect: Effect.Effect<A, E>, tell?: TellFiber<A, E>) => {
       const calls = current()
@@ -304,16 +299,20 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
       )
       if (refused !== undefined) return Promise.reject(refused)
       const { attempts = 1, compensate, pause = 0, timeout } = options
-      /** The newest attempt, and whether its function has succeeded; `undefined`: it has not settled. */
-      let newest: { readonly calls: Calls; succeeded?: boolean | undefined } | undefined
+      /** What has called it: the handler, or an attempt of a step around it. */
+      const caller = current()
+      /** The newest attempt. */
+      let newest: Calls | undefined
       /** The job is ended: there is no other attempt. */
       let isLast = false
-      const inStep = <B>(body: (step: PromiseStepContext) => B | PromiseLike<B>) =>
+      const inStep = <B>(
+        body: (step: PromiseStepContext) => B | PromiseLike<B>,
+        limit?: (running: Effect.Effect<B, ArcpError | Thrown>) => Effect.Effect<B, ArcpError | Thrown>
+      ) =>
         Effect.flatMap(Step, (step) => {
           const { attempt, idempotencyKey, key } = step
           const calls = new Calls(job, step)
-          const attempted: typeof newest = { calls }
-          newest = attempted
+          newest = calls
           const context: PromiseStepContext = {
             key,
             attempt,
@@ -322,7 +321,7 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
               return calls.signal
             }
           }
-          const settled = settling<B, ArcpError | Thrown>(
+          return settling<B, ArcpError | Thrown>(
             calls,
             () => within(calls, () => body(context)),
             (error) => {
@@ -330,23 +329,20 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
               if (calls.reason !== undefined) return Effect.interrupt
               return Effect.fail(isArcpError(error) ? error : new Thrown(error))
             },
-            () => own.abortedBy ?? tookTooLong,
-            graceMs
-          )
-          return Effect.onExit(settled, ({ _tag }) =>
-            Effect.sync(() => {
-              attempted.succeeded = _tag === "Success"
-            })
+            () => own.abortedBy ?? caller.reason ?? tookTooLong,
+            graceMs,
+            limit
           )
         })
       const retry = Schedule.intersect(Schedule.recurs(attempts - 1), Schedule.spaced(pause)).pipe(
         Schedule.whileInput(() => !isLast)
       )
-      const attempting = Effect.suspend(() => (isLast ? Effect.interrupt : inStep(run)))
+      const attempting = Effect.suspend(() =>
+        isLast ? Effect.interrupt : inStep(run, (running) => inTime(key, running, timeout))
+      )
       const outcome = job.step(key, attempting, {
         error: ThrownSchema,
         retry,
-        timeout,
         compensate:
           compensate === undefined
             ? undefined
@@ -357,14 +353,16 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
                 )
       })
       return unlessEnded(Effect.mapError(outcome, thrown), (fiber, reason) => {
-        // Too long an attempt around it ends it, too.
-        if (newest === undefined || !isEnd(own.reason)) return interrupt(fiber)
-        isLast = true
+        // What has failed is not tried again, and what goes on later or elsewhere is run again there.
+        if (newest === undefined || newest.succeeded === false) return interrupt(fiber)
+        // What has come to something is on its way into the log.
         if (newest.succeeded === undefined) {
-          const isTold = newest.calls.abort(reason) !== undefined
+          if (!isEnd(reason)) return interrupt(fiber)
+          isLast = true
+          const isTold = newest.abort(reason) !== undefined
           // A job that goes well has nothing to undo.
-          if (!isTold && (compensate === undefined || own.succeeded)) return interrupt(fiber)
-        } else if (!newest.succeeded) return interrupt(fiber)
+          if (!isTold && (compensate === undefined || own.succeeded === true)) return interrupt(fiber)
+        }
         // What hangs is given up while the function that waits for it can still clean up.
         const giveUp = Runtime.runFork(runtime)(
           Effect.zipRight(
@@ -373,7 +371,6 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
           )
         )
         fiber.addObserver(() => interrupt(giveUp))
-        return true
       })
     }
 

@@ -113,6 +113,60 @@ describe("a session that changes hands", () => {
       })
     )
 
+  it.scoped("jobs are looked for all at once: until then they are in no session", () =>
+    Effect.gen(function* () {
+      const { open, replaced } = yield* scripted
+      const features = ["subscribe", Vendor.requests]
+      const { client, server } = yield* open(welcome(features))
+      for (let i = 1; i <= 20; i++) {
+        const submitting = yield* Effect.fork(client.submit("x", 1))
+        yield* server.accept(`job_${i}`)
+        yield* Fiber.join(submitting)
+      }
+      const other = yield* replaced(server, features)
+      const asked: Array<unknown> = []
+      for (let i = 1; i <= 20; i++) asked.push((yield* other.expect("job.subscribe")).job_id)
+      assert.strictEqual(new Set(asked).size, 20)
+    })
+  )
+
+  it.scoped("jobs that had not been found again when the process ended are looked for by the next one", () =>
+    Effect.gen(function* () {
+      const { connecting, greeted, open, replaced, submitted } = yield* scripted
+      const features = ["subscribe", Vendor.requests]
+      let kept: Saved | undefined
+      const stateOf = (saved: Saved | undefined) =>
+        Effect.succeed({
+          saved,
+          jobs: keptJobs(saved),
+          save: (current: () => Saved) =>
+            Effect.sync(() => {
+              kept = current()
+            })
+        })
+      const { client, server } = yield* open(welcome(features), { state: stateOf(undefined) })
+      const job = yield* submitted(client, server)
+      yield* server.send(event(1))
+      yield* Stream.runHead(job.events)
+      const other = yield* replaced(server, features)
+      yield* other.expect("job.subscribe")
+      // The process ends here.
+      const connected = yield* connecting({ state: stateOf(kept) })
+      const { hello, server: next } = yield* greeted
+      assert.deepInclude(hello.payload["resume"], { session_id: "sess_2" })
+      yield* next.send(welcome(features, { session_id: "sess_2" }))
+      const again = yield* Effect.flatMap(Fiber.join(connected), (client) => client.attach("job_1"))
+      const { id, payload } = yield* next.expect("job.subscribe")
+      assert.deepInclude(payload, { job_id: "job_1", history: true })
+      yield* next.send(subscribed(id, 0), event(1), result(2))
+      assert.strictEqual(yield* again.result, 7)
+      assert.deepStrictEqual(
+        [...(yield* Stream.runCollect(again.events))].map(({ kind }) => kind),
+        ["gap", "log"]
+      )
+    })
+  )
+
   it.scoped("a job is taken over where it cannot be subscribed to, and goes on live", () =>
     Effect.gen(function* () {
       const { open, replaced, submitted } = yield* scripted
@@ -321,6 +375,28 @@ describe("a submit that is given up", () => {
       yield* TestClock.adjust("10 minutes")
       yield* server.send(ScriptedRuntime.accepted(id))
       assert.deepStrictEqual(yield* typesOf(server), ["job.cancel"])
+    })
+  )
+
+  it.scoped("holds back what it is closed by; a subscription does not, and has the time of an answer", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const { client, server } = yield* open(welcome([Vendor.requests, "subscribe"]))
+      const subscribing = yield* Effect.fork(client.subscribe("job_2"))
+      const { id } = yield* server.expect("job.subscribe")
+      yield* Fiber.interrupt(subscribing)
+      yield* TestClock.adjust("31 seconds")
+      // Nobody has it left any more: it is as if it was never asked for.
+      yield* server.send(subscribed(id, 0, "job_2"))
+      assert.deepStrictEqual(yield* typesOf(server), [])
+      const another = yield* Effect.fork(client.subscribe("job_2"))
+      yield* server.expect("job.subscribe")
+      yield* Fiber.interrupt(another)
+      yield* client.close
+      assert.deepStrictEqual(
+        (yield* server.received).map(({ type }) => type),
+        ["session.close"]
+      )
     })
   )
 

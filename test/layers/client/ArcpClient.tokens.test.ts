@@ -431,6 +431,48 @@ describe("a client's token", () => {
     )
 })
 
+describe("subscriptions that a token may have ended", () => {
+  /** A client with so many subscriptions, to jobs 1 and on, that has come back with another token. */
+  const another = (count: number) =>
+    Effect.gen(function* () {
+      const { connecting, greeted, welcomed } = yield* scripted
+      let asked = 0
+      const connected = yield* connecting({ reconnect: atOnce, token: () => `opaque ${++asked}` })
+      const features = [renewal, Vendor.requests, "subscribe"]
+      const server = yield* welcomed(welcome(features))
+      const client = yield* Fiber.join(connected)
+      const watched: Array<Effect.Effect.Success<ReturnType<typeof client.subscribe>>> = []
+      for (let i = 1; i <= count; i++) {
+        const watching = yield* Effect.fork(client.subscribe(`job_${i}`))
+        yield* server.send(subscribed((yield* server.expect("job.subscribe")).id, 0, `job_${i}`))
+        watched.push(yield* Fiber.join(watching))
+      }
+      yield* server.drop
+      const { server: again } = yield* greeted
+      yield* again.send(welcome(features))
+      return { again, client, watched }
+    })
+  const goesOn = (id: string, jobId: string) => {
+    const answer = JSON.parse(subscribed(id, 0, jobId))
+    return JSON.stringify({ ...answer, payload: { ...answer.payload, [Vendor.goesOn]: true } })
+  }
+
+  it.scoped("what goes on then may be that of a handle that is new", () =>
+    Effect.gen(function* () {
+      const { again, client, watched } = yield* another(1)
+      const { id } = yield* again.expect("job.subscribe")
+      const watching = yield* Effect.fork(client.subscribe("job_1"))
+      const second = yield* again.expect("job.subscribe")
+      // It is repeated to a runtime that has begun it anew for the handle.
+      yield* again.send(subscribed(second.id, 0, "job_1"))
+      yield* Fiber.join(watching)
+      yield* again.send(goesOn(id, "job_1"))
+      const told = Option.getOrThrow(yield* Stream.runHead((watched[0] as (typeof watched)[number]).events))
+      assert.deepInclude(told.body, { reason: "unsubscribed" })
+    })
+  )
+})
+
 describe("the renewal of a token that says when it ends", () => {
   it.scoped("is a resume before that, with what was asked for while the connection was there", () =>
     Effect.gen(function* () {

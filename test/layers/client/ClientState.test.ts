@@ -127,6 +127,21 @@ describe("what is kept of a client", () => {
     })
   )
 
+  it.effect("says of each job whether it has been found again in the session that there is now", () =>
+    Effect.gen(function* () {
+      const writes = new Writes()
+      const { save } = yield* opened(writes)
+      for (const lost of [[true, false], [true], []] as ReadonlyArray<ReadonlyArray<boolean>>) {
+        const jobs = [0, 1, 2].map((n) =>
+          lost[n] === undefined ? job(n, 7) : { ...job(n, 7), lost: lost[n] }
+        )
+        const state = { sessionId: "sess_2", resumeToken: "rt", lastEventSeq: 0, jobs }
+        yield* save(() => state)
+        assert.deepStrictEqual(sorted((yield* opened(writes)).saved), state)
+      }
+    })
+  )
+
   it.effect("survives an end of the process at any write, whole or torn", () =>
     Effect.gen(function* () {
       for (const fate of ["torn", "fails"] as const)

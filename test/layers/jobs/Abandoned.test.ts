@@ -13,6 +13,8 @@ import { start, unloaded, until } from "./unloading.js"
 
 type Job = Agent.PromiseJob
 
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
+
 /** What never ends by itself. */
 const never = () => new Promise<never>(() => {})
 
@@ -215,6 +217,46 @@ describe("what an async function has left waiting when it has settled", () => {
     })
   )
 
+  it.scoped("is not told when it is an emit, nor is one that it was followed by meanwhile", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const told: Array<string> = []
+      const agent = Agent.fromPromise(
+        "emits",
+        { version: "1.0.0", durable: true, awaitEmits: true },
+        async (_, job) => {
+          const emitting = async () => {
+            await job.log("info", "one")
+            await turn()
+            told.push("one")
+            await job.log("info", "two")
+          }
+          store.gate.unsafeClose()
+          emitting().then(
+            () => told.push("two"),
+            (error: ArcpError) => told.push(error.code)
+          )
+          while (store.waiting === 0) await turn()
+          void job.log("info", "beside")
+          return "done"
+        }
+      )
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(session, "emits")
+        yield* until(Effect.sync(() => store.waiting > 0))
+        yield* store.gate.release
+        yield* until(Effect.sync(() => told.length === 1 && store.waiting > 0))
+        yield* store.gate.release
+        yield* until(Effect.sync(() => told.length === 2 || store.waiting > 0))
+        yield* store.gate.open
+        assert.strictEqual((yield* session.next(isEndOf(job_id))).payload.result, "done")
+        yield* until(Effect.sync(() => told.length === 2))
+        assert.deepStrictEqual(told, ["one", "two"])
+      }).pipe(Effect.provide(serve(store, [agent])))
+    })
+  )
+
   it.scoped("in a step: an input is asked no more, and the function goes on", () =>
     Effect.gen(function* () {
       let decide = () => {}
@@ -236,6 +278,140 @@ describe("what an async function has left waiting when it has settled", () => {
         yield* cancel(session, job_id)
         yield* session.next(isEndOf(job_id))
       }).pipe(Effect.provide(serve(yield* makeStore, [agent])))
+    })
+  )
+})
+
+describe("what an attempt of a step has left waiting", () => {
+  /** Winds down over some turns when its signal says so, and notes why. */
+  const winding =
+    (told: Array<string>) =>
+    async ({ signal }: { readonly signal: AbortSignal }) => {
+      const reason = await aborted(signal).catch((error: ArcpError) => error)
+      for (let turns = 0; turns < 20; turns++) await turn()
+      told.push(`${reason.code}: ${reason.message}`)
+      throw reason
+    }
+
+  const run = (agent: Agent.Registered, use: (session: Session, jobId: string) => Effect.Effect<unknown>) =>
+    Effect.gen(function* () {
+      const session = yield* open(
+        {},
+        Features.all.filter((feature) => feature !== "heartbeat")
+      )
+      const { job_id } = yield* submit(session, agent.name)
+      return yield* use(session, job_id as string)
+    }).pipe((effect) => Effect.flatMap(makeStore, (store) => Effect.provide(effect, serve(store, [agent]))))
+
+  const endOf = (session: Session, jobId: string) =>
+    Effect.map(session.next(isEndOf(jobId)), ({ payload }) => payload.result ?? payload.message)
+
+  it.scoped("an input is closed before the next one asks again", () =>
+    Effect.gen(function* () {
+      let fail = () => {}
+      const failing = new Promise<never>((_, reject) => {
+        fail = () => reject(new Error("no"))
+      })
+      const agent = Agent.fromPromise("again", { version: "1.0.0", durable: true }, (_, job) =>
+        job.step(
+          "outer",
+          ({ attempt }) =>
+            attempt === 1
+              ? Promise.race([job.input("q", { prompt: "?" }), failing])
+              : job
+                  .input("q", { prompt: "again?", expiresIn: "1 minute" })
+                  .catch((error: Error) => error.message),
+          { attempts: 2 }
+        )
+      )
+      const isOf = (kind: string) => (frame: Frame) => String(frame.payload.kind).endsWith(kind)
+      yield* run(agent, (session, jobId) =>
+        Effect.gen(function* () {
+          yield* session.expect("job.event", isOf("input_request"))
+          fail()
+          const { payload } = yield* session.expect("job.event", isOf("input_request"))
+          assert.strictEqual(payload.body.prompt, "again?")
+          yield* TestClock.adjust("1 minute")
+          assert.strictEqual(yield* endOf(session, jobId), "nobody has answered q in time")
+        })
+      )
+    })
+  )
+
+  it.scoped("a step is told why, and waited for, before the next one takes its key", () =>
+    Effect.gen(function* () {
+      const told: Array<string> = []
+      const agent = Agent.fromPromise("again", { version: "1.0.0", durable: true }, (_, job) =>
+        job.step<unknown>(
+          "outer",
+          ({ attempt }) =>
+            attempt === 1
+              ? Promise.all([job.step("inner", winding(told)), turn().then(() => Promise.reject("no"))])
+              : job.step("inner", () => told.push("second")),
+          { attempts: 2 }
+        )
+      )
+      assert.strictEqual(yield* run(agent, endOf), 2)
+      assert.deepStrictEqual(told, ["CANCELLED: the function that waited for it has ended", "second"])
+    })
+  )
+
+  it.scoped("a step is waited for, too, when the attempt has taken too long", () =>
+    Effect.gen(function* () {
+      const told: Array<string> = []
+      const agent = Agent.fromPromise("again", { version: "1.0.0", durable: true }, (_, job) =>
+        job.step<unknown>(
+          "outer",
+          ({ attempt }) =>
+            attempt === 1
+              ? Promise.race([job.step("inner", winding(told)), job.sleep("limit", "1 hour")])
+              : job.step("inner", () => told.push("second")),
+          { attempts: 2, timeout: "10 seconds" }
+        )
+      )
+      const result = run(agent, (session, jobId) =>
+        Effect.gen(function* () {
+          yield* session.expect("job.event", ({ payload }) => payload.body?.key === "limit")
+          yield* TestClock.adjust("10 seconds")
+          return yield* endOf(session, jobId)
+        })
+      )
+      assert.strictEqual(yield* result, 2)
+      assert.deepStrictEqual(told, ["TIMEOUT: the attempt of the step has taken too long", "second"])
+    })
+  )
+
+  it.scoped("emits: a step that has returned does not time out for them, nor is it run again", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      let runs = 0
+      const agent = Agent.fromPromise(
+        "pays",
+        { version: "1.0.0", durable: true, awaitEmits: true },
+        (_, job) =>
+          job.step(
+            "charge",
+            () => {
+              store.gate.unsafeClose()
+              void job.log("info", "charged")
+              return ++runs
+            },
+            { attempts: 2, timeout: "10 seconds" }
+          )
+      )
+      yield* Effect.gen(function* () {
+        const session = yield* open(
+          {},
+          Features.all.filter((feature) => feature !== "heartbeat")
+        )
+        const { job_id } = yield* submit(session, "pays")
+        yield* until(Effect.sync(() => store.waiting > 0))
+        yield* TestClock.adjust("11 seconds")
+        yield* store.gate.open
+        assert.strictEqual((yield* session.next(isEndOf(job_id))).payload.result, 1)
+        assert.deepStrictEqual(story(session, job_id), ["charged", 1])
+      }).pipe(Effect.provide(serve(store, [agent])))
+      assert.strictEqual(runs, 1)
     })
   )
 })

@@ -162,17 +162,18 @@ describe("a child over stdio", () => {
     })
   )
 
-  it.effect("the scope closes its stdin first", () =>
-    Effect.gen(function* () {
-      const scope = yield* Scope.make()
-      const connection = yield* Scope.extend(
-        node("process.stdin.on('end', () => console.log('bye')).resume()"),
-        scope
-      )
-      yield* Scope.close(scope, Exit.void)
-      expect(yield* receiveToEnd(connection)).toMatchObject({ frames: ["bye"], closed: { code: 1000 } })
-    })
-  )
+  for (const grace of ["10 seconds", "30 days"] as const)
+    it.effect(`the scope closes its stdin first, and has ${grace}`, () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const connection = yield* Scope.extend(
+          node("process.stdin.on('end', () => console.log('bye')).resume()", grace),
+          scope
+        )
+        yield* Scope.close(scope, Exit.void)
+        expect(yield* receiveToEnd(connection)).toMatchObject({ frames: ["bye"], closed: { code: 1000 } })
+      })
+    )
 
   it.effect("and ends it when that is not enough", () =>
     Effect.gen(function* () {

@@ -572,6 +572,15 @@ describe("the dialers", () => {
     })
   )
 
+  it.scoped("wait for an answer also where they may wait for longer than a timer can", () =>
+    Effect.gen(function* () {
+      const { address: url } = yield* listening()
+      const connectTimeout = "30 days"
+      yield* DialerWebSocket.connect({ url, connectTimeout })
+      yield* DialerWebSocketGlobal.connect({ url, connectTimeout, WebSocket: PageWebSocket })
+    })
+  )
+
   it.scoped("give up on a server whose answer has no end, however often something comes", () =>
     Effect.gen(function* () {
       const dripping = createServer()

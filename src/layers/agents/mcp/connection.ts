@@ -19,6 +19,7 @@ import { type ArcpError, InternalError, InvalidRequest } from "../../../protocol
 import { isRecord } from "../../../protocol/Json.js"
 import { owed, type Registered, type ToolFailure } from "../../../services/agents/Tools.js"
 import type { Cost } from "../../../services/lease/Lease.js"
+import { timerMillis } from "../../../services/runtime/timerMillis.js"
 import { answer, callError, isLost, reason } from "./answers.js"
 import {
   attempt,
@@ -83,12 +84,8 @@ export const maxAnswerBytes = (options: CommonOptions): number =>
 /** Time between two lists that the server asks for. */
 const refreshEvery = Duration.seconds(1)
 
-/** What a timer of Node can wait at most: longer ones fire at once. */
-const longest = 2 ** 31 - 1
-const millis = (duration: Duration.DurationInput): number => Math.min(Duration.toMillis(duration), longest)
-
 const limitsOf = (options: CommonOptions): RequestOptions => ({
-  timeout: millis(options.timeout ?? "60 seconds"),
+  timeout: timerMillis(options.timeout ?? "60 seconds"),
   // Without it the server is not asked for progress, which is what keeps a long call alive.
   onprogress: () => undefined,
   resetTimeoutOnProgress: true,
@@ -110,7 +107,7 @@ class McpConnection {
     /** Connections whose list of tools is to be read again; one that does not answer is given up. */
     private readonly stale: Queue.Queue<Client>
   ) {
-    this.connectTimeout = millis(options.connectTimeout ?? "30 seconds")
+    this.connectTimeout = timerMillis(options.connectTimeout ?? "30 seconds")
   }
 
   /** Returns the open connection, or opens one. */

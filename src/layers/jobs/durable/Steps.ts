@@ -11,10 +11,11 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { type ArcpError, type InternalError, Timeout } from "../../../protocol/Errors.js"
+import type { ArcpError, InternalError, Timeout } from "../../../protocol/Errors.js"
 import { eventPayload, timestamp } from "../../../protocol/EventText.js"
 import { byteLength } from "../../../protocol/Utf8.js"
 import * as Vendor from "../../../protocol/Vendor.js"
+import { inTime } from "../../../services/jobs/inTime.js"
 import {
   type JobService,
   type RunStep,
@@ -184,14 +185,7 @@ const run = <A, AI, E, EI, R>(
 ): Effect.Effect<string, InternalError, Exclude<R, Step>> => {
   const { job, journal, now } = context
   const { key } = known
-  const bounded: Effect.Effect<A, E | Timeout, R> =
-    options.timeout === undefined
-      ? effect
-      : Effect.timeoutFail(effect, {
-          duration: options.timeout,
-          onTimeout: () =>
-            new Timeout({ message: `step ${key} took longer than ${timeoutText(options.timeout)}` })
-        })
+  const bounded = inTime(key, effect, options.timeout)
   return Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       yield* restore(afterFound(journal))
@@ -241,9 +235,6 @@ const toOutcome = <A, AI, E, EI>(
     ? Effect.failCause(cause as Cause.Cause<never>)
     : Effect.succeed(Either.left(failure.value))
 }
-
-const timeoutText = (timeout: Duration.DurationInput | undefined): string =>
-  timeout === undefined ? "" : Duration.format(timeout)
 
 /** Sleeps until a time that the first run has decided. */
 const sleepOnce = (
