@@ -35,7 +35,7 @@ const loaded = (bundle: "bundle" | "shared", ...begin: ReadonlyArray<string>) =>
 it.each([
   // Not Effect, which is 0.5 MB.
   ["a mistake or a question", "bundle", ["program.js", "line-"], 6, 0.1],
-  ["arcp serve --memory", "bundle", ["program.js", "line-", "start-", "serve-"], 22, 1.8],
+  ["arcp serve --memory", "bundle", ["program.js", "line-", "start-", "serve-"], 23, 1.8],
   ["arcp serve on a file", "bundle", ["program.js", "line-", "start-", "serve-", "StoreSqlite-"], 30, 1.9],
   [
     "arcp serve with a module of agents",

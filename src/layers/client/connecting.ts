@@ -21,8 +21,11 @@ import { lost, receive } from "./receiving.js"
 import { ask, isAsked, renewed } from "./token.js"
 import { violation } from "./violation.js"
 
-/** Milliseconds that a runtime may take to answer a hello. */
-const welcomeTimeout = 10_000
+/**
+ * Milliseconds that a runtime may take to answer a hello. Less than the ten seconds for which runtimes wait for one: of a hello that did
+ * not get through in that time they say that it is invalid, which would be no reason to try again.
+ */
+const welcomeTimeout = 9_500
 
 /** What makes a hello large. */
 const helloParts = "the token"
