@@ -88,8 +88,11 @@ export class JobInbox {
   /** The handle is no longer used. */
   declare released: boolean | undefined
 
-  /** Begins after `events`; of a job continued from another process, what came before `from` is fetched again. */
+  /** An earlier process has left chunks to be read. */
+  readonly #restored: boolean
   readonly #host: Host
+
+  /** Begins after `events`; of a job continued from another process, what came before `from` is fetched again. */
   constructor(
     host: Host,
     after: {
@@ -101,6 +104,7 @@ export class JobInbox {
     this.#host = host
 
     const { events, chunks = events, from = 0 } = after
+    this.#restored = chunks < events
     this.events = new Lane(host, events)
     this.#chunkLane = new Lane(host, chunks)
     this.events.behind = events < from
@@ -189,8 +193,9 @@ export class JobInbox {
     if (this.#rebased) return undefined
     const { position } = this.events
     const { complete, opened, position: chunks } = this.#chunkLane
-    // Nobody is waiting for those of one that was never opened: the rest comes again if that is.
-    return { events: position, chunks: opened && !complete ? chunks : position }
+    // Nobody is waiting for those of one that was never opened: the rest comes again if that is. Of one that an earlier process has left
+    // nothing is here.
+    return { events: position, chunks: (opened || this.#restored) && !complete ? chunks : position }
   }
   /** The session is gone; `rebased`: the job had been followed from another one than submitted it. */
   lose(rebased?: boolean): void {

@@ -168,6 +168,8 @@ const reattach = (
       // In another numbering the events' could not be told from what it has had. Others need not give a second replay.
       if (adoptable && after && after.chunks < after.events) yield* follow(after.chunks)
       const { payload } = yield* follow(after?.events, !!after)
+      // Once it is this session's, where it was read to in the one before says nothing to a next process.
+      yield* session.options.save
       if (adoptable && !hasEnded(payload)) yield* Effect.ignore(adopt(session, adoptable))
     } else if (adoptable)
       yield* adopt(session, adoptable, () => {

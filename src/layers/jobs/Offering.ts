@@ -42,11 +42,8 @@ const leave = (parts: JobParts, record: JobRecord) =>
     const { log } = parts
     if ((yield* Moving.move(parts, [[Moving.movableOf(record)]], nobody)).length === 0) return false
     // Whoever observes it here looks at it from now on as at any job of another node: its log finds out by a write.
-    const amending = Effect.if(log.isSeen(record.jobId), {
-      onTrue: () => log.holding(record, (job) => log.amend(job, record, () => {})),
-      onFalse: () => Effect.void
-    })
-    yield* Effect.ignore(amending)
+    if (log.isSeen(record.jobId))
+      yield* Effect.ignore(log.holding(record, (job) => log.amend(job, record, () => {})))
     return true
   })
 

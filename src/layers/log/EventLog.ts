@@ -66,7 +66,7 @@ export const make = Effect.gen(function* () {
     loadJob: (record) => stored(live.loadJob(record)),
     reopenJob: (record, opening) => stored(jobs.reopenJob(record, opening)),
     took: (records) => live.took(records),
-    isSeen: (jobId) => stored(live.isSeen(jobId)),
+    isSeen: (jobId) => live.isSeen(jobId),
     leaveJob: (job) => {
       if (job instanceof JobLoad) job.leave()
     },

@@ -117,27 +117,39 @@ class Calls {
 
   /**
    * The function has settled: nobody waits any more for what it has left waiting, such as the loser of a race, which is told
-   * so. That is over before anything else begins, and has let go of its keys; and what was emitted by now is in. What hangs
-   * is waited for no longer than so many milliseconds.
+   * so. That is over before anything else begins, and has let go of its keys; what hangs is waited for no longer than so many
+   * milliseconds. And what was emitted by now is in, however long that takes.
    */
   settled(graceMs: number): Effect.Effect<unknown> {
     this.over = hasSettled
     if (this.pending.size === 0) return Effect.void
-    for (const tell of [...this.pending.values()]) tell?.(hasSettled)
-    const { exited } = this
-    return Effect.timeoutOption(
-      Effect.promise(() => exited),
-      graceMs
+    const emits: Array<AnyFiber> = []
+    const told: Array<AnyFiber> = []
+    for (const [fiber, tell] of [...this.pending]) {
+      if (tell === undefined) emits.push(fiber)
+      else {
+        told.push(fiber)
+        tell(hasSettled)
+      }
+    }
+    return Effect.zipRight(
+      Effect.timeoutOption(
+        Effect.promise(() => ended(told)),
+        graceMs
+      ),
+      Effect.promise(() => ended(emits))
     )
   }
 
   /** Resolves when what is waited for now has come to its end. */
   private get exited(): Promise<unknown> {
-    return Promise.all(
-      [...this.pending.keys()].map((fiber) => new Promise((resolve) => fiber.addObserver(resolve)))
-    )
+    return ended([...this.pending.keys()])
   }
 }
+
+/** Resolves when all of them have ended. */
+const ended = (fibers: ReadonlyArray<AnyFiber>): Promise<unknown> =>
+  Promise.all(fibers.map((fiber) => new Promise((resolve) => fiber.addObserver(resolve))))
 
 const hasSettled = new Cancelled({ message: "the function that waited for it has ended" })
 

@@ -281,10 +281,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      * that are held here, and observe one, go on where they had come to.
      */
     readonly took: (jobs: ReadonlyArray<JobRecord>) => void
-    /**
-     * Returns whether sessions that are held here may see what comes of a job: one of them observes it, or its log is in memory.
-     */
-    readonly isSeen: (jobId: string) => Effect.Effect<boolean, InternalError>
+    /** Whether sessions that are held here may see what comes of a job: there are some, or its log is in memory. */
+    readonly isSeen: (jobId: string) => boolean
     /**
      * Closes the log of a durable job that has not ended, and goes on later: whatever is appended from now on is discarded, of what
      * has this log for ever, also when the job is reopened. Its record may still be amended.

@@ -274,15 +274,15 @@ describe("a streamed result that goes on in another session", () => {
     })
   )
 
-  it.effect("is replayed from where its reader is, as long as there is one, also while it catches up", () =>
-    Effect.gen(function* () {
-      const inbox = new JobInbox(makeHost().host, { events: 500, chunks: 100, from: 0 })
-      assert.deepStrictEqual(inbox.replayAfter, { events: 500, chunks: 500 })
-      yield* Effect.fork(Stream.runDrain(inbox.chunks()))
-      yield* Effect.repeatN(Effect.yieldNow(), 20)
-      assert.deepStrictEqual(inbox.replayAfter, { events: 500, chunks: 100 })
+  it("is replayed from where its reader is; one that an earlier process has left may still get one", () => {
+    const { host } = makeHost()
+    assert.deepStrictEqual(new JobInbox(host, { events: 500, from: 0 }).replayAfter, {
+      events: 500,
+      chunks: 500
     })
-  )
+    const left = new JobInbox(host, { events: 500, chunks: 100, from: 0 })
+    assert.deepStrictEqual(left.replayAfter, { events: 500, chunks: 100 })
+  })
 
   it.effect.each([[[1]], [[3]], [[1, 2, 3]]])("without the chunks %j fails as the session did", ([left]) =>
     Effect.gen(function* () {
