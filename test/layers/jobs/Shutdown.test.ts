@@ -105,7 +105,8 @@ describe("a durable job that delegates while its runtime shuts down", () => {
         yield* Effect.repeatN(eventLoop.next, 20)
         yield* latch.open
         yield* until(Effect.sync(() => hasGoneOn))
-        yield* until(Effect.sync(() => asking.unsafePoll() !== null))
+        // Its grace is real time.
+        yield* Fiber.await(asking)
         const record = yield* store.job(job_id ?? "")
         assert.isUndefined(record?.endedAt)
         assert.strictEqual(record?.status, "running")
