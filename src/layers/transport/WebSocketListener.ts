@@ -55,12 +55,15 @@ export const usage = "this is an ARCP endpoint: connect with a WebSocket client\
 export const bracketed = (host: string) => (host.includes(":") ? `[${host}]` : host)
 
 /**
- * Unfinished requests do not hold a socket longer than a hello may take. The system asks whether a peer is still there of
- * which nothing comes: a stream of JSON lines has nothing to send while nothing happens.
+ * Unfinished requests do not hold a socket longer than a hello may take. An idle connection is kept for longer than proxies keep
+ * theirs (a minute, usually): one that this end closes while a request is on its way to it is a failed request, which a proxy
+ * does not send again when it changes something. The system asks whether a peer is still there of which nothing comes: a stream
+ * of JSON lines has nothing to send while nothing happens.
  */
 const httpOptions = {
   headersTimeout: 10_000,
   requestTimeout: 10_000,
+  keepAliveTimeout: 75_000,
   connectionsCheckingInterval: 5_000,
   keepAlive: true,
   keepAliveInitialDelay: 30_000

@@ -238,7 +238,11 @@ describe("what is mounted", () => {
       // That Node keeps to it is Node's; it looks every five seconds.
       const times = Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
         const { socket } = NodeHttpServerRequest.toIncomingMessage(request)
-        const { headersTimeout, requestTimeout } = (socket as Socket & { readonly server: Server }).server
+        const { headersTimeout, keepAliveTimeout, requestTimeout } = (
+          socket as Socket & { readonly server: Server }
+        ).server
+        // Proxies keep an idle connection for a minute: one that is closed under a request is a failed one.
+        expect(keepAliveTimeout).toBeGreaterThan(60_000)
         return HttpServerResponse.text(`${headersTimeout} ${requestTimeout}`)
       })
       const url = yield* serving(HttpRoutes.layer("/times", Effect.succeed(times)))

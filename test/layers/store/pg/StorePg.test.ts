@@ -39,7 +39,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
       StorePg.make({ url: Redacted.make(url), prefix, ...options })
     )
   const sql = (text: string) => Effect.promise(async () => query(await stores.url(), text))
-  /** A store whose connections go through a proxy. */
+  /** A store whose connections go through a proxy; it is waited for as long as a busy machine may take, where nothing else is said. */
   const proxied = (prefix: string, options: Partial<StorePg.Options> = {}) =>
     Effect.gen(function* () {
       const url = new URL(yield* Effect.promise(stores.url))
@@ -48,7 +48,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
         (proxy) => Effect.promise(() => proxy.stop())
       )
       url.host = `127.0.0.1:${proxy.port}`
-      return { proxy, store: yield* open(prefix, { url: Redacted.make(url.href), ...options }) }
+      return { proxy, store: yield* open(prefix, { url: Redacted.make(url.href), patience: "30 seconds", ...options }) }
     })
   const commit = commitUnowned
   const everything = (store: StoreService) => Effect.map(store.events("job_a", 1, 9_999), seqs)
