@@ -48,7 +48,10 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
         (proxy) => Effect.promise(() => proxy.stop())
       )
       url.host = `127.0.0.1:${proxy.port}`
-      return { proxy, store: yield* open(prefix, { url: Redacted.make(url.href), patience: "30 seconds", ...options }) }
+      return {
+        proxy,
+        store: yield* open(prefix, { url: Redacted.make(url.href), patience: "30 seconds", ...options })
+      }
     })
   const commit = commitUnowned
   const everything = (store: StoreService) => Effect.map(store.events("job_a", 1, 9_999), seqs)
