@@ -71,7 +71,7 @@ export const make = Effect.gen(function* () {
       if (job instanceof JobLoad) job.leave()
     },
     letGo: (job) => live.rest(jobStateOf(job)),
-    holding: (record, use) => live.holding(stored(live.loadJob(record)), use),
+    holding: (record, use) => live.holds.holding(stored(live.loadJob(record)), use),
     goneView: (sessionId, features) => live.goneView(sessionId, features),
     loadJobs: (records) => stored(live.loadJobs(records)),
     append: emitting.append,
@@ -79,7 +79,7 @@ export const make = Effect.gen(function* () {
     end: (job, event, record, onCommit) => emitting.end(jobStateOf(job), event, record, onCommit),
     observe: (view, job, join) =>
       Effect.tap(
-        stored(live.joined(jobStateOf(job), joining(viewStateOf(view), jobStateOf(job), join))),
+        stored(live.holds.joined(jobStateOf(job), joining(viewStateOf(view), jobStateOf(job), join))),
         () => countEnded(join.ops)
       ),
     onSlow: (tell) => {

@@ -2,10 +2,7 @@
  * The views and jobs that the log has in memory, and how they get there. A session's view and a job's log exist once
  * each, here: whoever needs one that is not in memory has it loaded, and two who load the same get the same.
  */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as FiberId from "effect/FiberId"
-import { InternalError } from "../../protocol/Errors.js"
 import { nobody } from "../../services/cluster/Cluster.js"
 import type { Slow } from "../../services/log/EventLog.js"
 import { PassingMap } from "../../services/runtime/Passing.js"
@@ -20,6 +17,7 @@ import {
   type StoreService
 } from "../../services/store/Store.js"
 import { onward } from "../store/onward.js"
+import { Holds } from "./Holds.js"
 import { JobState } from "./JobState.js"
 import { granularityOf, Ledger, type Limits } from "./Ledger.js"
 import type { Tail } from "./Tail.js"
@@ -58,12 +56,8 @@ export class LiveLogs {
   /** Called when a session is another process's: it may observe jobs here. */
   onMoved: () => void = () => {}
   readonly granularity: Limits
-  /** Jobs that views are about to observe, and how many: they are not dropped meanwhile. */
-  private readonly joining = new Map<string, number>()
-  /** Jobs that are being dropped: nobody begins to observe them. */
-  private readonly dropping = new Set<string>()
-  /** Jobs that are being trimmed: whoever wants to observe one waits until it is known where it begins. */
-  private readonly trimming = new Map<string, Deferred.Deferred<void>>()
+  /** Whoever needs the log of a job, or wants it gone. */
+  readonly holds = new Holds((job) => this.forget(job))
 
   constructor(
     private readonly store: StoreService,
@@ -80,38 +74,6 @@ export class LiveLogs {
     return { granularity: this.granularity, allowance: this.limits }
   }
 
-  private count(job: JobState, by: 1 | -1): void {
-    const { jobId } = job
-    const joins = (this.joining.get(jobId) ?? 0) + by
-    if (joins > 0) {
-      this.joining.set(jobId, joins)
-      return
-    }
-    this.joining.delete(jobId)
-    this.forget(job)
-  }
-  /** Keeps the log of a job in memory, and from being dropped, until it is released. */
-  keep(job: JobState): void {
-    this.count(job, 1)
-  }
-  release(job: JobState): void {
-    this.count(job, -1)
-  }
-  /** Runs `use` with the log of a job, which nothing takes out of memory meanwhile. */
-  holding<A, E, E2>(
-    load: Effect.Effect<JobState, E2>,
-    use: (job: JobState) => Effect.Effect<A, E>
-  ): Effect.Effect<A, E | E2> {
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(restore(load), (job) => {
-        this.count(job, 1)
-        return Effect.ensuring(
-          restore(use(job)),
-          Effect.sync(() => this.count(job, -1))
-        )
-      })
-    )
-  }
   /** Nothing of the job runs any more: what memory has of it goes, as far as nobody needs it. */
   rest(job: JobState): JobState {
     job.rest()
@@ -120,7 +82,7 @@ export class LiveLogs {
   }
   /** Forgets a job that does not run, as far as nobody needs what memory has of it. */
   forget(job: JobState): void {
-    if (this.joining.has(job.jobId)) return
+    if (this.holds.isHeld(job.jobId)) return
     if (job.foreignTo !== undefined && job.closed && this.jobs.get(job.jobId) === job)
       this.jobs.delete(job.jobId)
     if (job.loaded || job.closed) return
@@ -128,55 +90,6 @@ export class LiveLogs {
     // What was delegated has its place below a job that runs.
     const isNeeded = job.observers.size > 0 || job.isFollowed || job.parentJobId !== undefined
     if (!isNeeded && this.jobs.get(job.jobId) === job) this.jobs.delete(job.jobId)
-  }
-
-  /** Runs `join` while the job is not dropped; fails when it has been, or is about to be. */
-  joined<A, E>(job: JobState, join: Effect.Effect<A, E>): Effect.Effect<A, E | InternalError> {
-    const { jobId } = job
-    return Effect.suspend((): Effect.Effect<A, E | InternalError> => {
-      const trimmed = this.trimming.get(jobId)
-      if (trimmed !== undefined) return Effect.zipRight(Deferred.await(trimmed), this.joined(job, join))
-      // Of a job that has ended at least the end is stored.
-      const gone = job.dropped || (job.closed && job.last === 0)
-      if (gone || this.dropping.has(jobId)) return droppedMeanwhile
-      return Effect.acquireUseRelease(
-        Effect.sync(() => this.count(job, 1)),
-        () => join,
-        () => Effect.sync(() => this.count(job, -1))
-      )
-    })
-  }
-  /**
-   * Runs `trim`, which finds out what may go of a job and lets it go, while nobody begins to observe it. Does nothing
-   * when somebody is about to: there is another time.
-   */
-  trimmed<E>(jobId: string, trim: Effect.Effect<void, E>): Effect.Effect<void, E> {
-    return Effect.suspend(() => {
-      if (this.joining.has(jobId) || this.trimming.has(jobId)) return Effect.void
-      const done = Deferred.unsafeMake<void>(FiberId.none)
-      return Effect.acquireUseRelease(
-        Effect.sync(() => this.trimming.set(jobId, done)),
-        () => trim,
-        () =>
-          Effect.sync(() => {
-            this.trimming.delete(jobId)
-            Deferred.unsafeDone(done, Effect.void)
-          })
-      )
-    })
-  }
-  /** Returns those of these jobs that nobody is about to observe, or drops; nobody does until they are given back. */
-  takeUnjoined<A extends { readonly jobId: string }>(jobs: ReadonlyArray<A>): ReadonlyArray<A> {
-    const free = jobs.filter(({ jobId }) => !this.joining.has(jobId) && !this.dropping.has(jobId))
-    for (const { jobId } of free) this.dropping.add(jobId)
-    return free
-  }
-  /** Returns whether a job is being dropped. */
-  isDropping(jobId: string): boolean {
-    return this.dropping.has(jobId)
-  }
-  giveBack(jobs: ReadonlyArray<{ readonly jobId: string }>): void {
-    for (const { jobId } of jobs) this.dropping.delete(jobId)
   }
 
   /** Ends a view: nothing is numbered for its session any more. */
@@ -456,8 +369,6 @@ export class LiveLogs {
     })
   }
 }
-
-const droppedMeanwhile = new InternalError({ message: "the job was dropped meanwhile; ask again" })
 
 const emptyView = { first: 1, last: 0, acked: 0, need: 1, epoch: firstEpoch }
 

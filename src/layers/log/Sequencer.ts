@@ -87,7 +87,7 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         view.note()
         // One that is being opened may be stored by now; of one that is being dropped nothing may be numbered.
         const asked = new Map(
-          [...view.behind].filter(([jobId]) => places.has(jobId) || !live.isDropping(jobId))
+          [...view.behind].filter(([jobId]) => places.has(jobId) || !live.holds.isDropping(jobId))
         )
         const after = Array.from(asked, ([jobId, seq]) => ({ jobId, seq }))
         const page = yield* store.backlog(after, pageSize)
@@ -118,7 +118,7 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
       for (const [jobId, { job }] of own) {
         if (stays && view.watched.has(jobId)) continue
         own.delete(jobId)
-        live.release(job)
+        live.holds.release(job)
       }
       if (stays) return
       live.watching.delete(view)

@@ -44,8 +44,8 @@ export const make = ({ live, store, tail }: Parts) => {
         return
       }
       const job = yield* live.loadJob(record)
-      if (live.isDropping(jobId)) return
-      live.keep(job)
+      if (live.holds.isDropping(jobId)) return
+      live.holds.keep(job)
       places.set(jobId, { job, record })
       if (job.foreignTo === undefined) {
         // It has ended since, or is this node's by now.

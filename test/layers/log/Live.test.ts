@@ -53,25 +53,25 @@ describe("a job", () => {
     Effect.gen(function* () {
       const { job, live } = yield* make
       const gate = yield* Deferred.make<void>()
-      const joining = yield* Effect.fork(live.joined(job, Deferred.await(gate)))
-      const another = yield* Effect.fork(live.joined(job, Effect.never))
+      const joining = yield* Effect.fork(live.holds.joined(job, Deferred.await(gate)))
+      const another = yield* Effect.fork(live.holds.joined(job, Effect.never))
       yield* Effect.yieldNow()
-      assert.deepStrictEqual(live.takeUnjoined([job]), [])
+      assert.deepStrictEqual(live.holds.takeUnjoined([job]), [])
       yield* Fiber.interrupt(another)
-      assert.deepStrictEqual(live.takeUnjoined([job]), [])
+      assert.deepStrictEqual(live.holds.takeUnjoined([job]), [])
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.join(joining)
-      assert.deepStrictEqual(live.takeUnjoined([job]), [job])
+      assert.deepStrictEqual(live.holds.takeUnjoined([job]), [job])
     })
   )
 
   it.effect("that is being dropped is not observed, and one that was not dropped after all is", () =>
     Effect.gen(function* () {
       const { job, live } = yield* make
-      const taken = live.takeUnjoined([job])
-      assert.isTrue(Either.isLeft(yield* Effect.either(live.joined(job, Effect.void))))
-      live.giveBack(taken)
-      yield* live.joined(job, Effect.void)
+      const taken = live.holds.takeUnjoined([job])
+      assert.isTrue(Either.isLeft(yield* Effect.either(live.holds.joined(job, Effect.void))))
+      live.holds.giveBack(taken)
+      yield* live.holds.joined(job, Effect.void)
     })
   )
 
@@ -79,22 +79,22 @@ describe("a job", () => {
     Effect.gen(function* () {
       const { job, live } = yield* make
       const done: Array<string> = []
-      const trim = live.trimmed(
+      const trim = live.holds.trimmed(
         job.jobId,
         Effect.sync(() => done.push("trimmed"))
       )
       const gate = yield* Deferred.make<void>()
-      const joining = yield* Effect.fork(live.joined(job, Deferred.await(gate)))
+      const joining = yield* Effect.fork(live.holds.joined(job, Deferred.await(gate)))
       yield* Effect.yieldNow()
       yield* trim
       assert.deepStrictEqual(done, [])
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.join(joining)
       const trimming = yield* Deferred.make<void>()
-      const slow = yield* Effect.fork(live.trimmed(job.jobId, Deferred.await(trimming)))
+      const slow = yield* Effect.fork(live.holds.trimmed(job.jobId, Deferred.await(trimming)))
       yield* Effect.yieldNow()
       const late = yield* Effect.fork(
-        live.joined(
+        live.holds.joined(
           job,
           Effect.sync(() => done.push("joined"))
         )

@@ -118,7 +118,7 @@ const drop =
   (ended: ReadonlyArray<FinishedJob>, keeping: Keeping): StoreWork<number> => {
     const { live, store, turn } = all.parts
     return Effect.acquireUseRelease(
-      Effect.sync(() => live.takeUnjoined(ended)),
+      Effect.sync(() => live.holds.takeUnjoined(ended)),
       (taken) =>
         Effect.gen(function* () {
           // Asked again now that nobody can begin to observe them: somebody may have since they were found.
@@ -128,7 +128,7 @@ const drop =
           if (free.length > 0) yield* dropTaken(all, free)
           return free.length
         }),
-      (taken) => Effect.sync(() => live.giveBack(taken))
+      (taken) => Effect.sync(() => live.holds.giveBack(taken))
     ).pipe(Effect.zipLeft(turn.next))
   }
 
@@ -144,7 +144,7 @@ const forget =
       for (let left = jobs; left.length > 0; ) {
         const some = left.slice(0, batch)
         const gone = yield* Effect.acquireUseRelease(
-          Effect.sync(() => live.takeUnjoined(some)),
+          Effect.sync(() => live.holds.takeUnjoined(some)),
           (taken) =>
             Effect.gen(function* () {
               const stored = yield* Effect.filter(taken, ({ jobId }) =>
@@ -153,7 +153,7 @@ const forget =
               if (stored.length > 0) yield* dropTaken(all, stored, "drop")
               return new Set(taken)
             }),
-          (taken) => Effect.sync(() => live.giveBack([...taken]))
+          (taken) => Effect.sync(() => live.holds.giveBack([...taken]))
         )
         left = left.filter((job) => !gone.has(job))
         yield* gone.size === 0 ? Effect.sleep(joinAgain) : turn.next

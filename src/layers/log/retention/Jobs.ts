@@ -51,7 +51,7 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
 
   /** Trims a job that is over its cap to what views need; readers over their own cap lose what is in the way. */
   const trimToNeed = (job: JobState, viewers: ReadonlyArray<string>) =>
-    live.trimmed(
+    live.holds.trimmed(
       job.jobId,
       Effect.gen(function* () {
         const target = job.ledger.target(limits)
@@ -96,7 +96,7 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
         job.ledger.events <= 1
       )
         continue
-      yield* live.trimmed(
+      yield* live.holds.trimmed(
         job.jobId,
         Effect.flatMap(store.needed(job.jobId), (needed) => trim(job, Math.min(needed ?? job.last, job.last)))
       )
