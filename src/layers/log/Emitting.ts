@@ -1,9 +1,12 @@
 /** How events get into the logs of jobs: whatever a job emits, and the one message that ends it. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Schedule from "effect/Schedule"
 import * as Budget from "../../protocol/Budget.js"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
+import { isTaken } from "../../services/log/taken.js"
 import { Pending } from "../../services/runtime/Pending.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import type { Done } from "./CommitQueue.js"
@@ -107,6 +110,9 @@ class Lines {
   }
 }
 
+/** Before a cost is charged again that could not be. */
+const chargeAgain = Duration.seconds(1)
+
 const firstOf = <A>(set: ReadonlySet<A>): A | undefined => {
   for (const first of set) return first
   return undefined
@@ -125,10 +131,17 @@ export const make = (parts: LogParts) => {
   const charge = (log: JobLog, job: JobState, { cost }: NewEvent): Placed => {
     if (cost === undefined || (log instanceof JobLoad && log.isLeft)) return Effect.void
     const what = `a cost of ${Budget.format(cost.amount)} ${cost.currency}`
-    return Effect.zipRight(
-      committer.change((tx) => tx.chargeAbove(job, cost)),
-      Effect.logWarning(`${what} came after the end of its job; jobs above it that run are charged`).pipe(
-        Effect.annotateLogs({ job: job.jobId, agent: job.agent })
+    // Whoever emits it has no handler that could do it again: it is tried for as long as anything is committed here.
+    const isTriedAgain = (error: InternalError) => !isTaken(error) && committer.over() === undefined
+    return Effect.logWarning(
+      `${what} came after the end of its job; jobs above it that run are charged`
+    ).pipe(
+      Effect.annotateLogs({ job: job.jobId, agent: job.agent }),
+      Effect.zipRight(
+        Effect.retry(
+          committer.change((tx) => tx.chargeAbove(job, cost)),
+          { while: isTriedAgain, schedule: Schedule.spaced(chargeAgain) }
+        )
       )
     )
   }

@@ -132,7 +132,7 @@ const sweep = (
     if (left === undefined) return yield* retirements.changed.wait
     const due = Effect.as(Effect.sleep(Duration.millis(Math.min(left, longestSleep))), true)
     if (!(yield* Effect.raceFirst(due, Effect.as(retirements.changed.wait, false)))) return
-    for (const job of jobs.overdue) agenda.jobs.add(job)
+    for (const job of jobs.overdue.values()) agenda.jobs.add(job)
     if (agenda.jobs.size > 0) agenda.signal.give()
     yield* trying(
       "dropping old jobs",
@@ -161,7 +161,7 @@ const sweepShared = (
     parts.dropped.give()
   })
   const look = Effect.suspend(() => {
-    for (const job of jobs.overdue) agenda.jobs.add(job)
+    for (const job of jobs.overdue.values()) agenda.jobs.add(job)
     if (agenda.jobs.size > 0) agenda.signal.give()
     return trying("dropping old jobs", pass)
   })

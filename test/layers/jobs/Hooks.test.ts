@@ -10,6 +10,7 @@ import * as TestClock from "effect/TestClock"
 import * as Hooks from "../../../src/layers/jobs/Hooks.js"
 import * as HookCalls from "../../../src/layers/jobs/hooks/HookCalls.js"
 import { HookQueue, type OwedCall } from "../../../src/layers/jobs/hooks/HookQueue.js"
+import { InternalError } from "../../../src/protocol/Errors.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import type { StoredCall } from "../../../src/services/jobs/StoredCall.js"
@@ -53,13 +54,16 @@ const answer = (session: Session, jobId: string | undefined, input_id: string, v
   session.request("x-vendor.effect-arcp.job.input", { input_id, value }, { job_id: jobId })
 
 /** What calls a hook of ended jobs, over a store of its own and a wall clock that is set by hand. */
-const alone = (onEnded: NonNullable<Hooks.Hooks["Type"]["onEnded"]>) =>
+const alone = (
+  onEnded: NonNullable<Hooks.Hooks["Type"]["onEnded"]>,
+  commit: HookCalls.HookParts["log"]["commit"] = () => Effect.void
+) =>
   Effect.gen(function* () {
     const { store } = yield* makeStore
     const set = { wall: 0 }
     const calls = yield* HookCalls.make({
       hooks: { onEnded },
-      log: { commit: () => Effect.void },
+      log: { commit },
       store,
       node: undefined,
       options: { hookPatience: Duration.days(3), maxHookEvents: 100 },
@@ -296,6 +300,30 @@ describe("hooks", () => {
       clock.wall -= 86_400_000
       yield* TestClock.adjust("5 seconds")
       assert.strictEqual(tries, 2)
+    })
+  )
+
+  it.scoped("that were made are dropped when the store is back, and not called by the next process", () =>
+    Effect.gen(function* () {
+      let away = true
+      const dropped: Array<string> = []
+      const hook = yield* alone(
+        () => Effect.void,
+        (ops) =>
+          Effect.suspend(() => {
+            if (away) return new InternalError({ message: "no space left on device" })
+            for (const op of ops)
+              if (op._tag === "DropHookEvents") dropped.push(...op.events.map(({ jobId }) => jobId))
+            return Effect.void
+          })
+      )
+      hook.add("job_a")
+      yield* TestClock.adjust("1 minute")
+      hook.add("job_b")
+      yield* TestClock.adjust("1 minute")
+      away = false
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(dropped, ["job_a", "job_b"])
     })
   )
 

@@ -163,6 +163,44 @@ describe("a job that is parked", () => {
     })
   )
 
+  for (const observed of [true, false])
+    for (const seconds of [3, 30])
+      it.scoped(
+        `is told of once${observed ? "" : ", though nobody observes it,"} when its store was away for ${seconds} s`,
+        () =>
+          Effect.gen(function* () {
+            const did: Array<string> = []
+            const { jobId, process, session, store } = yield* asleep(sleeper(did))
+            yield* process.kill
+            const second = restarted(store)
+            const without = yield* start(second, [])
+            const early = observed ? yield* without.run(open(resume(session, 0))) : undefined
+            second.failing = true
+            // It is due, and its agent is not here.
+            yield* TestClock.adjust("1 hour")
+            for (let i = 0; i < seconds; i++) yield* TestClock.adjust("1 second")
+            yield* until(Effect.sync(() => second.failed > 0 || undefined))
+            second.failing = false
+            for (let i = 0; i < 10; i++) yield* TestClock.adjust("1 second")
+            yield* until(
+              Effect.map(
+                second.store.job(jobId),
+                (record) => record?.survival?.parked !== undefined || undefined
+              )
+            )
+            const again = early ?? (yield* without.run(open(resume(session, 0))))
+            yield* pong(again)
+            const phases = again.seen.map(({ payload }) => payload.body?.phase)
+            assert.lengthOf(
+              phases.filter((phase) => phase === "parked"),
+              1
+            )
+            yield* again.request("job.cancel", {}, { job_id: jobId })
+            assert.strictEqual(yield* ended(again, jobId), "CANCELLED")
+            yield* without.stop
+          })
+      )
+
   it.scoped("ends by its deadline", () =>
     Effect.gen(function* () {
       const { again, jobId, without } = yield* parked

@@ -181,31 +181,54 @@ describe.each<readonly [string, number, () => Layer.Layer<Store, StoreError>]>([
     )
   )
 
+  /** A job that has ended over its cap, since somebody needs the first of it. */
+  const overdue = Effect.gen(function* () {
+    const log = yield* EventLog
+    const { end, job, owner } = yield* openEndable()
+    const watcher = yield* openAbsent
+    yield* log.observe(watcher, job, { history: false, onCommit: () => {} })
+    yield* emit(job, 1, 1000)
+    yield* settle
+    yield* log.unobserve(watcher, job.jobId)
+    const emitting = yield* Effect.fork(emit(job, 1001, 4000))
+    while ((yield* Fiber.poll(emitting))._tag === "None") {
+      yield* log.ack(owner, owner.last)
+      yield* TestClock.adjust("1 second")
+      yield* settle
+    }
+    yield* end(late(0))
+    yield* settled
+    assert.isAbove(yield* retained(job.jobId), 4000)
+    return { job, owner, watcher }
+  })
+
   it.effect("a job that ended over its cap keeps to it as soon as nobody needs the rest", () =>
     run(
       Effect.gen(function* () {
         const log = yield* EventLog
-        const { end, job, owner } = yield* openEndable()
-        const watcher = yield* openAbsent
-        yield* log.observe(watcher, job, { history: false, onCommit: () => {} })
-        yield* emit(job, 1, 1000)
-        yield* settle
-        yield* log.unobserve(watcher, job.jobId)
-        const emitting = yield* Effect.fork(emit(job, 1001, 4000))
-        while ((yield* Fiber.poll(emitting))._tag === "None") {
-          yield* log.ack(owner, owner.last)
-          yield* TestClock.adjust("1 second")
-          yield* settle
-        }
-        yield* end(late(0))
-        yield* settled
+        const { job, owner, watcher } = yield* overdue
         assert.strictEqual((yield* readAll(watcher)).length, 1000)
-        assert.isAbove(yield* retained(job.jobId), 4000)
         yield* log.dropView(watcher)
         yield* log.ack(owner, owner.last)
         yield* TestClock.adjust("1 minute")
         yield* settled
         assert.isAtMost(yield* retained(job.jobId), 2048)
+      }),
+      { maxRetainedEvents: 2048 * share, tailBytes: 1, jobRetention: "1 days", resumeWindow: "1 minute" }
+    )
+  )
+
+  it.effect("a job over its cap that is deleted keeps no other from being cut", () =>
+    run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const [first, second] = yield* Effect.all([overdue, overdue])
+        yield* log.forget([{ jobId: first.job.jobId, principal: "alice" }])
+        yield* log.dropView(second.watcher)
+        yield* log.ack(second.owner, second.owner.last)
+        yield* TestClock.adjust("1 minute")
+        yield* settled
+        assert.isAtMost(yield* retained(second.job.jobId), 2048)
       }),
       { maxRetainedEvents: 2048 * share, tailBytes: 1, jobRetention: "1 days", resumeWindow: "1 minute" }
     )

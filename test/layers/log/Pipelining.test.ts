@@ -493,6 +493,30 @@ describe("a store that fails", () => {
       })
     )
   })
+
+  it.effect("charges the jobs above for a cost that comes after the end, however long it is away", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const view = yield* openView
+        const lease = { "cost.budget": ["USD:1"] }
+        const parent = yield* log.openJob(record(view, { lease }), view)
+        const child = yield* log.openJob(record(view, { lease, parentJobId: parent.jobId }), view, { parent })
+        yield* end(child, view)
+        control.failing = full
+        const cost = { currency: "USD", amount: BigDecimal.unsafeFromString("0.5") }
+        const charging = yield* Effect.fork(log.append(child, { ...event("metric", 1), cost }))
+        yield* quiet
+        yield* TestClock.adjust("1 minute")
+        yield* quiet
+        control.failing = undefined
+        yield* TestClock.adjust("2 seconds")
+        yield* Fiber.join(charging)
+        assert.strictEqual(BigDecimal.format(parent.remaining.get("USD") as BigDecimal.BigDecimal), "0.5")
+      })
+    )
+  })
 })
 
 describe.each([

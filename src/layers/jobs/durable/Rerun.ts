@@ -39,8 +39,16 @@ const recovered = (at: number, attempt: number): NewEvent => ({
   payload: JSON.stringify({ kind: "status", ts: timestamp(at), body: { phase: "recovered", attempt } })
 })
 
+/** Writes a record of a job in place of the one that is stored. */
+type Write = (record: Survivor) => Effect.Effect<void, InternalError>
+
 /** Stores what has become of a job's survival, as often as it takes. */
-const put = (parts: JobParts, job: JobLog, record: Survivor): Effect.Effect<void> =>
+const put = (
+  parts: JobParts,
+  job: JobLog,
+  record: Survivor,
+  write: Write = (current) => parts.log.amend(job, current, () => {})
+): Effect.Effect<void> =>
   Terminal.untilStored(
     Effect.suspend(() => {
       const live = parts.running.get(record.jobId)?.live
@@ -49,7 +57,7 @@ const put = (parts: JobParts, job: JobLog, record: Survivor): Effect.Effect<void
       const survival = ended === undefined ? record.survival : { ...record.survival, ended }
       const current = { ...(live?.record ?? record), survival }
       if (live !== undefined) live.record = current
-      return parts.log.amend(job, current, () => {})
+      return write(current)
     }),
     parts.running
   ).pipe(Effect.ignore)
@@ -60,59 +68,67 @@ const parked = (record: Survivor, { code }: ArcpError): Survivor => ({
   survival: { ...record.survival, left: true, parked: code.toLowerCase() }
 })
 
-/** Tells that a job is parked, once for as long as it is. */
-const tellParked = (
-  { hooks, log, now }: JobParts,
-  job: JobLog,
-  { survival, ...record }: Survivor,
-  { code, message }: ArcpError
-): Effect.Effect<void> => {
-  const reason = code.toLowerCase()
-  const body = { phase: "parked", message }
-  const told =
-    survival.parked === reason
-      ? Effect.void
-      : log.append(job, {
-          type: "job.event",
-          kind: "status",
-          payload: JSON.stringify({ kind: "status", ts: timestamp(now()), body }),
-          hook: hooks.parked({ ...record, survival }, now(), reason)
-        })
-  return Effect.zipRight(Effect.ignore(told), Effect.logWarning(`job parked: ${message}`))
-}
+/**
+ * Returns what stores that a job is parked, whose record was this one, in one commit with the event and the hook that tell so, once for
+ * as long as it is: a commit that fails leaves nothing of it, and all of it is tried again.
+ */
+const writingParked =
+  (
+    { hooks, log, now }: JobParts,
+    job: JobLog,
+    before: Survivor,
+    { code, message }: ArcpError,
+    onCommit: () => void = () => {}
+  ): Write =>
+  (record) => {
+    const reason = code.toLowerCase()
+    if (before.survival.parked === reason) return log.amend(job, record, onCommit)
+    const at = now()
+    return log.append(job, {
+      type: "job.event",
+      kind: "status",
+      payload: JSON.stringify({ kind: "status", ts: timestamp(at), body: { phase: "parked", message } }),
+      hook: hooks.parked(record, at, reason),
+      awaited: true,
+      record: () => record,
+      onCommit
+    })
+  }
+
+const sayParked = ({ message }: ArcpError) => Effect.logWarning(`job parked: ${message}`)
 
 /** What is run in the place of a handler that is not there, of a job for which others are in memory: nothing. */
 const park = (parts: JobParts, job: JobLog, record: Survivor, why: ArcpError): Effect.Effect<never> =>
-  tellParked(parts, job, record, why).pipe(
-    Effect.zipRight(put(parts, job, parked(record, why))),
+  put(parts, job, parked(record, why), writingParked(parts, job, record, why)).pipe(
+    Effect.zipRight(sayParked(why)),
     Effect.zipRight(Effect.never)
   )
 
 /** Stores that a job waits for its handler, of which nothing is in memory until that is back at a start, or on another node. */
 const parkUnloaded = (
   parts: JobParts,
-  { survival, ...record }: Survivor,
+  record: Survivor,
   why: ArcpError,
   resting: LiveJob | undefined
 ): Effect.Effect<void, InternalError> =>
   Effect.gen(function* () {
     const { cluster, log, waits } = parts
-    const dueAt = Math.min(never, Limits.endsAt({ ...record, survival }))
+    const { survival } = record
+    const dueAt = Math.min(never, Limits.endsAt(record))
     const waiting = { ...survival.waiting, dueAt }
     const unloaded = parked({ ...record, survival: { ...survival, waiting } }, why)
     if (resting !== undefined) resting.record = unloaded
-    yield* log.holding(unloaded, (job) =>
-      Effect.gen(function* () {
-        yield* tellParked(parts, job, { ...record, survival }, why)
-        yield* log.amend(job, unloaded, () => {
-          if (survival.waiting === undefined) waits.rests(record.principal, dueAt)
-          else waits.due(dueAt)
-          if (cluster !== undefined && record.parentJobId === undefined) waits.parked.add(record.jobId)
-        })
-        if (record.parentJobId !== undefined && resting === undefined)
-          yield* Resting.place(parts, unloaded, job)
+    yield* log.holding(unloaded, (job) => {
+      const write = writingParked(parts, job, record, why, () => {
+        if (survival.waiting === undefined) waits.rests(record.principal, dueAt)
+        else waits.due(dueAt)
+        if (cluster !== undefined && record.parentJobId === undefined) waits.parked.add(record.jobId)
       })
-    )
+      return record.parentJobId !== undefined && resting === undefined
+        ? Effect.zipRight(write(unloaded), Resting.place(parts, unloaded, job))
+        : write(unloaded)
+    })
+    yield* sayParked(why)
   })
 
 /** Waits for its pause, counts the attempt, and says so. */

@@ -62,7 +62,8 @@ export interface HookCalls {
   readonly forget: (jobIds: ReadonlyArray<string>) => void
 }
 
-interface HookParts {
+/** What calls of hooks are made of. */
+export interface HookParts {
   readonly hooks: Hooks["Type"]
   readonly log: Pick<EventLog["Type"], "commit">
   readonly store: Pick<Store["Type"], "events" | "hookEvents" | "job" | "jobPlaces">
@@ -86,6 +87,8 @@ const longestRest = Duration.toMillis("1 minute")
 /** How long one call may take: those that hang must not keep the places of all. */
 const longestCall = Duration.seconds(60)
 const lastDrop = Duration.seconds(2)
+/** Before what could not be dropped is tried again. */
+const dropAgain = Duration.seconds(5)
 
 /** Milliseconds before a call is tried again that has failed so often. */
 export const pauseAfter = (tries: number, random: number): number =>
@@ -114,10 +117,13 @@ const calling = (
 /** A call, by what the store finds it by. */
 type Called = Omit<HookEvent, "text">
 
-/** Drops from the store what is owed no more, as much at once as there is. A node states with which epochs the jobs are there. */
-const drop = ({ log, node, store }: HookParts, settled: Array<Called>): Effect.Effect<void> =>
+/**
+ * Drops from the store what is owed no more, as much at once as there is. What could not be dropped is put back. Returns whether it
+ * was. A node states with which epochs the jobs are there.
+ */
+const drop = ({ log, node, store }: HookParts, settled: Array<Called>): Effect.Effect<boolean> =>
   Effect.suspend(() => {
-    if (settled.length === 0) return Effect.void
+    if (settled.length === 0) return Effect.succeed(true)
     const events = settled.splice(0).map(({ jobId, seq }) => ({ jobId, seq }))
     const jobIds = [...new Set(events.map(({ jobId }) => jobId))]
     const owners: Effect.Effect<ReadonlyArray<Owner>, StoreError> = node === undefined
@@ -127,12 +133,14 @@ const drop = ({ log, node, store }: HookParts, settled: Array<Called>): Effect.E
         )
     return owners.pipe(
       Effect.flatMap((owners) => log.commit([Op.DropHookEvents({ events })], owners)),
-      Effect.catchAll((error) =>
-        Effect.logWarning(
-          "calls of hooks that were made could not be dropped: they come again",
-          error.message
+      Effect.as(true),
+      Effect.catchAll((error) => {
+        settled.unshift(...events)
+        return Effect.as(
+          Effect.logWarning("calls of hooks that were made could not be dropped", error.message),
+          false
         )
-      )
+      })
     )
   })
 
@@ -330,7 +338,11 @@ class Caller {
     const { parts, settled, settling } = this
     // The first to be there and the last to go: what was called is not to be called again.
     yield* Effect.addFinalizer(() => within(drop(parts, settled), lastDrop))
-    yield* Effect.forkScoped(Effect.forever(Effect.zipRight(settling.wait, drop(parts, settled))))
+    const dropAll = drop(parts, settled).pipe(
+      Effect.tap((dropped) => (dropped ? Effect.void : Effect.sleep(dropAgain))),
+      Effect.repeat({ until: (dropped) => dropped })
+    )
+    yield* Effect.forkScoped(Effect.forever(Effect.zipRight(settling.wait, dropAll)))
     yield* Effect.forkScoped(this.givenUp.say)
     yield* Effect.forkScoped(Effect.scoped(Effect.zipRight(this.loaded(), this.callDue)))
   })

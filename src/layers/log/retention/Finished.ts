@@ -77,12 +77,14 @@ const dropTaken = (
       tx.onApply(() => {
         const gone = new Set<JobState>()
         for (const jobId of jobIds) {
-          const job = live.jobs.get(jobId)
-          if (job === undefined) continue
-          job.dropped = true
-          job.wake()
-          jobs.overdue.delete(job)
-          gone.add(job)
+          // One that is over its cap is known there, also when memory has no other use for it.
+          for (const job of [live.jobs.get(jobId), jobs.overdue.get(jobId)]) {
+            if (job === undefined) continue
+            job.dropped = true
+            job.wake()
+            gone.add(job)
+          }
+          jobs.overdue.delete(jobId)
         }
         if (gone.size > 0) tail.forget(gone)
         for (const { end, sessionId } of viewers) {

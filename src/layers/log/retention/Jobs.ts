@@ -1,5 +1,6 @@
 /** What a job's log may lose: over the job's cap, the oldest that no view needs. */
 import * as Effect from "effect/Effect"
+import { isTaken } from "../../../services/log/taken.js"
 import { Op } from "../../../services/store/Store.js"
 import type { JobState } from "../JobState.js"
 import { grown, type RetentionParts, type StoreWork } from "./Parts.js"
@@ -11,14 +12,14 @@ export interface JobCaps {
   readonly lookAt: (jobs: ReadonlyArray<JobState>) => StoreWork
   /** Cuts all running jobs to what views need, whatever their caps. */
   readonly trimAll: StoreWork
-  /** Jobs that have ended over their cap because views need them. */
-  readonly overdue: Set<JobState>
+  /** Jobs that have ended over their cap because views need them: also those that memory has no other use for. */
+  readonly overdue: Map<string, JobState>
 }
 
 /** Returns what keeps the logs of jobs to their caps. */
 export const make = ({ committer, dropped, live, store }: RetentionParts, views: ViewCaps): JobCaps => {
   const { granularity, limits } = live
-  const overdue = new Set<JobState>()
+  const overdue = new Map<string, JobState>()
 
   const trim = (job: JobState, to: number) =>
     to <= job.ledger.first
@@ -77,13 +78,23 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
       const viewers = yield* store.viewers(some.map(({ jobId }) => jobId))
       yield* views.storeNeeds(viewers.map(({ sessionId }) => sessionId))
       for (const job of some) {
-        if (job.dropped || job.foreignTo !== undefined) continue
-        yield* trimToNeed(
-          job,
-          viewers.filter(({ jobId }) => jobId === job.jobId).map(({ sessionId }) => sessionId)
-        )
-        if (job.closed && job.ledger.exceeds(limits)) overdue.add(job)
-        else overdue.delete(job)
+        const { jobId } = job
+        const isOurs =
+          !job.dropped &&
+          job.foreignTo === undefined &&
+          (yield* trimToNeed(
+            job,
+            viewers.filter((viewer) => viewer.jobId === jobId).map(({ sessionId }) => sessionId)
+          ).pipe(
+            Effect.as(true),
+            // It is another process's, or gone: those after it are looked at all the same.
+            Effect.catchIf(
+              (error) => error._tag === "InternalError" && isTaken(error),
+              () => Effect.succeed(false)
+            )
+          ))
+        if (isOurs && job.closed && job.ledger.exceeds(limits)) overdue.set(jobId, job)
+        else overdue.delete(jobId)
       }
     })
 
