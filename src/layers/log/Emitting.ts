@@ -21,15 +21,30 @@ type Placed = Effect.Effect<void, InternalError>
 type Settled = () => void
 
 /**
+ * Keeps the jobs above one in memory until what is returned is called: a cost counts for them when it is committed, whoever has let go of
+ * them meanwhile.
+ */
+const keepAbove = ({ holds }: LogParts["live"], { account }: JobState): (() => void) => {
+  const above: Array<JobState> = []
+  for (let up = account?.parent; up !== undefined; up = up.parent) above.push(up.job)
+  for (const job of above) holds.keep(job)
+  return () => {
+    for (const job of above) holds.release(job)
+  }
+}
+
+/**
  * Returns what gives an event its place, and returns what its emitter waits for: the commit, or, with an event that
  * nobody waits for, that there is room for more.
  */
-const placing = ({ committer, pace, windows }: LogParts) => {
+const placing = ({ committer, live, pace, windows }: LogParts) => {
   /** The emitter waits for the commit. */
   const awaited = (job: JobState, event: NewEvent, settled: Settled | undefined): Placed => {
     let exit: Exit.Exit<void, InternalError> | undefined
     let resume: Done | undefined
+    const release = event.cost === undefined ? undefined : keepAbove(live, job)
     const done: Done = (committed) => {
+      release?.()
       settled?.()
       exit = committed
       resume?.(committed)
@@ -120,7 +135,7 @@ const firstOf = <A>(set: ReadonlySet<A>): A | undefined => {
 
 /** Returns what appends to the log of a job: `EventLog.append`, `flush` and `end`. */
 export const make = (parts: LogParts) => {
-  const { committer, publisher, retention } = parts
+  const { committer, live, publisher, retention } = parts
   const place = placing(parts)
   const lines = new Lines(retention)
 
@@ -133,17 +148,18 @@ export const make = (parts: LogParts) => {
     const what = `a cost of ${Budget.format(cost.amount)} ${cost.currency}`
     // Whoever emits it has no handler that could do it again: it is tried for as long as anything is committed here.
     const isTriedAgain = (error: InternalError) => !isTaken(error) && committer.over() === undefined
-    return Effect.logWarning(
-      `${what} came after the end of its job; jobs above it that run are charged`
-    ).pipe(
-      Effect.annotateLogs({ job: job.jobId, agent: job.agent }),
-      Effect.zipRight(
+    const charging = Effect.acquireUseRelease(
+      Effect.sync(() => keepAbove(live, job)),
+      () =>
         Effect.retry(
           committer.change((tx) => tx.chargeAbove(job, cost)),
           { while: isTriedAgain, schedule: Schedule.spaced(chargeAgain) }
-        )
-      )
+        ),
+      (release) => Effect.sync(release)
     )
+    return Effect.logWarning(
+      `${what} came after the end of its job; jobs above it that run are charged`
+    ).pipe(Effect.annotateLogs({ job: job.jobId, agent: job.agent }), Effect.zipRight(charging))
   }
 
   /** Gives an event its place as soon as every consumer that must lose nothing has room for it. */

@@ -1,5 +1,6 @@
 /** What another process has taken: nothing of it is written here any more, and what was committed together with it is. */
 import { assert, describe, it } from "@effect/vitest"
+import * as BigDecimal from "effect/BigDecimal"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -9,6 +10,7 @@ import { EventLog } from "../../../src/services/log/EventLog.js"
 import { isTaken } from "../../../src/services/log/taken.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { epochOf, Op, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { survival } from "../store/fixtures.js"
 import { storedOf } from "./gated.js"
 import {
   awaited,
@@ -67,6 +69,35 @@ const takeSession = (store: StoreService, sessionId: string) =>
 
 export const suite = (name: string, store: () => Layer.Layer<Store, StoreError>): void => {
   describe(`What another process has taken, on ${name}`, () => {
+    it.effect(
+      "of the session of jobs that are left: what was spent below one counts for it all the same",
+      () => {
+        const { control, run } = takenIn(store)
+        return run(
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const db = yield* Store
+            const owner = yield* openView
+            const terms = { lease: { "cost.budget": ["USD:1"] }, survival }
+            const own = record(owner, terms)
+            const parent = yield* log.openJob(own, owner)
+            const child = yield* log.openJob(record(owner, { ...terms, parentJobId: own.jobId }), owner, {
+              parent
+            })
+            control.take = Effect.catchAll(takeSession(db, owner.sessionId), Effect.die)
+            const cost = { currency: "USD", amount: BigDecimal.unsafeFromString("0.25") }
+            const spending = yield* Effect.fork(log.append(child, { ...event("metric", 1), cost }))
+            yield* Effect.yieldNow()
+            // The runtime stops, and lets go of what others go on with.
+            for (const job of [parent, child]) log.leaveJob(job)
+            yield* Fiber.join(spending)
+            for (const { jobId } of [child, parent])
+              assert.deepStrictEqual((yield* db.job(jobId))?.budget, { USD: "0.75" })
+          })
+        )
+      }
+    )
+
     it.effect("of a job: it is broken and ends without a word; others of the same batch go on", () => {
       const { control, run } = takenIn(store)
       return run(
