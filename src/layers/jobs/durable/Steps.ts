@@ -75,6 +75,13 @@ export const committed = ({ job, log }: StepContext): Effect.Effect<void, Intern
   Effect.tapError(log.flush(job), Faults.blamed)
 
 /**
+ * What a handler comes to that is run for its compensations only, and has to go no further: it is held there until all that
+ * undoes its steps is known, and then ends as in a job that has ended, also where it cannot be interrupted.
+ */
+export const heldBack = ({ halted }: Journal): Effect.Effect<never> =>
+  Effect.zipRight(halted, Effect.interrupt)
+
+/**
  * Runs `use` with a key that nobody else has meanwhile. The log is closed to a job that has ended, or goes on in the next
  * process: there nothing is begun any more.
  */
@@ -93,7 +100,7 @@ export const keyed = <A, E, R>(
       (known) =>
         // A handler that is run for its compensations only does nothing that it has not done.
         journal.settling && known.size === undefined && within === undefined && !Compensations.isKey(key)
-          ? Effect.never
+          ? heldBack(journal)
           : use(known, within),
       (known) =>
         Effect.sync(() => {
@@ -323,8 +330,12 @@ export const make = (context: StepContext): Pick<JobService, "step" | "sleep" | 
                 Outcome.found(key, text, options)
               )
             return Effect.flatMap(handedOut(context, known), (text) => {
-              if (undo !== undefined && known.about.compensate === true)
-                context.compensations.add(key, undo(text))
+              const { compensations, journal } = context
+              if (undo !== undefined && known.about.compensate === true) {
+                compensations.add(key, undo(text))
+                // It is the last that was asked for: what comes now may be something that is not in the journal.
+                if (journal.settling && compensations.areKnown) return heldBack(journal)
+              }
               return Outcome.found(key, text, options)
             })
           })
