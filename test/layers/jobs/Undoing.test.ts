@@ -6,7 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
+import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/TestClock"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
@@ -14,7 +14,7 @@ import type { PromiseJob } from "../../../src/services/agents/PromiseJob.js"
 import { Credentials } from "../../../src/services/credentials/Credentials.js"
 import type { JobService } from "../../../src/services/jobs/Job.js"
 import { type Frame, open } from "../../support/Wire.js"
-import { makeStore, pong, restarted, resume, submit } from "./support.js"
+import { makeStore, pong, submit } from "./support.js"
 import { durable, isEnd, start, unloaded, until } from "./unloading.js"
 
 /** What a job does in the world; `load`: how often its handler has been begun. */
@@ -415,51 +415,40 @@ describe("a handler that is run again only for its compensations", () => {
       assert.deepStrictEqual(world.done, ["rotate", "secret 2", "secret 2", "undo a", "rotate"])
     })
   )
+})
 
-  const untaken = { ...question, schema: Schema.String.pipe(Schema.filter((text) => text === "yes")) }
-  for (const [form, agent] of agents(
-    (job, world) =>
-      Effect.gen(function* () {
-        if (world.load === 2) return yield* Effect.never
-        yield* step(job, world, "a")
-        const second = world.isAgain ? Effect.never : step(job, world, "b")
-        return yield* Effect.all([second, job.input("ok", untaken)], { concurrency: "unbounded" })
-      }),
-    async (job, world) => {
-      void job.signal
-      if (world.load === 2) await new Promise(() => {})
-      await stepAsync(job, world, "a")
-      const second = world.isAgain ? new Promise(() => {}) : stepAsync(job, world, "b")
-      await Promise.all([second, job.input("ok", untaken)])
-    }
-  ))
-    it.scoped(`asks nobody again whose answer it does not take: ${form}`, () =>
-      Effect.gen(function* () {
-        const world = new World()
-        const store = yield* makeStore
-        const first = yield* start(store, [agent(world)])
-        const session = yield* first.run(open())
-        const job_id = (yield* submit(session, "books", {}, { max_runtime_sec: 600 })).job_id as string
-        const isAsked = ({ payload }: Frame) => payload.kind === Vendor.inputRequest
-        const { input_id } = (yield* session.next(isAsked)).payload.body
-        yield* TestClock.adjust("31 seconds")
-        yield* unloaded(store.store, job_id)
-        yield* session.request(Vendor.jobInput, { input_id, value: "no" }, { job_id })
-        yield* session.expect(Vendor.jobInputAccepted)
-        yield* until(Effect.sync(() => world.load === 2))
-        yield* first.kill
-        yield* TestClock.adjust("10 minutes")
-        const second = yield* start(restarted(store), [agent(world)])
-        yield* Effect.addFinalizer(() => second.stop)
-        const again = yield* second.run(open(resume(session, 0)))
-        yield* until(Effect.sync(() => world.load === 3))
-        yield* pong(again)
-        yield* TestClock.adjust("15 seconds")
-        yield* does(world, "undo a")
-        yield* TestClock.adjust("15 seconds")
-        const { payload } = yield* again.next(isEnd)
-        assert.deepStrictEqual([payload.code, payload.details?.not_undone], ["TIMEOUT", ["b"]])
-        assert.lengthOf(again.seen.filter(isAsked), 1)
-      })
-    )
+describe("a handler that did not end in time", () => {
+  it.scoped("tries no step again while others are undone", () =>
+    Effect.gen(function* () {
+      const world = new World()
+      const agent = durable("books", (job) =>
+        Effect.gen(function* () {
+          yield* job.step("a", Effect.void, {
+            compensate: () => Effect.zipRight(world.act("undo a"), Effect.sleep("25 seconds"))
+          })
+          const tries = job.step("b", Effect.zipRight(world.act("try b"), Effect.fail("no")), {
+            retry: Schedule.spaced("20 seconds")
+          })
+          return yield* Effect.uninterruptible(tries)
+        })
+      )
+      const process = yield* start(yield* makeStore, [agent])
+      yield* Effect.addFinalizer(() => process.stop)
+      const session = yield* process.run(open())
+      const { job_id } = yield* submit(session, "books")
+      yield* until(Effect.sync(() => world.done.length === 1))
+      yield* session.request("job.cancel", {}, { job_id })
+      yield* session.expect("job.cancelled")
+      for (const _ of [1, 2, 3, 4, 5, 6]) {
+        yield* TestClock.adjust("5 seconds")
+        yield* pong(session)
+      }
+      yield* does(world, "undo a")
+      const tried = world.done.slice()
+      yield* TestClock.adjust("25 seconds")
+      const { payload } = yield* session.next(isEnd)
+      assert.isUndefined(payload.details?.not_undone)
+      assert.deepStrictEqual(world.done, tried)
+    })
+  )
 })

@@ -200,7 +200,6 @@ const wait = <A, I>(
         return yield* nondeterministic(`${key} does not take the answer that it took`, [key])
       // It came when the handler did not wait, and was only held to what JSON Schema says: whoever answers is asked again.
       journal.forget(known)
-      if (journal.settling && within === undefined) return yield* Steps.heldBack(journal)
     }
   })
 

@@ -74,12 +74,15 @@ const unread = toInternalError("the job's journal could not be read")
 export const committed = ({ job, log }: StepContext): Effect.Effect<void, InternalError> =>
   Effect.tapError(log.flush(job), Faults.blamed)
 
+/** Tells whether something is of a handler that does nothing any more that it has not done: what undoes its steps does. */
+const isSettled = ({ settling }: Journal, key: string, within: RunningStep | undefined): boolean =>
+  settling && within === undefined && !Compensations.isKey(key)
+
 /**
  * What a handler comes to that is run for its compensations only, and has to go no further: it is held there until all that
  * undoes its steps is known, and then ends as in a job that has ended, also where it cannot be interrupted.
  */
-export const heldBack = ({ halted }: Journal): Effect.Effect<never> =>
-  Effect.zipRight(halted, Effect.interrupt)
+const heldBack = ({ halted }: Journal): Effect.Effect<never> => Effect.zipRight(halted, Effect.interrupt)
 
 /**
  * Runs `use` with a key that nobody else has meanwhile. The log is closed to a job that has ended, or goes on in the next
@@ -98,10 +101,7 @@ export const keyed = <A, E, R>(
     return Effect.acquireUseRelease(
       Effect.tap(journal.claim(kind, key), () => presence.begin()),
       (known) =>
-        // A handler that is run for its compensations only does nothing that it has not done.
-        journal.settling && known.size === undefined && within === undefined && !Compensations.isKey(key)
-          ? heldBack(journal)
-          : use(known, within),
+        known.size === undefined && isSettled(journal, key, within) ? heldBack(journal) : use(known, within),
       (known) =>
         Effect.sync(() => {
           known.running = false
@@ -200,7 +200,8 @@ const run = <A, AI, E, EI, R>(
       if (full !== undefined) return yield* full
       const driver = options.retry === undefined ? undefined : yield* Schedule.driver(options.retry)
       for (;;) {
-        if (job.ended) return yield* Effect.interrupt
+        // A handler that did not end in time may be waiting to try again.
+        if (job.ended || isSettled(journal, key, within)) return yield* Effect.interrupt
         const attempt = known.about.attempt + 1
         const about: About = { ...known.about, attempt, within: within?.key }
         const running = new RunningStep(journal.jobId, key, attempt)
