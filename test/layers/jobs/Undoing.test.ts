@@ -9,106 +9,23 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/TestClock"
 import * as Vendor from "../../../src/protocol/Vendor.js"
-import * as Agent from "../../../src/services/agents/Agent.js"
-import type { PromiseJob } from "../../../src/services/agents/PromiseJob.js"
 import { Credentials } from "../../../src/services/credentials/Credentials.js"
-import type { JobService } from "../../../src/services/jobs/Job.js"
-import { type Frame, open } from "../../support/Wire.js"
+import { open } from "../../support/Wire.js"
 import { makeStore, pong, submit } from "./support.js"
-import { durable, isEnd, start, unloaded, until } from "./unloading.js"
-
-/** What a job does in the world; `load`: how often its handler has been begun. */
-class World {
-  readonly done: Array<string> = []
-  load = 0
-  /** Ends what an async function waits for. */
-  wake: () => void = () => {}
-
-  /** The handler is run for its compensations only. */
-  get isAgain(): boolean {
-    return this.load > 1
-  }
-  readonly act = (what: string) => Effect.sync(() => void this.done.push(what))
-}
-
-type Handler<J, A> = (job: J, world: World) => A
-type InEffect = Handler<JobService, Effect.Effect<unknown, unknown>>
-type InPromises = Handler<PromiseJob, Promise<unknown>>
-
-/** The same agent in both forms. */
-const agents = (effect: InEffect, promise: InPromises) =>
-  [
-    [
-      "an Effect",
-      (world: World) =>
-        durable("books", (job) =>
-          Effect.suspend(() => {
-            world.load++
-            return effect(job, world)
-          })
-        )
-    ],
-    [
-      "an async function",
-      (world: World) =>
-        Agent.fromPromise("books", { version: "1.0.0", durable: true }, (_, job) => {
-          world.load++
-          return promise(job, world)
-        })
-    ]
-  ] as const
-
-/** A step that can be undone. */
-const step = (job: JobService, world: World, key: string) =>
-  job.step(key, world.act(`do ${key}`), { compensate: () => world.act(`undo ${key}`) })
-const stepAsync = (job: PromiseJob, world: World, key: string) =>
-  job.step(key, () => void world.done.push(`do ${key}`), {
-    compensate: () => void world.done.push(`undo ${key}`)
-  })
-
-const question = { prompt: "Go on?" }
-const ask = (job: JobService) => job.input("ok", question)
-
-/** A job that waits unloaded for an answer, and is cancelled. */
-const cancelled = (agent: Agent.Registered, parts?: Parameters<typeof start>[3]) =>
-  Effect.gen(function* () {
-    const store = yield* makeStore
-    const others = [durable("other", () => Effect.never), durable("echoes", () => Effect.succeed("an echo"))]
-    const process = yield* start(store, [agent, ...others], {}, parts)
-    yield* Effect.addFinalizer(() => process.stop)
-    const session = yield* process.run(open())
-    const lease_request = { "agent.delegate": ["*"] }
-    const jobId = (yield* submit(session, "books", {}, { lease_request })).job_id as string
-    const asksLast = ({ payload }: Frame) =>
-      payload.kind === Vendor.inputRequest && payload.body.expires_at === undefined
-    for (let turns = 0; turns < 500 && !session.seen.some(asksLast); turns++) {
-      yield* pong(session)
-      // What comes before that may take its time.
-      yield* TestClock.adjust("100 millis")
-    }
-    yield* TestClock.adjust("31 seconds")
-    yield* unloaded(store.store, jobId)
-    const before = session.seen.length
-    yield* session.request("job.cancel", {}, { job_id: jobId })
-    yield* session.expect("job.cancelled")
-    const ends = () => session.seen.filter((frame) => isEnd(frame) && frame.job_id === jobId)
-    return {
-      session,
-      after: () => session.seen.slice(before),
-      /** The job's end, without any time going by; what of its steps it names. */
-      end: Effect.gen(function* () {
-        for (let turns = 0; turns < 500 && ends().length === 0; turns++) yield* pong(session)
-        assert.deepStrictEqual(
-          ends().map(({ payload }) => payload.code),
-          ["CANCELLED"]
-        )
-        return ends()[0]?.payload.details?.not_undone
-      })
-    }
-  })
-
-/** Waits until something has been done, without any time going by. */
-const does = (world: World, what: string) => until(Effect.sync(() => world.done.includes(what)))
+import {
+  agents,
+  ask,
+  cancelled,
+  does,
+  type InEffect,
+  type InPromises,
+  isRunAgain,
+  question,
+  step,
+  stepAsync,
+  World
+} from "./undoing.js"
+import { durable, isEnd, start, until } from "./unloading.js"
 
 /** What a handler does on its way out. */
 const lasts: Record<string, readonly [InEffect, InPromises]> = {
@@ -233,7 +150,7 @@ describe("a handler that is run again only for its compensations", () => {
       Effect.gen(function* () {
         const world = new World()
         const { end, session } = yield* cancelled(agent(world))
-        yield* until(Effect.sync(() => world.isAgain))
+        yield* isRunAgain(world, session)
         yield* TestClock.adjust("14 seconds")
         yield* pong(session)
         assert.deepStrictEqual(world.done, ["do a"])
@@ -270,8 +187,8 @@ describe("a handler that is run again only for its compensations", () => {
     it.scoped(`has undone what it has told when ${form} waits for what never comes`, () =>
       Effect.gen(function* () {
         const world = new World()
-        const { end } = yield* cancelled(agent(world))
-        yield* until(Effect.sync(() => world.isAgain))
+        const { end, session } = yield* cancelled(agent(world))
+        yield* isRunAgain(world, session)
         yield* TestClock.adjust("15 seconds")
         yield* does(world, "undo a")
         yield* TestClock.adjust("15 seconds")
@@ -284,8 +201,8 @@ describe("a handler that is run again only for its compensations", () => {
     it.scoped(`has undone what it tells late when ${form} is slow`, () =>
       Effect.gen(function* () {
         const world = new World()
-        const { end } = yield* cancelled(agent(world))
-        yield* until(Effect.sync(() => world.isAgain))
+        const { end, session } = yield* cancelled(agent(world))
+        yield* isRunAgain(world, session)
         yield* TestClock.adjust("15 seconds")
         yield* does(world, "undo a")
         yield* TestClock.adjust("5 seconds")

@@ -60,7 +60,7 @@ export class Journal {
   private unasked = 0
   /** What entries take that are no outcomes, by key. */
   private readonly notes = new Map<string, number>()
-  /** Open when the handler is to come to its end, or has; `undefined`: it goes on as ever. */
+  /** Open when the handler is needed no more, whose job is only to be undone; `undefined`: it goes on as ever. */
   private halt: Effect.Latch | undefined
   private readonly found: FoundOutcomes
   /** What had been streamed of the result when this run of the handler began. */
