@@ -107,8 +107,7 @@ export class JobInbox {
     this.#restored = chunks < events
     this.events = new Lane(host, events)
     this.#chunkLane = new Lane(host, chunks)
-    this.events.behind = events < from
-    this.#chunkLane.behind = chunks < from
+    for (const lane of this.#lanes) if (lane.position < from) lane.fallBehind()
     this.newest = events
   }
 
@@ -123,7 +122,7 @@ export class JobInbox {
 
   /** What came for it was left out, beyond what it has: that is fetched when it is read. */
   cut(): void {
-    for (const lane of this.#lanes) lane.behind = !lane.complete
+    for (const lane of this.#lanes) lane.fallBehind()
   }
 
   /** Takes a frame in, `bytes` long. */
@@ -172,7 +171,7 @@ export class JobInbox {
    * event that has come. (What comes without a number counts as 1 where something has come.)
    */
   evicted(): void {
-    for (const lane of this.#lanes) lane.behind ||= Math.max(lane.position, 1) < this.newest && !lane.complete
+    for (const lane of this.#lanes) if (Math.max(lane.position, 1) < this.newest) lane.fallBehind()
     if (this.events.starves) {
       this.events.skipTo(this.newest, this.#gap(this.events.position, "evicted", false, unread))
       if (this.ended) this.events.finish(undefined, Exit.void)
