@@ -50,6 +50,8 @@ export class JobInbox {
   declare newest: number
   /** The job's end was seen here. */
   declare ended: boolean | undefined
+  /** What it has for an end is not the job's. */
+  declare failed: boolean | undefined
   /** When the job has ended, as its end says. */
   declare completedAt: string | undefined
   /** What the end says of a result whose last chunk was read. */
@@ -124,7 +126,7 @@ export class JobInbox {
 
   /** The session, or the subscription, is over before the job was. */
   fail(error: ClientError): void {
-    this.ended = true
+    this.ended = this.failed = true
     this.events.fail(error)
     this.#chunkLane.fail(error)
     this.current.end()

@@ -31,7 +31,10 @@ export class SubmittedJobs {
     this.#kept = kept
   }
 
+  /** Takes the place of what could not be found again of the same job: its numbers are this session's now. */
   add(job: SubmittedJob): void {
+    for (const { about, inbox } of this.all)
+      if (inbox.failed && about.job_id === job.about.job_id) this.#jobs.delete(inbox)
     this.#jobs.set(job.inbox, job)
   }
   get all(): Iterable<SubmittedJob> {

@@ -108,9 +108,9 @@ export const submit =
         repeatable: idempotencyKey !== undefined,
         onAnswer: ({ payload }) => {
           const about = { ...payload, agent: payload.agent || agent }
-          // The key of a job that an earlier process has submitted gives its handle.
+          // The key of a job that an earlier process has submitted gives its handle, unless it was not found again.
           const restored = jobs.claim(about.job_id)
-          if (restored) mine.inbox = restored.inbox
+          if (restored && !restored.inbox.failed) mine.inbox = restored.inbox
           else session.register(about.job_id, mine.inbox)
           mine.about = about
           mine.inbox.current.accept(about)

@@ -267,7 +267,7 @@ describe("looking for the jobs of a lost session", () => {
 
   /** The next process, whose session is gone, and which submits with the key of its job at once. */
   const submittedAgain = Effect.gen(function* () {
-    const { first, nextWithout, submitted } = yield* processes
+    const { first, next, nextWithout, submitted } = yield* processes
     const { client, server } = yield* first
     yield* submitted(client, server, { idempotencyKey: "k" })
     const again = yield* nextWithout("sess_1", "sess_2")
@@ -278,7 +278,7 @@ describe("looking for the jobs of a lost session", () => {
       said.map(({ type }) => type),
       ["job.subscribe"]
     )
-    return { ...again, id: said[0]?.id ?? "", submitting }
+    return { ...again, id: said[0]?.id ?? "", next, submitting }
   })
 
   it.scoped("comes before a submit with the key of one of them, which makes it this session's", () =>
@@ -316,12 +316,23 @@ describe("looking for the jobs of a lost session", () => {
     })
   )
 
-  it.scoped("holds no submit up when it is refused for good", () =>
-    Effect.gen(function* () {
-      const { id, server, submitting } = yield* submittedAgain
-      yield* server.send(sessionError("JOB_NOT_FOUND", false, id))
-      yield* server.expect("job.submit")
-      yield* Fiber.interrupt(submitting)
-    })
+  it.scoped(
+    "holds no submit up when it is refused for good: that gives a handle of its own, and the job is its",
+    () =>
+      Effect.gen(function* () {
+        const { id, next, server, submitting } = yield* submittedAgain
+        yield* server.send(sessionError("PERMISSION_DENIED", false, id))
+        yield* server.accept()
+        yield* server.send(event(1))
+        const job = yield* Fiber.join(submitting)
+        yield* settle
+        // What the next process finds of it is in this session, and not looked for in the numbers of the one before.
+        const again = yield* next("sess_2")
+        yield* server.send(result(2))
+        assert.strictEqual(yield* job.result, 7)
+        assert.lengthOf(yield* collect(job.events), 1)
+        assert.deepStrictEqual(yield* upToPong(again.server), [])
+        assert.lengthOf(yield* again.client.restored, 1)
+      })
   )
 })
