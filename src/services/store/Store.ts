@@ -47,6 +47,8 @@ export class StoreError extends Data.TaggedError("StoreError")<{
 export class Fenced extends Data.TaggedError("Fenced")<{
   /** Those that have another epoch than was stated: all of them, as the batch stated them. */
   readonly owners: ReadonlyArray<Owner>
+  /** The node that was stated to be gone (`Batch.gone`), and is back. */
+  readonly back?: string | undefined
 }> {}
 
 /**
@@ -308,6 +310,11 @@ export interface Batch {
   readonly ops: ReadonlyArray<Op>
   /** Each job, each session and each key at most once. */
   readonly owners: ReadonlyArray<Owner>
+  /**
+   * A node that was buried: nothing is written when it is back under its name, so that it finds all that it has left, or what was not
+   * taken until then. Only a store that nodes share knows of it.
+   */
+  readonly gone?: string | undefined
 }
 
 /** Which jobs a listing wants: those that fulfil every condition that is given. */

@@ -142,7 +142,9 @@ it.effect(
       const ended = { ...over, status: "success", endedAt: 9 } as const
       yield* commit(spent, ended)
       const cancelRequested = { reason: "enough", at: 5 }
-      const taken = yield* take({ store }, families, "b", new Map([["job_open", cancelRequested]]))
+      const taken = yield* take({ store }, families, "b", {
+        cancels: new Map([["job_open", cancelRequested]])
+      })
       assert.deepStrictEqual(taken, [{ ...spent, node: "b", epoch: 2, cancelRequested }])
       assert.deepStrictEqual(yield* store.job("job_open"), taken[0])
       assert.deepStrictEqual(yield* store.job("job_over"), ended)
