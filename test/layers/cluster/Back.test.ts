@@ -40,7 +40,7 @@ it.scoped("goes on with what was not taken until then, and nobody takes that", (
     let moves = 0
     disk.onCommit = ({ ops }) =>
       ops.some(({ _tag }) => _tag === "MoveJob") && ++moves === 2
-        ? Effect.asVoid(Scope.extend(start("a", [again.agent], { options }), scope))
+        ? Effect.asVoid(Effect.orDie(Scope.extend(start("a", [again.agent], { options }), scope)))
         : Effect.void
     yield* a.kill
     yield* seconds(10)
