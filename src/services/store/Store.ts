@@ -343,6 +343,17 @@ export interface JobFilter {
   readonly limit: number
 }
 
+/** Which sessions are wanted: those that fulfil every condition that is given. */
+export interface SessionFilter {
+  /** Only what this node has; the empty name is that of a runtime which is alone. */
+  readonly node?: string | undefined
+  /** Nothing that one of these nodes has. */
+  readonly notOf?: ReadonlyArray<string> | undefined
+  /** Only sessions after this one, by id. */
+  readonly after?: string | undefined
+  readonly limit: number
+}
+
 /** What is retained of a job: `seq` of the oldest and the newest event, and bytes of payload and overhead. */
 export interface Bounds {
   readonly first: number
@@ -384,7 +395,13 @@ export interface StoreService {
   readonly commit: (batch: Batch) => Effect.Effect<void, StoreError | Fenced>
 
   readonly session: (sessionId: string) => Effect.Effect<SessionRecord | undefined, StoreError>
+  /** Returns all of them at once, and fails when one is damaged: for tools that look at a store. */
   readonly sessions: Effect.Effect<ReadonlyArray<SessionRecord>, StoreError>
+  /**
+   * Returns sessions by id, at most `limit`. Those whose record is damaged are left out, and fewer are given only when there are no
+   * more.
+   */
+  readonly sessionPage: (filter: SessionFilter) => Effect.Effect<ReadonlyArray<SessionRecord>, StoreError>
   /**
    * Returns what of a view can be read: 1 and 0 for one that never had a run, `first` = `last` + 1 when nothing is
    * retained.
