@@ -150,6 +150,29 @@ describe.skipIf(missing !== undefined)(
       })
     )
 
+    it.scopedLive("what is owned is locked in one order, so that no two wait for each other", () =>
+      Effect.gen(function* () {
+        const { prefix, store, taker, watcher } = yield* prepared
+        yield* store.commit({ ops: [put(aJob("job_0"))], owners: [{ job: "job_0", epoch: 0 }] })
+        yield* ask(taker, "BEGIN")
+        yield* ask(taker, `SELECT 1 FROM ${prefix}jobs WHERE job_id = 'job_0' FOR UPDATE`)
+        const committing = yield* Effect.fork(
+          store.commit({
+            ops: [append("job_a", 2, 2)],
+            owners: ["job_a", "job_0"].map((job) => ({ job, epoch: 1 }))
+          })
+        )
+        yield* waitsForLock(watcher, `${prefix}events`)
+        const free = yield* ask(
+          watcher,
+          `SELECT job_id FROM ${prefix}jobs WHERE job_id = 'job_a' FOR UPDATE SKIP LOCKED`
+        )
+        assert.deepStrictEqual(free, [["job_a"]])
+        yield* ask(taker, "COMMIT")
+        yield* Fiber.join(committing)
+      })
+    )
+
     it.scopedLive("what a node has left is not taken when it is back, or comes back right then", () =>
       Effect.gen(function* () {
         const { prefix, store } = yield* openAs("b")
