@@ -186,13 +186,10 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      */
     readonly holdView: (session: SessionRecord) => Effect.Effect<View, InternalError>
     /**
-     * Takes a session from whoever has it, as it was read from the store, for a node; returns it as it is then. From now on its
-     * view can be held. Fails when somebody else has taken it since (`isTaken`).
+     * Takes a session from whoever has it, as it was read from the store, for a node. When it returns its record is to be read
+     * again, and its view can be held. Fails when somebody else has taken it since (`isTaken`).
      */
-    readonly takeSession: (
-      session: SessionRecord,
-      node: string
-    ) => Effect.Effect<SessionRecord, InternalError>
+    readonly takeSession: (session: SessionRecord, node: string) => Effect.Effect<void, InternalError>
     /** Returns what is here of the view of a stored session, for a job that is run before that has come back. */
     readonly absentView: (session: SessionRecord) => View
     /**
