@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Budget from "../../protocol/Budget.js"
 import type { InternalError } from "../../protocol/Errors.js"
-import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
+import type { JobLog, LazyEvent, NewEvent } from "../../services/log/EventLog.js"
 import { Pending } from "../../services/runtime/Pending.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import type { Done } from "./CommitQueue.js"
@@ -47,11 +47,12 @@ const placing = ({ committer, pace, windows }: LogParts) => {
     return windows.isOpen(job) ? Effect.void : windows.wait(job, event)
   }
 
-  return (job: JobState, event: NewEvent, settled?: Settled): Placed => {
-    const refusal = windows.refusal(job) ?? committer.over()
-    if (refusal !== undefined) {
+  return (job: JobState, given: NewEvent | LazyEvent, settled?: Settled): Placed => {
+    const event: NewEvent | Placed =
+      windows.refusal(job) ?? committer.over() ?? ("make" in given ? given.make() : given)
+    if (Effect.isEffect(event)) {
       settled?.()
-      return refusal
+      return event
     }
     // Whoever asks for the budget right after a cost must see it counted.
     const waits = event.awaited === true || event.cost !== undefined
@@ -122,7 +123,7 @@ export const make = (parts: LogParts) => {
    * Nothing gets into the log of a job that has ended any more, but what it still costs is paid by those above it; of one that
    * goes on later it is discarded.
    */
-  const charge = (log: JobLog, job: JobState, { cost }: NewEvent): Placed => {
+  const charge = (log: JobLog, job: JobState, { cost }: NewEvent | LazyEvent): Placed => {
     if (cost === undefined || (log instanceof JobLoad && log.isLeft)) return Effect.void
     const what = `a cost of ${Budget.format(cost.amount)} ${cost.currency}`
     return Effect.zipRight(
@@ -134,7 +135,7 @@ export const make = (parts: LogParts) => {
   }
 
   /** Gives an event its place as soon as every consumer that must lose nothing has room for it. */
-  const admitted = (log: JobLog, job: JobState, event: NewEvent): Placed =>
+  const admitted = (log: JobLog, job: JobState, event: NewEvent | LazyEvent): Placed =>
     Effect.flatten(
       Effect.async<Placed>((resume) =>
         publisher.admit((settled) => {
@@ -145,12 +146,12 @@ export const make = (parts: LogParts) => {
       )
     )
 
-  const enter = (log: JobLog, job: JobState, event: NewEvent): Placed => {
+  const enter = (log: JobLog, job: JobState, event: NewEvent | LazyEvent): Placed => {
     if (log.ended) return charge(log, job, event)
     return publisher.suspends && event.ending !== true ? admitted(log, job, event) : place(job, event)
   }
 
-  const append = (log: JobLog, event: NewEvent): Placed =>
+  const append = (log: JobLog, event: NewEvent | LazyEvent): Placed =>
     Effect.suspend(() => {
       const job = jobStateOf(log)
       if (log.ended || !lines.holds(job)) return enter(log, job, event)

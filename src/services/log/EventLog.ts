@@ -64,6 +64,14 @@ export interface NewEvent {
   readonly hook?: HookTold | undefined
 }
 
+/**
+ * An event that is made when it takes its place in the log: what `make` decides, counts and remembers is so from that step on, and
+ * not at all when there is no place for it. It may return what comes of the event in place of it, which then takes no place.
+ */
+export interface LazyEvent extends Pick<NewEvent, "kind" | "cost" | "ending"> {
+  readonly make: () => NewEvent | Effect.Effect<void, InternalError>
+}
+
 /** The log of one job. Obtained from `openJob` or `loadJob`. */
 export interface JobLog {
   readonly jobId: string
@@ -305,7 +313,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      * nothing. When it is given up the job is `broken`. On a log that has ended it does nothing, but for a cost: that is
      * charged to the jobs above it which still run.
      */
-    readonly append: (job: JobLog, event: NewEvent) => Effect.Effect<void, InternalError>
+    readonly append: (job: JobLog, event: NewEvent | LazyEvent) => Effect.Effect<void, InternalError>
     /** Returns when everything that was appended to this job is committed; fails when the job is broken. */
     readonly flush: (job: JobLog) => Effect.Effect<void, InternalError>
     /**

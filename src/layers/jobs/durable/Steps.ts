@@ -28,6 +28,7 @@ import * as Tracing from "../../../services/runtime/Tracing.js"
 import { type JournalEntry, toInternalError } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import { sleepUntil } from "../Limits.js"
+import * as Appending from "./appending.js"
 import { Compensations } from "./Compensations.js"
 import * as Enduring from "./Enduring.js"
 import type { About, Journal, KeyedKind, Known } from "./Journal.js"
@@ -51,22 +52,30 @@ export interface StepContext {
 
 type State = "started" | "retry" | "ended" | "failed"
 
-/** Appends what a step has come to. */
+/** What is told of a step. */
+type Told = { readonly key: string; readonly state: State; readonly attempt: number } & Record<
+  string,
+  unknown
+>
+
+/** Appends what a step has come to, and what the journal has of it from then on. */
 const tell = (
-  { awaitEmits, job, log, now }: Pick<StepContext, "awaitEmits" | "job" | "log" | "now">,
-  body: { readonly key: string; readonly state: State; readonly attempt: number } & Record<string, unknown>,
-  journal?: JournalEntry
+  context: Pick<StepContext, "awaitEmits" | "job" | "log" | "now">,
+  make: () => { readonly body: Told; readonly journal?: JournalEntry }
 ): Effect.Effect<void, InternalError> =>
-  Effect.tapError(
-    log.append(job, {
-      type: "job.event",
-      kind: Vendor.step,
-      payload: eventPayload(Vendor.step, timestamp(now()), JSON.stringify(body)),
-      awaited: awaitEmits,
-      journal
-    }),
-    Faults.blamed
-  )
+  Appending.begin(context, {
+    kind: Vendor.step,
+    make: () => {
+      const { body, journal } = make()
+      return {
+        type: "job.event",
+        kind: Vendor.step,
+        payload: eventPayload(Vendor.step, timestamp(context.now()), JSON.stringify(body)),
+        awaited: context.awaitEmits,
+        journal
+      }
+    }
+  })
 
 const unread = toInternalError("the job's journal could not be read")
 
@@ -138,18 +147,24 @@ const commitOutcome = (
 ): Effect.Effect<string, InternalError> =>
   Effect.suspend(() => {
     if (context.job.ended) return Effect.interrupt
-    const { state, text } = fitting(context.journal, known.key, outcome)
-    const about: About =
-      state === "failed"
-        ? { ...attempted, failed: true }
-        : undo === undefined
-          ? attempted
-          : { ...attempted, compensate: true }
-    const entry = context.journal.entry(known, about, text)
-    // Before anybody can be interrupted: it is undone whoever waits for it.
-    if (undo !== undefined && state === "ended") context.compensations.add(known.key, undo(text))
-    const told = tell(context, { key: known.key, state, attempt: about.attempt, ms }, entry)
-    return Effect.as(Effect.zipRight(told, restore(committed(context))), text)
+    let kept = outcome.text
+    const told = tell(context, () => {
+      const { state, text } = fitting(context.journal, known.key, outcome)
+      kept = text
+      const about: About =
+        state === "failed"
+          ? { ...attempted, failed: true }
+          : undo === undefined
+            ? attempted
+            : { ...attempted, compensate: true }
+      // Before anybody can be interrupted: it is undone whoever waits for it.
+      if (undo !== undefined && state === "ended") context.compensations.add(known.key, undo(text))
+      return {
+        body: { key: known.key, state, attempt: about.attempt, ms },
+        journal: context.journal.entry(known, about, text)
+      }
+    })
+    return Effect.map(Effect.zipRight(told, restore(committed(context))), () => kept)
   })
 
 /** How an attempt of a step ended: with an outcome, or with what may be tried again. */
@@ -157,7 +172,9 @@ type Attempted<E> = Either.Either<Outcome.Outcome, E | Timeout>
 
 /** Tells of an attempt that gave no outcome: it died, or was interrupted. */
 const cutOff = (context: StepContext, key: string, attempt: number, ms: number): Effect.Effect<void> =>
-  context.job.ended ? Effect.void : Effect.ignore(tell(context, { key, state: "failed", attempt, ms }))
+  context.job.ended
+    ? Effect.void
+    : Effect.ignore(tell(context, () => ({ body: { key, state: "failed", attempt, ms } })))
 
 /** Runs an attempt of a step in a span of its own, where somebody traces (§11). */
 const inSpan = <A, E, R>(
@@ -199,7 +216,9 @@ const run = <A, AI, E, EI, R>(
         const running = new RunningStep(journal.jobId, key, attempt)
         const startedAt = now()
         const state = attempt === 1 ? "started" : "retry"
-        yield* restore(tell(context, { key, state, attempt }, journal.entry(known, about)))
+        yield* restore(
+          tell(context, () => ({ body: { key, state, attempt }, journal: journal.entry(known, about) }))
+        )
         const exit = yield* Effect.exit(
           Effect.provideService(restore(inSpan(bounded, key, attempt)), Step, running)
         )
@@ -256,7 +275,7 @@ const sleepOnce = (
       const about: About = { attempt: 1, since, until, within: within?.key }
       if (!isBegun) {
         const body = { key, state: "started", attempt: 1, until: timestamp(until) } as const
-        yield* restore(tell(context, body, journal.entry(known, about)))
+        yield* restore(tell(context, () => ({ body, journal: journal.entry(known, about) })))
       }
       yield* restore(committed(context))
       yield* restore(context.presence.waiting({ until }, sleepUntil(until)))

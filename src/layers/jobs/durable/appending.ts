@@ -1,0 +1,40 @@
+/**
+ * How what a durable job says comes into its log together with its journal. An entry is made in the step in which its event takes
+ * its place, and nowhere else: one that was made before would be in memory only when the event is refused, or when whoever waits
+ * for its place is interrupted.
+ */
+import * as Effect from "effect/Effect"
+import type { InternalError } from "../../../protocol/Errors.js"
+import type { EventLog, JobLog, LazyEvent } from "../../../services/log/EventLog.js"
+import * as Faults from "../Faults.js"
+
+/**
+ * Appends an event that is made with its entries. Returns whether it was asked for: a log that has ended takes nothing, and nothing
+ * is remembered then.
+ */
+export const append = (
+  { job, log }: { readonly job: JobLog; readonly log: Pick<EventLog["Type"], "append"> },
+  { make, ...event }: LazyEvent
+): Effect.Effect<boolean, InternalError> =>
+  Effect.suspend(() => {
+    let isAsked = false
+    let isRefused = false
+    const asked = () => {
+      const made = make()
+      isAsked = true
+      isRefused = Effect.isEffect(made)
+      return made
+    }
+    return log.append(job, { ...event, make: asked }).pipe(
+      // What the journal has no room for is not the runtime's fault.
+      Effect.tapError((error) => (isRefused ? Effect.void : Faults.blamed(error))),
+      Effect.map(() => isAsked)
+    )
+  })
+
+/** The same, for what begins something: in a log that has ended nothing is begun any more. */
+export const begin = (
+  home: Parameters<typeof append>[0],
+  event: LazyEvent
+): Effect.Effect<void, InternalError> =>
+  Effect.flatMap(append(home, event), (isAsked) => (isAsked ? Effect.void : Effect.interrupt))
