@@ -11,7 +11,7 @@ import { cut, withArticle } from "../../protocol/Text.js"
 import * as Utf8 from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { EmitError, EmitOptions } from "../../services/jobs/Job.js"
-import type { EventLog, JobLog, LazyEvent, NewEvent } from "../../services/log/EventLog.js"
+import type { EventLog, JobLog, NewEvent } from "../../services/log/EventLog.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import * as Appending from "./durable/appending.js"
 import type { EventEntry } from "./durable/Journal.js"
@@ -107,17 +107,6 @@ export const looking =
 
 const anywhere: Origin = {}
 
-/** Returns an event that is made with its entry of the journal. */
-const withEntry = (event: NewEvent, { make }: EventEntry): LazyEvent => ({
-  kind: event.kind,
-  cost: event.cost,
-  ending: event.ending,
-  make: () => {
-    const journal = make()
-    return Effect.isEffect(journal) ? journal : { ...event, journal }
-  }
-})
-
 /** Returns the writer of a job. */
 export const make = (context: WriterContext): EventWriter => {
   const { job, log, whereabouts } = context
@@ -170,7 +159,7 @@ export const make = (context: WriterContext): EventWriter => {
     const event: NewEvent = { type: "job.event", kind, payload, awaited, ...more }
     return entry === undefined
       ? Effect.tapError(log.append(job, event), Faults.blamed)
-      : Effect.asVoid(Appending.append(context, withEntry(event, entry)))
+      : Effect.asVoid(Appending.append(context, { ...event, makeJournal: entry.make }))
   }
 
   return { emit, emitAnywhere, fromHandler, write }

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Budget from "../../protocol/Budget.js"
 import type { InternalError } from "../../protocol/Errors.js"
-import type { JobLog, LazyEvent, NewEvent } from "../../services/log/EventLog.js"
+import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
 import { Pending } from "../../services/runtime/Pending.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import type { Done } from "./CommitQueue.js"
@@ -47,13 +47,14 @@ const placing = ({ committer, pace, windows }: LogParts) => {
     return windows.isOpen(job) ? Effect.void : windows.wait(job, event)
   }
 
-  return (job: JobState, given: NewEvent | LazyEvent, settled?: Settled): Placed => {
-    const event: NewEvent | Placed =
-      windows.refusal(job) ?? committer.over() ?? ("make" in given ? given.make() : given)
-    if (Effect.isEffect(event)) {
+  return (job: JobState, given: NewEvent, settled?: Settled): Placed => {
+    const journal: NewEvent["journal"] | Placed =
+      windows.refusal(job) ?? committer.over() ?? given.makeJournal?.()
+    if (Effect.isEffect(journal)) {
       settled?.()
-      return event
+      return journal
     }
+    const event = journal === undefined ? given : { ...given, journal }
     // Whoever asks for the budget right after a cost must see it counted.
     const waits = event.awaited === true || event.cost !== undefined
     const placed = waits ? awaited(job, event, settled) : returned(job, event, settled)
@@ -123,7 +124,7 @@ export const make = (parts: LogParts) => {
    * Nothing gets into the log of a job that has ended any more, but what it still costs is paid by those above it; of one that
    * goes on later it is discarded.
    */
-  const charge = (log: JobLog, job: JobState, { cost }: NewEvent | LazyEvent): Placed => {
+  const charge = (log: JobLog, job: JobState, { cost }: NewEvent): Placed => {
     if (cost === undefined || (log instanceof JobLoad && log.isLeft)) return Effect.void
     const what = `a cost of ${Budget.format(cost.amount)} ${cost.currency}`
     return Effect.zipRight(
@@ -135,7 +136,7 @@ export const make = (parts: LogParts) => {
   }
 
   /** Gives an event its place as soon as every consumer that must lose nothing has room for it. */
-  const admitted = (log: JobLog, job: JobState, event: NewEvent | LazyEvent): Placed =>
+  const admitted = (log: JobLog, job: JobState, event: NewEvent): Placed =>
     Effect.flatten(
       Effect.async<Placed>((resume) =>
         publisher.admit((settled) => {
@@ -146,12 +147,12 @@ export const make = (parts: LogParts) => {
       )
     )
 
-  const enter = (log: JobLog, job: JobState, event: NewEvent | LazyEvent): Placed => {
+  const enter = (log: JobLog, job: JobState, event: NewEvent): Placed => {
     if (log.ended) return charge(log, job, event)
     return publisher.suspends && event.ending !== true ? admitted(log, job, event) : place(job, event)
   }
 
-  const append = (log: JobLog, event: NewEvent | LazyEvent): Placed =>
+  const append = (log: JobLog, event: NewEvent): Placed =>
     Effect.suspend(() => {
       const job = jobStateOf(log)
       if (log.ended || !lines.holds(job)) return enter(log, job, event)

@@ -55,21 +55,19 @@ export interface NewEvent {
   readonly ending?: boolean | undefined
   /** Its emitter waits for the commit. Whoever emits something that has a cost does so anyway. */
   readonly awaited?: boolean | undefined
-  /** An entry, or several, of the job's journal that are committed with it. */
+  /** An entry, or several, of the job's journal that are committed with it; see `makeJournal`. */
   readonly journal?: JournalEntry | ReadonlyArray<JournalEntry> | undefined
+  /**
+   * Makes `journal` in the step in which the event takes its place in the log: what is decided, counted and remembered with its entries
+   * is so from then on, and not at all when there is no place for it. An effect is what comes of the event instead, which then takes no
+   * place.
+   */
+  readonly makeJournal?: (() => NewEvent["journal"] | Effect.Effect<void, InternalError>) | undefined
   /** Gives the job's record, as it is stored with the event; asked at the commit. */
   readonly record?: (() => JobRecord) | undefined
   /** Called synchronously at the commit, before the event can be read. */
   readonly onCommit?: (() => void) | undefined
   readonly hook?: HookTold | undefined
-}
-
-/**
- * An event that is made when it takes its place in the log: what `make` decides, counts and remembers is so from that step on, and
- * not at all when there is no place for it. It may return what comes of the event in place of it, which then takes no place.
- */
-export interface LazyEvent extends Pick<NewEvent, "kind" | "cost" | "ending"> {
-  readonly make: () => NewEvent | Effect.Effect<void, InternalError>
 }
 
 /** The log of one job. Obtained from `openJob` or `loadJob`. */
@@ -313,7 +311,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      * nothing. When it is given up the job is `broken`. On a log that has ended it does nothing, but for a cost: that is
      * charged to the jobs above it which still run.
      */
-    readonly append: (job: JobLog, event: NewEvent | LazyEvent) => Effect.Effect<void, InternalError>
+    readonly append: (job: JobLog, event: NewEvent) => Effect.Effect<void, InternalError>
     /** Returns when everything that was appended to this job is committed; fails when the job is broken. */
     readonly flush: (job: JobLog) => Effect.Effect<void, InternalError>
     /**

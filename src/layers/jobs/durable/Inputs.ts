@@ -181,33 +181,32 @@ export class Inputs {
   /** Tells of a new question. */
   tell(known: Known, about: About & { readonly inputId: string }, request: StoredRequest, body: string) {
     const { holder, hooks, journal, now, rests } = this.home
-    return Appending.begin(this.home, {
-      kind: Vendor.inputRequest,
-      make: () => {
-        if (this.sealed) return Effect.interrupt
-        const full = journal.overLimit(known.key, 0)
-        if (full !== undefined) return full
-        const waitingFor = holder.record.waitingFor ?? []
-        if (waitingFor.length >= maxOpen)
-          return new InternalError({
-            message: `at most ${maxOpen} inputs of a job are open at once`,
-            details: { limit: "open_inputs" }
-          })
-        holder.record = { ...holder.record, waitingFor: [...waitingFor, about.inputId] }
-        return {
-          type: "job.event",
-          kind: Vendor.inputRequest,
-          payload: eventPayload(Vendor.inputRequest, timestamp(now()), body),
-          awaited: rests,
-          journal: [
+    return Effect.suspend(() =>
+      Appending.begin(this.home, {
+        type: "job.event",
+        kind: Vendor.inputRequest,
+        payload: eventPayload(Vendor.inputRequest, timestamp(now()), body),
+        awaited: rests,
+        record: () => holder.record,
+        hook: hooks.waiting(holder.record, now(), about.inputId, request.until),
+        makeJournal: () => {
+          if (this.sealed) return Effect.interrupt
+          const full = journal.overLimit(known.key, 0)
+          if (full !== undefined) return full
+          const waitingFor = holder.record.waitingFor ?? []
+          if (waitingFor.length >= maxOpen)
+            return new InternalError({
+              message: `at most ${maxOpen} inputs of a job are open at once`,
+              details: { limit: "open_inputs" }
+            })
+          holder.record = { ...holder.record, waitingFor: [...waitingFor, about.inputId] }
+          return [
             journal.entry(known, about),
             journal.note("request", about.inputId, JSON.stringify(request))
-          ],
-          record: () => holder.record,
-          hook: hooks.waiting(holder.record, now(), about.inputId, request.until)
+          ]
         }
-      }
-    })
+      })
+    )
   }
 
   /**
@@ -227,32 +226,28 @@ export class Inputs {
     let committed = false
     /** As it was when what closes it took its place. */
     let before: JobRecord | undefined
+    const { outcome, about } = closed(known, closing)
     const appended = Appending.append(this.home, {
+      type: "job.event",
       kind: Vendor.inputClosed,
+      payload: closedEvent(now(), inputId, closing, maxEventBytes),
+      awaited: rests,
       ending: this.sealed,
-      make: () => {
-        const { outcome, about } = closed(known, closing)
+      record: () => holder.record,
+      makeJournal: () => {
         before = holder.record
         // What else is stored of it from here on says so too.
         holder.record = without(rests ? Survival.dueNow(before) : before, inputId)
-        return {
-          type: "job.event",
-          kind: Vendor.inputClosed,
-          payload: closedEvent(now(), inputId, closing, maxEventBytes),
-          awaited: rests,
-          journal: [
-            journal.entry(known, about, outcome),
-            journal.note("request", inputId, JSON.stringify(closedRequest(known, closing)))
-          ],
-          ending: this.sealed,
-          record: () => holder.record,
-          onCommit: () => {
-            committed = true
-            this.asked.delete(inputId)
-            Deferred.unsafeDone(asked.outcome, Effect.succeed(outcome))
-            onCommit()
-          }
-        }
+        return [
+          journal.entry(known, about, outcome),
+          journal.note("request", inputId, JSON.stringify(closedRequest(known, closing)))
+        ]
+      },
+      onCommit: () => {
+        committed = true
+        this.asked.delete(inputId)
+        Deferred.unsafeDone(asked.outcome, Effect.succeed(outcome))
+        onCommit()
       }
     })
     return appended.pipe(

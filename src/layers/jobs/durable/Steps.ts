@@ -23,9 +23,9 @@ import {
   type StepError,
   type StepOptions
 } from "../../../services/jobs/Job.js"
-import type { EventLog, JobLog } from "../../../services/log/EventLog.js"
+import type { EventLog, JobLog, NewEvent } from "../../../services/log/EventLog.js"
 import * as Tracing from "../../../services/runtime/Tracing.js"
-import { type JournalEntry, toInternalError } from "../../../services/store/Store.js"
+import { toInternalError } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import { sleepUntil } from "../Limits.js"
 import * as Appending from "./appending.js"
@@ -61,20 +61,15 @@ type Told = { readonly key: string; readonly state: State; readonly attempt: num
 /** Appends what a step has come to, and what the journal has of it from then on. */
 const tell = (
   context: Pick<StepContext, "awaitEmits" | "job" | "log" | "now">,
-  make: () => { readonly body: Told; readonly journal?: JournalEntry }
+  body: Told,
+  makeJournal?: NewEvent["makeJournal"]
 ): Effect.Effect<void, InternalError> =>
   Appending.begin(context, {
+    type: "job.event",
     kind: Vendor.step,
-    make: () => {
-      const { body, journal } = make()
-      return {
-        type: "job.event",
-        kind: Vendor.step,
-        payload: eventPayload(Vendor.step, timestamp(context.now()), JSON.stringify(body)),
-        awaited: context.awaitEmits,
-        journal
-      }
-    }
+    payload: eventPayload(Vendor.step, timestamp(context.now()), JSON.stringify(body)),
+    awaited: context.awaitEmits,
+    makeJournal
   })
 
 const unread = toInternalError("the job's journal could not be read")
@@ -147,24 +142,19 @@ const commitOutcome = (
 ): Effect.Effect<string, InternalError> =>
   Effect.suspend(() => {
     if (context.job.ended) return Effect.interrupt
-    let kept = outcome.text
-    const told = tell(context, () => {
-      const { state, text } = fitting(context.journal, known.key, outcome)
-      kept = text
-      const about: About =
-        state === "failed"
-          ? { ...attempted, failed: true }
-          : undo === undefined
-            ? attempted
-            : { ...attempted, compensate: true }
+    const { state, text } = fitting(context.journal, known.key, outcome)
+    const about: About =
+      state === "failed"
+        ? { ...attempted, failed: true }
+        : undo === undefined
+          ? attempted
+          : { ...attempted, compensate: true }
+    const told = tell(context, { key: known.key, state, attempt: about.attempt, ms }, () => {
       // Before anybody can be interrupted: it is undone whoever waits for it.
       if (undo !== undefined && state === "ended") context.compensations.add(known.key, undo(text))
-      return {
-        body: { key: known.key, state, attempt: about.attempt, ms },
-        journal: context.journal.entry(known, about, text)
-      }
+      return context.journal.entry(known, about, text)
     })
-    return Effect.map(Effect.zipRight(told, restore(committed(context))), () => kept)
+    return Effect.as(Effect.zipRight(told, restore(committed(context))), text)
   })
 
 /** How an attempt of a step ended: with an outcome, or with what may be tried again. */
@@ -172,9 +162,7 @@ type Attempted<E> = Either.Either<Outcome.Outcome, E | Timeout>
 
 /** Tells of an attempt that gave no outcome: it died, or was interrupted. */
 const cutOff = (context: StepContext, key: string, attempt: number, ms: number): Effect.Effect<void> =>
-  context.job.ended
-    ? Effect.void
-    : Effect.ignore(tell(context, () => ({ body: { key, state: "failed", attempt, ms } })))
+  context.job.ended ? Effect.void : Effect.ignore(tell(context, { key, state: "failed", attempt, ms }))
 
 /** Runs an attempt of a step in a span of its own, where somebody traces (§11). */
 const inSpan = <A, E, R>(
@@ -216,9 +204,7 @@ const run = <A, AI, E, EI, R>(
         const running = new RunningStep(journal.jobId, key, attempt)
         const startedAt = now()
         const state = attempt === 1 ? "started" : "retry"
-        yield* restore(
-          tell(context, () => ({ body: { key, state, attempt }, journal: journal.entry(known, about) }))
-        )
+        yield* restore(tell(context, { key, state, attempt }, () => journal.entry(known, about)))
         const exit = yield* Effect.exit(
           Effect.provideService(restore(inSpan(bounded, key, attempt)), Step, running)
         )
@@ -275,7 +261,7 @@ const sleepOnce = (
       const about: About = { attempt: 1, since, until, within: within?.key }
       if (!isBegun) {
         const body = { key, state: "started", attempt: 1, until: timestamp(until) } as const
-        yield* restore(tell(context, () => ({ body, journal: journal.entry(known, about) })))
+        yield* restore(tell(context, body, () => journal.entry(known, about)))
       }
       yield* restore(committed(context))
       yield* restore(context.presence.waiting({ until }, sleepUntil(until)))

@@ -5,27 +5,27 @@
  */
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../../protocol/Errors.js"
-import type { EventLog, JobLog, LazyEvent } from "../../../services/log/EventLog.js"
+import type { EventLog, JobLog, NewEvent } from "../../../services/log/EventLog.js"
 import * as Faults from "../Faults.js"
 
 /**
- * Appends an event that is made with its entries. Returns whether it was asked for: a log that has ended takes nothing, and nothing
- * is remembered then.
+ * Appends an event with its entries. Returns whether they were asked for: a log that has ended takes nothing, and nothing is
+ * remembered then.
  */
 export const append = (
   { job, log }: { readonly job: JobLog; readonly log: Pick<EventLog["Type"], "append"> },
-  { make, ...event }: LazyEvent
+  event: NewEvent
 ): Effect.Effect<boolean, InternalError> =>
   Effect.suspend(() => {
     let isAsked = false
     let isRefused = false
-    const asked = () => {
-      const made = make()
+    const makeJournal = () => {
+      const made = event.makeJournal?.()
       isAsked = true
       isRefused = Effect.isEffect(made)
       return made
     }
-    return log.append(job, { ...event, make: asked }).pipe(
+    return log.append(job, { ...event, makeJournal }).pipe(
       // What the journal has no room for is not the runtime's fault.
       Effect.tapError((error) => (isRefused ? Effect.void : Faults.blamed(error))),
       Effect.map(() => isAsked)
@@ -35,6 +35,6 @@ export const append = (
 /** The same, for what begins something: in a log that has ended nothing is begun any more. */
 export const begin = (
   home: Parameters<typeof append>[0],
-  event: LazyEvent
+  event: NewEvent
 ): Effect.Effect<void, InternalError> =>
   Effect.flatMap(append(home, event), (isAsked) => (isAsked ? Effect.void : Effect.interrupt))
