@@ -58,36 +58,34 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
     })
 
   /** Stores that the job is cancelled, as often as it takes, and then gives every answer that waits for it; refuses all when it cannot. */
-  const storeCancel = ({ live, log: job }: RunningJob): Effect.Effect<void> =>
-    Terminal.untilStored(
-      Effect.suspend(() =>
-        log.amend(job, live.record, () => {
-          for (const { given } of live.cancelAnswers.splice(0)) given(live.record)
-        })
-      ),
+  const storeCancel = ({ live, log: job }: RunningJob): Effect.Effect<void> => {
+    const over = (refusal?: InternalError) => {
+      live.storesCancel = false
+      live.answerCancels(refusal)
+    }
+    return Terminal.untilStored(
+      Effect.suspend(() => log.amend(job, live.record, () => over())),
       running
-    ).pipe(
-      Effect.ignore,
-      Effect.ensuring(
-        Effect.sync(() => {
-          for (const { refused } of live.cancelAnswers.splice(0)) refused(Faults.left)
-        })
-      )
-    )
+    ).pipe(Effect.catchAllCause(() => Effect.sync(() => over(Faults.left))))
+  }
 
   const cancelRunning = (job: RunningJob, reason: string | undefined, answer: CancelAnswer) =>
     Effect.gen(function* () {
       const { live } = job
       if (live.cancelAnswers.length >= maxWaiting) return yield* Checks.atLimit("cancels_waiting", maxWaiting)
+      if (live.ended) return answer.given(live.record)
       live.cancelAnswers.push(answer)
-      if (live.cancelAnswers.length > 1) return
+      // That it is cancelled must not be stored, nor acknowledged, of a job whose end is decided and says something else.
+      if (live.concluded || live.storesCancel) return
+      live.storesCancel = true
       live.record = {
         ...live.record,
         cancelRequested: { ...(reason === undefined ? {} : { reason }), at: now() }
       }
+      const begin = live.cancel(reason)
       // Queued before the handler hears of it, so the answer comes before what its finalizers emit.
       live.cancelStored = Fiber.await(yield* underway.fork(storeCancel(job)))
-      live.cancel(reason)
+      begin()
     }).pipe(Effect.uninterruptible)
 
   /**

@@ -35,7 +35,7 @@ export const make = (
     /** Told of each cost that is counted; default: nobody is. */
     readonly onSpent?: ((currency: string | undefined, amount: BigDecimal.BigDecimal) => void) | undefined
   },
-  { emit, unlessKnown, write }: EventWriter.EventWriter
+  { emit, fromHandler, write }: EventWriter.EventWriter
 ): Spending => {
   const { job } = context
 
@@ -69,10 +69,10 @@ export const make = (
     const body = `{"value":${Budget.format(amount)}${rest.right.slice(`{"body":{"value":0`.length, -1)}`
     const counted = costOf(cost.currency, amount)
     if (job.ended && counted.cost === undefined) return Effect.void
-    return unlessKnown({}, true, (more, step) => {
+    return fromHandler({}, true, ({ entry, step }) => {
       const tag = step === undefined ? "" : `"${Vendor.inStep}":${JSON.stringify(EventWriter.tagOf(step))},`
       const ts = timestamp(context.now())
-      return write("metric", `{"kind":"metric","ts":"${ts}",${tag}"body":${body}}`, { ...counted, ...more })
+      return write("metric", `{"kind":"metric","ts":"${ts}",${tag}"body":${body}}`, counted, entry)
     })
   }
 
