@@ -70,12 +70,14 @@ const resultOf = (
   context: EmitterContext,
   emitAnywhere: EventWriter.EventWriter["emitAnywhere"]
 ): ResultWriter.ResultWriter => {
-  const { chunked, journal, maxStreamedBytes, options, resultId } = context
+  const { chunked, journal, maxStreamedBytes, options, resultId, whereabouts } = context
   return ResultWriter.make({
     emitChunk: (body, ending, size) =>
-      // A handler that is run for its compensations only streams no further.
+      // A job that is being undone has no result. A handler that is run for that goes no further here than it was.
       journal?.settling === true
-        ? Effect.never
+        ? Effect.withFiberRuntime((fiber) =>
+            whereabouts?.isMute(fiber) === true ? journal.halted : Effect.void
+          )
         : emitAnywhere("result_chunk", body, {
             ending,
             ...(body.more ? {} : { awaited: true }),

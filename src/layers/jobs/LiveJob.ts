@@ -215,7 +215,8 @@ export class LiveJob {
   private endingOf({ survives }: LiveJob): Ending {
     const { ending } = this
     if (ending?._tag === "Leave") return survives ? ending : { _tag: "Shutdown" }
-    return ending?._tag === "Shutdown" ? ending : parentEnded
+    // What is delegated has no lease that is over later: which of the timers comes first says nothing.
+    return ending?._tag === "Shutdown" || ending?._tag === "LeaseExpired" ? ending : parentEnded
   }
   /** Takes a child, unless the job has come so far that nobody would wait for it. */
   takeChild(child: LiveJob): boolean {

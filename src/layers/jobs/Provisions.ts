@@ -14,6 +14,7 @@ import type { Candidate, Open, Submitter } from "./Candidate.js"
 import * as Delegation from "./Delegation.js"
 import * as Durable from "./durable/Durable.js"
 import * as Enduring from "./durable/Enduring.js"
+import type { Whereabouts } from "./durable/Running.js"
 import * as Steps from "./durable/Steps.js"
 import type { Undoing } from "./durable/Undoing.js"
 import * as Emitter from "./Emitter.js"
@@ -41,9 +42,17 @@ export interface Provisions {
   readonly emitter: () => Emitter.Emitter
 }
 
-/** Replaces a credential; once its value is another one the submitter is told, also when nobody waits any more. */
+/**
+ * Replaces a credential; once its value is another one the submitter is told, also when nobody waits any more. A handler that is
+ * run for its compensations only gets the one that there is.
+ */
 const rotation =
-  (parts: JobParts, { live, log }: RunningJob, emitter: Emitter.Emitter): JobService["rotateCredential"] =>
+  (
+    parts: JobParts,
+    { live, log }: RunningJob,
+    emitter: Emitter.Emitter,
+    whereabouts: Whereabouts | undefined
+  ): JobService["rotateCredential"] =>
   (id) => {
     const { credentials } = parts
     const { jobId } = live.record
@@ -52,8 +61,9 @@ const rotation =
     const rotating = Enduring.of(live.record, rotated, parts)
     const holding = () => credentials.held(jobId).find((credential) => credential.id === id)
     return Effect.uninterruptibleMask((restore) =>
-      Effect.suspend(() => {
+      Effect.withFiberRuntime((fiber) => {
         const before = holding()
+        if (before !== undefined && whereabouts?.isMute(fiber) === true) return Effect.succeed(before)
         return Effect.flatMap(Effect.exit(restore(rotating)), (exit) => {
           const after = holding()
           if (after === undefined || after === before) return exit
@@ -127,7 +137,7 @@ const serviceOf = (
     input,
     delegate: Delegation.make({ parts, open, parent, submitter, emitter, lease, durable }),
     credentials: Effect.sync(() => parts.credentials.held(live.record.jobId)),
-    rotateCredential: rotation(parts, parent, emitter)
+    rotateCredential: rotation(parts, parent, emitter, durable?.whereabouts)
   })
   return Given.calledWith(whole)
 }

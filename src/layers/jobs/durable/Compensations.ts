@@ -9,7 +9,10 @@ const prefix = "compensate:"
 /** The compensations of one job. */
 export class Compensations {
   private readonly undo = new Map<string, Effect.Effect<unknown, unknown, Step>>()
-  private readonly added = new Signal()
+  /** Given for each that the handler has told. Waited for by one fiber. */
+  readonly added = new Signal()
+  /** Steps that are due and that the handler has to say how to undo. */
+  private missing: Set<string> | undefined
 
   constructor(private readonly journal: Journal) {}
 
@@ -24,6 +27,7 @@ export class Compensations {
 
   add(key: string, undo: Effect.Effect<unknown, unknown, Step>): void {
     this.undo.set(key, undo)
+    this.missing?.delete(key)
     this.added.give()
   }
   of({ key }: Pick<Known, "key">): Effect.Effect<unknown, unknown, Step> | undefined {
@@ -47,7 +51,9 @@ export class Compensations {
   }
   /** Tells whether all that are due can be run. */
   get areKnown(): boolean {
-    return this.due.every((known) => this.undo.has(known.key))
+    // Found once: a step that comes to something later tells at the same time what undoes it.
+    this.missing ??= new Set(this.due.flatMap(({ key }) => (this.undo.has(key) ? [] : key)))
+    return this.missing.size === 0
   }
   /** Returns when all that are due can be run. */
   get known(): Effect.Effect<void> {

@@ -60,11 +60,8 @@ export class Journal {
   private unasked = 0
   /** What entries take that are no outcomes, by key. */
   private readonly notes = new Map<string, number>()
-  /**
-   * The job's handler has ended, or is run for its compensations only: it does nothing any more that it has not done, and
-   * what it says is not logged.
-   */
-  settling = false
+  /** Open when the handler is needed no more, whose job is only to be undone; `undefined`: it goes on as ever. */
+  private halt: Effect.Latch | undefined
   private readonly found: FoundOutcomes
   /** What had been streamed of the result when this run of the handler began. */
   result: ResultProgress | undefined
@@ -97,6 +94,24 @@ export class Journal {
         journal
       )
     })
+  }
+
+  /**
+   * Whether the job's handler has ended, or is run for its compensations only: it does nothing any more that it has not done,
+   * and what it says is not logged.
+   */
+  get settling(): boolean {
+    return this.halt !== undefined
+  }
+  /** The handler is only asked what undoes its steps, if it is run at all; returns what tells it that it is needed no more. */
+  settle(): () => void {
+    const halt = Effect.unsafeMakeLatch(false)
+    this.halt = halt
+    return () => halt.unsafeOpen()
+  }
+  /** Waits until the handler is needed no more: what it comes to that it has not done. */
+  get halted(): Effect.Effect<void> {
+    return this.halt?.await ?? Effect.void
   }
 
   /** Adds an entry that is stored, or will be before it is asked for. */

@@ -203,6 +203,7 @@ export const endRows = (
       const records: ReadonlyArray<JobRecord> = yield* Faults.storage(
         parts.store.jobs({
           ...{ principals: "everyone", waiting: "rows", after, limit: page },
+          damaged: "left out",
           node: parts.cluster?.node
         })
       )

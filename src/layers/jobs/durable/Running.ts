@@ -86,10 +86,15 @@ export class Whereabouts {
     return fiber === this.own || fiber.currentContext.unsafeMap.has(HandlerThread.key)
   }
 
+  /** Tells whether a fiber is of a handler that has ended, or is run for its compensations only: nobody is to hear of it. */
+  isMute(fiber: AnyFiber): boolean {
+    return this.journal.settling && this.stepOf(fiber) === undefined
+  }
+
   /** Decides what becomes of an emit. */
   emitted(fiber: AnyFiber, { key }: EmitOptions, paid: boolean): Verdict {
     const step = this.stepOf(fiber)
-    if (this.journal.settling && step === undefined) return known
+    if (this.isMute(fiber)) return known
     if (paid && (step === undefined || step.over)) return paidOutside
     if (key !== undefined) {
       const problem = keyProblem(key)

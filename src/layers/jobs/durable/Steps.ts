@@ -74,6 +74,16 @@ const unread = toInternalError("the job's journal could not be read")
 export const committed = ({ job, log }: StepContext): Effect.Effect<void, InternalError> =>
   Effect.tapError(log.flush(job), Faults.blamed)
 
+/** Tells whether something is of a handler that does nothing any more that it has not done: what undoes its steps does. */
+const isSettled = ({ settling }: Journal, key: string, within: RunningStep | undefined): boolean =>
+  settling && within === undefined && !Compensations.isKey(key)
+
+/**
+ * What a handler comes to that is run for its compensations only, and has to go no further: it is held there until all that
+ * undoes its steps is known, and then ends as in a job that has ended, also where it cannot be interrupted.
+ */
+const heldBack = ({ halted }: Journal): Effect.Effect<never> => Effect.zipRight(halted, Effect.interrupt)
+
 /**
  * Runs `use` with a key that nobody else has meanwhile. The log is closed to a job that has ended, or goes on in the next
  * process: there nothing is begun any more.
@@ -91,10 +101,7 @@ export const keyed = <A, E, R>(
     return Effect.acquireUseRelease(
       Effect.tap(journal.claim(kind, key), () => presence.begin()),
       (known) =>
-        // A handler that is run for its compensations only does nothing that it has not done.
-        journal.settling && known.size === undefined && within === undefined && !Compensations.isKey(key)
-          ? Effect.never
-          : use(known, within),
+        known.size === undefined && isSettled(journal, key, within) ? heldBack(journal) : use(known, within),
       (known) =>
         Effect.sync(() => {
           known.running = false
@@ -193,7 +200,8 @@ const run = <A, AI, E, EI, R>(
       if (full !== undefined) return yield* full
       const driver = options.retry === undefined ? undefined : yield* Schedule.driver(options.retry)
       for (;;) {
-        if (job.ended) return yield* Effect.interrupt
+        // A handler that did not end in time may be waiting to try again.
+        if (job.ended || isSettled(journal, key, within)) return yield* Effect.interrupt
         const attempt = known.about.attempt + 1
         const about: About = { ...known.about, attempt, within: within?.key }
         const running = new RunningStep(journal.jobId, key, attempt)
@@ -323,8 +331,12 @@ export const make = (context: StepContext): Pick<JobService, "step" | "sleep" | 
                 Outcome.found(key, text, options)
               )
             return Effect.flatMap(handedOut(context, known), (text) => {
-              if (undo !== undefined && known.about.compensate === true)
-                context.compensations.add(key, undo(text))
+              const { compensations, journal } = context
+              if (undo !== undefined && known.about.compensate === true) {
+                compensations.add(key, undo(text))
+                // It is the last that was asked for: what comes now may be something that is not in the journal.
+                if (journal.settling && compensations.areKnown) return heldBack(journal)
+              }
               return Outcome.found(key, text, options)
             })
           })

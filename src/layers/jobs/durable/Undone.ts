@@ -85,9 +85,10 @@ export const undone = (
   const { options, running, store } = parts
   if (concluded.type === "job.result" || !undoing.isDue() || job.broken !== undefined)
     return Effect.succeed(concluded)
+  const within = compensateWithin ?? options.cancelGrace
   const run = Effect.zipRight(
     settled === undefined ? Effect.void : (begin ?? Effect.void),
-    Effect.timeoutOption(Effect.disconnect(undoing.run(again)), compensateWithin ?? options.cancelGrace)
+    Effect.timeoutOption(Effect.disconnect(undoing.run(again, within)), within)
   )
   return Effect.gen(function* () {
     live.undoing = true
