@@ -5,7 +5,7 @@
 
 interface Attribute {
   readonly key: string
-  readonly value: { readonly stringValue?: string; readonly boolValue?: boolean }
+  readonly value: Readonly<Record<string, unknown>>
 }
 
 /** What of the exporter's data is looked at. */
@@ -18,8 +18,8 @@ interface TraceData {
 }
 
 const isMisplaced = ({ key, value }: Attribute): boolean =>
-  (key === "span.label" && value.stringValue === "⚠︎ Interrupted") ||
-  (key === "status.interrupted" && value.boolValue === true)
+  (key === "span.label" && value["stringValue"] === "⚠︎ Interrupted") ||
+  (key === "status.interrupted" && value["boolValue"] === true)
 
 /** Returns the data of an export without what it says of interruption. */
 export const withoutInterrupted = (data: unknown): unknown => {
