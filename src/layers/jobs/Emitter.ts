@@ -1,5 +1,4 @@
 /** The `Job` service that a handler gets: a method for each kind of event, over the writer of its job. */
-import type * as BigDecimal from "effect/BigDecimal"
 import * as Effect from "effect/Effect"
 import { type ArcpError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import type * as Event from "../../protocol/Event.js"
@@ -58,8 +57,7 @@ interface EmitterContext extends EventWriter.WriterContext {
   /** Whether the submitting session takes chunks; else a streamed result is gathered for one frame. */
   readonly chunked: boolean
   readonly maxStreamedBytes: number
-  /** Told of each cost that is counted; default: nobody is. */
-  readonly onSpent?: ((currency: string | undefined, amount: BigDecimal.BigDecimal) => void) | undefined
+  readonly onSpent?: Spending.OnSpent | undefined
   /** Of a job that survives: how far its result was streamed. */
   readonly journal?: Journal | undefined
 }

@@ -20,6 +20,13 @@ export interface Spending {
   readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
 }
 
+/** Told of each cost that is counted, and whether a budget counts it; default: nobody is. */
+export type OnSpent = (
+  currency: string | undefined,
+  amount: BigDecimal.BigDecimal,
+  isBudgeted: boolean
+) => void
+
 const uncountable = (what: string) =>
   new InvalidRequest({
     message: `${what}: a cost is a decimal number with at most ${Budget.maxDigits} digits before and after the point`
@@ -32,8 +39,7 @@ export const make = (
   context: {
     readonly job: JobLog
     readonly now: () => number
-    /** Told of each cost that is counted; default: nobody is. */
-    readonly onSpent?: ((currency: string | undefined, amount: BigDecimal.BigDecimal) => void) | undefined
+    readonly onSpent?: OnSpent | undefined
   },
   { emit, fromHandler, write }: EventWriter.EventWriter
 ): Spending => {
@@ -41,10 +47,9 @@ export const make = (
 
   /** What has a cost waits for its commit, also where no budget counts it. */
   const costOf = (currency: string | undefined, amount: BigDecimal.BigDecimal): Partial<NewEvent> => {
-    const onCommit = context.onSpent && (() => context.onSpent?.(currency, amount))
-    return currency !== undefined && job.budgets(currency)
-      ? { awaited: true, onCommit, cost: { currency, amount } }
-      : { awaited: true, onCommit }
+    const cost = currency !== undefined && job.budgets(currency) ? { currency, amount } : undefined
+    const onCommit = context.onSpent && (() => context.onSpent?.(currency, amount, cost !== undefined))
+    return cost === undefined ? { awaited: true, onCommit } : { awaited: true, onCommit, cost }
   }
 
   const metric: Spending["metric"] = (body, more) => {
