@@ -292,8 +292,8 @@ const emitting = <Value>(
 
 /**
  * Makes an agent of a plain function, async or not. What its job refuses it (`authorize`, `delegate`, an emit …) rejects with
- * the protocol's error, and ends the job with that error's code when it is not caught. Any other rejection ends it in
- * `INTERNAL_ERROR`, and is in the runtime's log.
+ * the protocol's error, and ends the job with that error's code when it is not caught. What `error` takes reaches the client as
+ * the declared failure that it is. Any other rejection ends the job in `INTERNAL_ERROR`, and is in the runtime's log.
  *
  * When the job is ended (a cancel, a limit, a shutdown) everything of it that is waited for rejects with that as the protocol's
  * error (`Cancelled`, `Timeout`, `LeaseExpired`, `InternalError`), which is also the reason of the signal, and the function is
@@ -309,17 +309,21 @@ const emitting = <Value>(
  * })
  */
 export const fromPromise = <
-  Input = unknown,
-  InputEncoded = unknown,
+  I = unknown,
+  IE = unknown,
+  O = unknown,
+  OE = unknown,
+  F = never,
+  FE = never,
   Events extends AnyVendorEvent = AnyVendorEvent
 >(
   name: string,
-  options: AgentOptions<Input, InputEncoded, unknown, unknown, never, never, Events>,
-  run: (input: Input, job: PromiseJob<Events>) => unknown
+  options: AgentOptions<I, IE, O, OE, F, FE, Events>,
+  run: (input: I, job: PromiseJob<Events>) => NoInfer<O> | PromiseLike<NoInfer<O>>
 ): Registered => {
   checkRun(name, options, run)
   if (options.durable === true) assertSteps(name)
-  return handle(make(name, options), (input: Input) =>
+  return handle(make(name, options), (input: I) =>
     Effect.gen(function* () {
       const job = yield* Job
       const lease = yield* Lease
@@ -328,7 +332,7 @@ export const fromPromise = <
         <P extends ReadonlyArray<unknown>, A, E>(method: (...args: P) => Effect.Effect<A, E>) =>
         (...args: P) =>
           promise(method(...args))
-      return yield* handle((signal) =>
+      return yield* handle<O, F>((signal) =>
         run(input, {
           ...identityOf(job),
           signal,

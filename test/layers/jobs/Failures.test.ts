@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { InternalError, InvalidRequest, isArcpError } from "../../../src/protocol/Errors.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
@@ -124,6 +125,63 @@ describe("what a promise agent is refused", () => {
     Effect.gen(function* () {
       const agent = Agent.fromPromise("bad", { version: "1.0.0" }, () => 42)
       assert.strictEqual((yield* ends(agent)).end.payload.result, 42)
+    })
+  )
+})
+
+class TooLate extends Schema.TaggedError<TooLate>()("TooLate", { since: Schema.Date }) {}
+
+describe("what a promise agent declares", () => {
+  const since = new Date("2026-01-31T00:00:00Z")
+  const declared = (run: () => unknown) =>
+    ends(
+      Agent.fromPromise(
+        "bad",
+        { version: "1.0.0", output: Schema.Struct({ since: Schema.Date }), error: TooLate },
+        run as () => { since: Date }
+      )
+    )
+
+  it.scoped("its output goes over the wire as the schema says", () =>
+    Effect.gen(function* () {
+      const { end } = yield* declared(async () => ({ since }))
+      assert.deepStrictEqual(end.payload.result, { since: "2026-01-31T00:00:00.000Z" })
+    })
+  )
+
+  it.scoped("an output that is none of the schema's ends the job, with the path that is wrong", () =>
+    Effect.gen(function* () {
+      const { end } = yield* declared(async () => ({ since: "today" }))
+      assert.strictEqual(end.payload.code, "INTERNAL_ERROR")
+      assert.include(end.payload.message, "the agent's output is not what its contract says: output.since")
+    })
+  )
+
+  for (const [how, run] of [
+    ["rejects", () => Promise.reject(new TooLate({ since }))],
+    [
+      "throws",
+      () => {
+        throw new TooLate({ since })
+      }
+    ]
+  ] as const)
+    it.scoped(`a declared failure reaches the client as one: it ${how}`, () =>
+      Effect.gen(function* () {
+        const { end, entries } = yield* declared(run)
+        assert.strictEqual(end.payload.code, "INTERNAL_ERROR")
+        assert.deepStrictEqual(end.payload.details, {
+          error: { _tag: "TooLate", since: "2026-01-31T00:00:00.000Z" }
+        })
+        assert.deepStrictEqual(entries, [])
+      })
+    )
+
+  it.scoped("any other stays what it is: logged, and not shown", () =>
+    Effect.gen(function* () {
+      const { end, entries } = yield* declared(() => Promise.reject(broken()))
+      assert.notInclude(JSON.stringify(end), "s3cret")
+      assert.include(entries[0]?.text, "s3cret at /srv/db")
     })
   )
 })
