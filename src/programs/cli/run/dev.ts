@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as RegistryLayer from "../../../layers/agents/Registry.js"
+import { isLoopback } from "../../../protocol/Loopback.js"
 import { failureMessage } from "../../../services/agents/Agent.js"
 import { Registry } from "../../../services/agents/Registry.js"
 import { loadModules } from "../agents-module.js"
@@ -138,10 +139,12 @@ const openPage = (address: string) =>
     child.unref()
   })
 
-/** Serves the agents of a file. Whoever has a token may cancel what was submitted with it, also from another tab. */
+/**
+ * Serves the agents of a file. Whoever has a token may cancel what was submitted with it, also from another tab. What an agent throws
+ * is told to whoever submits: on this machine, that is who writes it.
+ */
 export const run = ({ open, ...flags }: DevFlags, file: string) =>
-  serving(
-    { ...flags, agents: [file, ...flags.agents], cancel: "principal" },
-    reloading,
-    open ? openPage : undefined
-  )
+  serving({ ...flags, agents: [file, ...flags.agents], cancel: "principal" }, reloading, {
+    onAddress: open ? openPage : undefined,
+    defaults: { revealFailures: flags.transport === "stdio" || isLoopback(flags.host) }
+  })
