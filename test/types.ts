@@ -430,6 +430,23 @@ Agent.fromPromise(
     return { at: until, of: ["a"] }
   }
 )
+// A contract that clients share.
+Agent.fromPromise(Review, async ({ repository }, job) => {
+  await job.authorize("fs.read", repository)
+  return { findings: 1 }
+})
+Agent.fromPromise(Build, async (_, job) => job.emit(Score, 1))
+Agent.fromPromise(Agent.make("scored", { version: "1.0.0", events: [Score] }), async (_, job) => {
+  // @ts-expect-error not declared
+  await job.emit(Step, { name: "compile", at: new Date() })
+})
+Agent.fromPromise(
+  Review,
+  // @ts-expect-error not the output of the contract
+  async () => ({ findings: "none" })
+)
+// @ts-expect-error a contract has its options
+Agent.fromPromise(Review, { version: "1.0.0" }, async () => ({ findings: 1 }))
 // Without a schema the function says what it takes, and nobody checks.
 Agent.fromPromise("hosts", { version: "1.0.0" }, async (hosts: ReadonlyArray<string>) => hosts.length)
 // @ts-expect-error the schema gives another type than the function takes

@@ -177,6 +177,20 @@ describe("what a promise agent declares", () => {
       })
     )
 
+  it.scoped("of a contract that clients share, the same", () =>
+    Effect.gen(function* () {
+      const Bad = Agent.make("bad", {
+        version: "1.0.0",
+        output: Schema.Struct({ since: Schema.Date }),
+        error: TooLate
+      })
+      const good = yield* ends(Agent.fromPromise(Bad, async () => ({ since })))
+      assert.deepStrictEqual(good.end.payload.result, { since: "2026-01-31T00:00:00.000Z" })
+      const late = yield* ends(Agent.fromPromise(Bad, () => Promise.reject(new TooLate({ since }))))
+      assert.deepInclude(late.end.payload.details, { error: { _tag: "TooLate", since: since.toISOString() } })
+    })
+  )
+
   it.scoped("any other stays what it is: logged, and not shown", () =>
     Effect.gen(function* () {
       const { end, entries } = yield* declared(() => Promise.reject(broken()))
@@ -184,6 +198,44 @@ describe("what a promise agent declares", () => {
       assert.include(entries[0]?.text, "s3cret at /srv/db")
     })
   )
+})
+
+const durableOnly: ReadonlyArray<readonly [string, Agent.Registered]> = [
+  [
+    "job.input",
+    Agent.fromPromise("bad", { version: "1.0.0" }, async (_, job) => job.input("go", { prompt: "Go on?" }))
+  ],
+  [
+    "job.step",
+    Agent.fromPromise("bad", { version: "1.0.0" }, async (_, job) => {
+      await job.log("info", "begun")
+      return await job.step("one", () => 1)
+    })
+  ],
+  ["job.sleep", Agent.fromPromise("bad", { version: "1.0.0" }, (_, job) => job.sleep("a while", 1))],
+  [
+    "job.input",
+    Agent.handle(Agent.make("bad", { version: "1.0.0" }), () =>
+      Effect.gen(function* () {
+        const job = yield* Job
+        return yield* Effect.orDie(job.input("go", { prompt: "Go on?" }))
+      })
+    )
+  ]
+]
+
+describe("what is for durable agents only", () => {
+  for (const [method, agent] of durableOnly)
+    it.scoped(`${method} says so elsewhere, by its name and the agent's line, and how one is declared`, () =>
+      Effect.gen(function* () {
+        const { end, entries } = yield* ends(agent, { revealFailures: true })
+        assert.strictEqual(
+          end.payload.message,
+          `${method} is for durable agents only: declare the agent with durable: true, among the options of Agent.make or Agent.fromPromise`
+        )
+        assert.include(entries[0]?.text, "Failures.test.ts")
+      })
+    )
 })
 
 const unsayable: ReadonlyArray<readonly [string, () => unknown]> = [
