@@ -111,8 +111,8 @@ export interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
   readonly examples?: ReadonlyArray<NoInfer<IE>> | undefined
   /**
-   * Default: any JSON. Members that it does not know are left out, as by any schema; one annotated with
-   * `parseOptions: { onExcessProperty: "error" }` refuses them, by name.
+   * Default: any JSON. Members that it does not know are left out, as by any schema, so that clients may know a newer version; one
+   * annotated with `parseOptions: { onExcessProperty: "error" }` refuses them, by name.
    */
   readonly input?: Schema.Schema<I, IE> | undefined
   readonly output?: Schema.Schema<O, OE> | undefined
