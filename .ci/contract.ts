@@ -24,6 +24,7 @@ export const doubled = Agent.fromPromise(
   { version: "1.0.0", input: Schema.Number, output: Schema.NumberFromString, error: NoName },
   async (number) => number * 2
 )
+export const shared = Agent.fromPromise(Greet, async (name) => `Hello, ${name}`)
 export const named = Agent.handle(Named, (name) =>
   Effect.flatMap(Job.Job, (job) => job.step("look", Effect.succeed(name), { output: Schema.String }))
 )

@@ -283,27 +283,6 @@ type Run<I, O, Events extends AnyVendorEvent> = (
   job: PromiseJob<Events>
 ) => NoInfer<O> | PromiseLike<NoInfer<O>>
 
-interface FromPromise {
-  <
-    I = unknown,
-    IE = unknown,
-    O = unknown,
-    OE = unknown,
-    F = never,
-    FE = never,
-    Events extends AnyVendorEvent = AnyVendorEvent
-  >(
-    name: string,
-    options: AgentOptions<I, IE, O, OE, F, FE, Events>,
-    run: Run<I, O, Events>
-  ): Registered
-  /** The same for a contract that clients share. */
-  <I, IE, O, OE, F, FE, Events extends AnyVendorEvent = AnyVendorEvent>(
-    contract: Contract<I, IE, O, OE, F, FE, Events>,
-    run: Run<I, O, Events>
-  ): Registered
-}
-
 /**
  * Makes an agent of a plain function, async or not. What its job refuses it (`authorize`, `delegate`, an emit …) rejects with
  * the protocol's error, and ends the job with that error's code when it is not caught. What `error` takes reaches the client as
@@ -323,7 +302,26 @@ interface FromPromise {
  *   return to
  * })
  */
-export const fromPromise: FromPromise = <I, IE, O, OE, F, FE, Events extends AnyVendorEvent>(
+export const fromPromise: {
+  <
+    I = unknown,
+    IE = unknown,
+    O = unknown,
+    OE = unknown,
+    F = never,
+    FE = never,
+    Events extends AnyVendorEvent = AnyVendorEvent
+  >(
+    name: string,
+    options: AgentOptions<I, IE, O, OE, F, FE, Events>,
+    run: Run<I, O, Events>
+  ): Registered
+  /** The same for a contract that clients share. */
+  <I, IE, O, OE, F, FE, Events extends AnyVendorEvent = AnyVendorEvent>(
+    contract: Contract<I, IE, O, OE, F, FE, Events>,
+    run: Run<I, O, Events>
+  ): Registered
+} = <I, IE, O, OE, F, FE, Events extends AnyVendorEvent>(
   ...given:
     | readonly [string, AgentOptions<I, IE, O, OE, F, FE, Events>, Run<I, O, Events>]
     | readonly [Contract<I, IE, O, OE, F, FE, Events>, Run<I, O, Events>]
