@@ -34,7 +34,10 @@ export const agents = [
     while (input.until !== undefined && !existsSync(input.until)) await pause(20)
     return word as string
   }),
-  Agent.fromPromise("echo", { version: "1.0.0" }, async (input: unknown, job) => ({ input, lease: job.lease }))
+  Agent.fromPromise("echo", { version: "1.0.0" }, async (input: unknown, job) => ({ input, lease: job.lease })),
+  Agent.fromPromise("broken", { version: "1.0.0" }, async () => {
+    throw new Error("db is down")
+  })
 ]
 `
 const word = (text: string) => `export const word: string = ${text}\n`
@@ -126,6 +129,44 @@ describe("arcp dev", () => {
     writeFileSync(join(folder, "word.ts"), word('"three"'))
     await said(/^loaded anew/)
     assert.strictEqual(await run("submit", "hello"), "three")
+  })
+
+  it("what an agent throws is told to who submits, and is in a log for people", async () => {
+    const failed = await run("submit", "broken").catch((error: { readonly stderr: string }) => error.stderr)
+    assert.match(failed, /^error: INTERNAL_ERROR: db is down$/m)
+    await said(/^\[\d\d:\d\d:\d\d\.\d{3}\] ERROR: agent broken@1\.0\.0 failed in job_/)
+    await said(/^ {2}Error: db is down$/)
+    await said(/^ {2} +at .*agents\.ts/)
+  })
+
+  it.each([
+    ["--limit", "revealFailures=false"],
+    ["--host", "0.0.0.0", "--allow-insecure"]
+  ])("what an agent throws is not told with %s %s", async (...flags) => {
+    const args = ["dev", "./agents.ts", "--memory", "--port", "0", "--token", "t=me", "--json", ...flags]
+    const other = spawn(process.execPath, [program, ...args], {
+      cwd: folder,
+      stdio: ["ignore", "pipe", "pipe"]
+    })
+    try {
+      const lines = createInterface({ input: other.stderr })
+      const logged: Array<string> = []
+      lines.on("line", (line) => logged.push(line))
+      for await (const line of createInterface({ input: other.stdout })) {
+        const { listening } = JSON.parse(line) as { readonly listening: string }
+        const at = listening.replace("0.0.0.0", "127.0.0.1")
+        const failed = await promisify(execFile)(process.execPath, [
+          ...[program, "submit", "broken", "--url", at, "--token", "t"]
+        ]).catch((error: { readonly stderr: string }) => error)
+        assert.match(failed.stderr, /the agent failed; the runtime's log says why/)
+        assert.notInclude(failed.stderr, "db is down")
+        break
+      }
+      // With --json, the log is JSON too.
+      assert.doesNotThrow(() => logged.map((line) => JSON.parse(line)))
+    } finally {
+      other.kill()
+    }
   })
 
   it("arcp serve reads what arcp dev does: TypeScript, also behind JavaScript", async () => {

@@ -254,7 +254,7 @@ it("above INFO nothing of that is logged; pretty is for people", async () => {
   await listening(pretty)
   pretty.signal("SIGTERM")
   await pretty.leaves()
-  expect(pretty.stderr).toMatch(/INFO .*listening on ws:/)
+  expect(pretty.stderr).toMatch(/^\[[\d:.]+\] INFO: listening on ws:/m)
   // Where it listens, and where its console is.
   expect(pretty.stdout).toMatch(/^listening ws:\S+\nconsole http:\S+\n$/)
 })

@@ -30,7 +30,11 @@ const undecided = new InternalError({
 })
 
 /** Returns why a login was refused, for the log, where whoever has refused it says so. */
-export const reasonOf = ({ cause }: { readonly cause?: unknown }): { readonly reason?: string } =>
+export const reasonOf = ({
+  cause
+}: {
+  readonly cause?: unknown
+}): { readonly reason?: string | undefined } =>
   typeof cause === "string" ? { reason: cause } : cause instanceof Error ? { reason: cause.message } : {}
 
 /** Refuses a login, a failed one when its turn has come. */

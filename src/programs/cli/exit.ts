@@ -12,6 +12,7 @@ import {
 } from "../../protocol/Errors.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import { columnsOf, fitted } from "./columns.js"
+import { refusalHint, refused } from "./refusal.js"
 import { safe } from "./text.js"
 import { UsageError } from "./UsageError.js"
 
@@ -96,7 +97,7 @@ const messageOf = (error: unknown): string =>
 const denialHint = (error: PermissionDenied): string | undefined =>
   error.message.startsWith("only the session")
     ? "use arcp cancel where you ran arcp submit --detach; others may with arcp serve --operator or --cancel principal"
-    : "what a job may do is given with --lease, see arcp submit --help"
+    : (refusalHint(error.details) ?? "what a job may do is given with --lease, see arcp submit --help")
 
 /** What to do about a refusal, by the reason that the runtime names. */
 const reasonHints: { readonly [reason: string]: string } = {
@@ -140,6 +141,12 @@ const declared = (error: unknown): string | undefined => {
   return `${typeof name === "string" ? name : "the agent failed"}${said === "{}" ? "" : `: ${cut(said, 400)}`}`
 }
 
+/** What a lease has refused, after the message, which does not say it. */
+const targetOf = ({ details }: ArcpError): string => {
+  const target = refused(details)
+  return target === undefined ? "" : ` (${target})`
+}
+
 /** What the store says of the file that `--db` names has the flag before the name. */
 const withFlag = (message: string, db: string): string => {
   const at = message.indexOf(db)
@@ -161,7 +168,7 @@ export const describe = (error: unknown, db?: string): string => {
         : error instanceof InvalidRequest
           ? requestHint(error)
           : hints[tagOf(error)]
-  const message = failure ?? messageOf(error)
+  const message = failure ?? `${messageOf(error)}${isArcpError(error) ? targetOf(error) : ""}`
   const said = db !== undefined && tagOf(error) === "StoreError" ? withFlag(message, db) : message
   return safe(`error: ${code}${said}${hint === undefined ? "" : `\n  ${hint}`}`)
 }

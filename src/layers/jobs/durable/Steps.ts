@@ -366,14 +366,18 @@ export const compensate = (
       : Effect.void
   )
 
-const notDurable = Effect.dieMessage(
-  "steps are of durable agents only: declare the agent with `durable: true` (Agent.make)"
-)
+/** Made by the call, and not when its effect is run, so that the stack leads to the agent's line. */
+const notDurable = (method: string) => () =>
+  Effect.die(
+    new Error(
+      `job.${method} is for durable agents only: declare the agent with durable: true, among the options of Agent.make or Agent.fromPromise`
+    )
+  )
 
 /** What an agent that is not durable has in their place. */
 export const none: { readonly step: RunStep } & Pick<JobService, "sleep" | "hold" | "input"> = {
-  step: () => notDurable,
-  sleep: () => notDurable,
+  step: notDurable("step"),
+  sleep: notDurable("sleep"),
   hold: (effect) => effect,
-  input: () => notDurable
+  input: notDurable("input")
 }

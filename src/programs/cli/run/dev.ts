@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as RegistryLayer from "../../../layers/agents/Registry.js"
+import { isLoopback } from "../../../protocol/Loopback.js"
 import { failureMessage } from "../../../services/agents/Agent.js"
 import { Registry } from "../../../services/agents/Registry.js"
 import { loadModules } from "../agents-module.js"
@@ -141,11 +142,13 @@ const openPage = (address: string) =>
   })
 
 /**
- * Serves the agents of a file. Whoever has a token may cancel what was submitted with it, also from another tab. What is thrown in a
- * timer of a file that is being written is logged, and what is saved next is loaded.
+ * Serves the agents of a file. Whoever has a token may cancel what was submitted with it, also from another tab. What an agent throws
+ * is told to whoever submits: on this machine, that is who writes it. What is thrown in a timer of a file that is being written is
+ * logged, and what is saved next is loaded.
  */
 export const run = ({ open, ...flags }: DevFlags, file: string) =>
   serving({ ...flags, agents: [file, ...flags.agents], cancel: "principal" }, reloading, {
-    onAddress: open ? openPage : () => Effect.void,
+    onAddress: open ? openPage : undefined,
+    defaults: { revealFailures: flags.transport === "stdio" || isLoopback(flags.host) },
     afterException: "go on"
   })
