@@ -39,15 +39,18 @@ const recovered = (at: number, attempt: number): NewEvent => ({
   payload: JSON.stringify({ kind: "status", ts: timestamp(at), body: { phase: "recovered", attempt } })
 })
 
-/** Writes a record of a job in place of the one that is stored. */
-type Write = (record: Survivor) => Effect.Effect<void, InternalError>
+/**
+ * Writes the record of a job in place of the one that is stored. It is asked for at the commit, also what has been decided since: that it is
+ * to be cancelled, above all.
+ */
+type Write = (recordNow: () => JobRecord) => Effect.Effect<void, InternalError>
 
 /** Stores what has become of a job's survival, as often as it takes. */
 const put = (
   parts: JobParts,
   job: JobLog,
   record: Survivor,
-  write: Write = (current) => parts.log.amend(job, current, () => {})
+  write: Write = (recordNow) => parts.log.amend(job, recordNow(), () => {})
 ): Effect.Effect<void> =>
   Terminal.untilStored(
     Effect.suspend(() => {
@@ -57,7 +60,7 @@ const put = (
       const survival = ended === undefined ? record.survival : { ...record.survival, ended }
       const current = { ...(live?.record ?? record), survival }
       if (live !== undefined) live.record = current
-      return write(current)
+      return write(() => live?.record ?? current)
     }),
     parts.running
   ).pipe(Effect.ignore)
@@ -80,17 +83,17 @@ const writingParked =
     { code, message }: ArcpError,
     onCommit: () => void = () => {}
   ): Write =>
-  (record) => {
+  (recordNow) => {
     const reason = code.toLowerCase()
-    if (before.survival.parked === reason) return log.amend(job, record, onCommit)
+    if (before.survival.parked === reason) return log.amend(job, recordNow(), onCommit)
     const at = now()
     return log.append(job, {
       type: "job.event",
       kind: "status",
       payload: JSON.stringify({ kind: "status", ts: timestamp(at), body: { phase: "parked", message } }),
-      hook: hooks.parked(record, at, reason),
+      hook: hooks.parked(before, at, reason),
       awaited: true,
-      record: () => record,
+      record: recordNow,
       onCommit
     })
   }
@@ -124,9 +127,10 @@ const parkUnloaded = (
         else waits.due(dueAt)
         if (cluster !== undefined && record.parentJobId === undefined) waits.parked.add(record.jobId)
       })
+      const written = write(() => resting?.record ?? unloaded)
       return record.parentJobId !== undefined && resting === undefined
-        ? Effect.zipRight(write(unloaded), Resting.place(parts, unloaded, job))
-        : write(unloaded)
+        ? Effect.zipRight(written, Resting.place(parts, unloaded, job))
+        : written
     })
     yield* sayParked(why)
   })
