@@ -55,7 +55,7 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
         </h1>
         <div class="row">
           {isOver(status) || !isThere ? null : (
-            <button type="button" class="danger" onClick={cancel}>
+            <button type="button" class="danger" data-settles onClick={cancel}>
               Cancel
             </button>
           )}
