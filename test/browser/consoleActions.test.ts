@@ -47,7 +47,7 @@ describe.skipIf(executable === undefined)("what is done in the console (where th
   let home = ""
 
   beforeAll(async () => {
-    server = await start("--agents", agents, "--memory", "--token", "secret=me")
+    server = await start("--agents", agents, "--memory", "--token", "secret=me", "--operator", "me")
     home = (JSON.parse(server.line) as { readonly console: string }).console.split("#")[0] ?? ""
     browser = await launch(executable as string)
   })
@@ -189,6 +189,42 @@ describe.skipIf(executable === undefined)("what is done in the console (where th
     await notice.getByRole("button", { name: "Dismiss" }).click()
     await notice.waitFor({ state: "detached" })
     await late.close()
+  })
+
+  it("shows a job that is deleted no longer, also to whoever goes back to it", async () => {
+    const jobId = await post("asks", { count: 0 }, 60)
+    await page.goto(`${home}#/job/${jobId}`)
+    await page.waitForSelector("#result-title")
+    const gone = await fetch(new URL(`/v1/jobs/${jobId}`, home), { method: "DELETE", headers })
+    assert.isTrue(gone.ok)
+    await page.locator(".problem", { hasText: "no such job" }).waitFor()
+    for (const what of ["#result-title", ".log", ".facts + .panel"])
+      assert.strictEqual(await page.locator(what).count(), 0, what)
+    await shot("deleted")
+    await page.getByRole("navigation").getByRole("link", { name: "Jobs" }).click()
+    await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor()
+    assert.strictEqual(await row(jobId).count(), 0)
+    await page.goBack()
+    await page.locator(".problem", { hasText: "no such job" }).waitFor()
+    assert.strictEqual(await page.locator("#result-title").count(), 0)
+  })
+
+  it("takes filters back one by one", async () => {
+    await post("breaks", {}, 60)
+    await page.goto(`${home}#/jobs`)
+    await page.getByRole("button", { name: /^failed/ }).click()
+    await page.getByLabel("Agent").selectOption("breaks")
+    // The same again is no other place.
+    await page.getByRole("navigation").getByRole("link", { name: "Jobs" }).click()
+    await page.getByRole("navigation").getByRole("link", { name: "Jobs" }).click()
+    for (const filters of ["?status=error&agent=breaks", "?status=error", ""]) {
+      await page.goBack()
+      await page.waitForURL(`${home}#/jobs${filters}`)
+    }
+    assert.strictEqual(
+      await page.getByRole("button", { name: /^failed/ }).getAttribute("aria-pressed"),
+      "false"
+    )
   })
 
   it("fits a phone with long choices and long names", async () => {

@@ -16,9 +16,18 @@ vi.mock("../../src/programs/console/state/connection.js", () => {
   client.value = made
   return { client: made }
 })
-const { dropped } = vi.hoisted(() => ({ dropped: [] as Array<string> }))
+const { dropped, watchers } = vi.hoisted(() => ({
+  dropped: [] as Array<string>,
+  watchers: [] as Array<(jobId: string) => void>
+}))
 vi.mock("../../src/programs/console/state/jobs.js", () => ({
-  table: Object.assign(new Map(), { drop: (jobId: string) => dropped.push(jobId) }),
+  table: Object.assign(new Map(), {
+    drop: (jobId: string) => {
+      dropped.push(jobId)
+      for (const onDrop of watchers) onDrop(jobId)
+    },
+    watchDrops: (onDrop: (jobId: string) => void) => watchers.push(onDrop)
+  }),
   version: signal(0)
 }))
 
@@ -98,6 +107,37 @@ describe("jobs that are followed", () => {
       for (const job of jobs) assert.isDefined(job.problem.value)
     })
     assert.deepStrictEqual(dropped, ["deleted"])
+    ;(client.value as { value: unknown }).value = undefined
+  })
+
+  it("are forgotten with all that was known of them when they are not there any more", async () => {
+    vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
+    const { follow, verify } = await import("../../src/programs/console/state/follow.js")
+    let isThere = true
+    const handle = {
+      subscribed: { job_id: "forgotten", agent: "a@1", current_status: "success" },
+      events: Stream.fromIterable(delegations(["child"])),
+      chunks: Stream.empty,
+      result: Effect.succeed("secret"),
+      completedAt: Effect.succeed(undefined)
+    }
+    ;(client.value as { value: unknown }).value = {
+      subscribe: () =>
+        Effect.suspend(() =>
+          isThere ? Effect.succeed(handle) : new JobNotFound({ message: "no such job" })
+        ),
+      list: () => Stream.empty
+    }
+    const job = follow("forgotten")
+    await vi.waitFor(() => assert.deepStrictEqual(job.model.end, { status: "success", result: "secret" }))
+    await verify("forgotten")
+    assert.strictEqual(job.model.events.length, 1)
+    isThere = false
+    await verify("forgotten")
+    assert.isUndefined(job.model.end)
+    assert.strictEqual(job.model.events.length, 0)
+    assert.strictEqual(job.problem.value?.code, "JOB_NOT_FOUND")
+    assert.isUndefined(job.subscribed.value)
     ;(client.value as { value: unknown }).value = undefined
   })
 

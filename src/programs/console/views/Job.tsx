@@ -6,9 +6,10 @@ import { isOver, principalOf, tookMs } from "../model/JobTable.js"
 import { clock, count, counted, duration, line, moment } from "../model/text.js"
 import { announce, announceSeldom } from "../state/announcing.js"
 import { cancelJob, client } from "../state/connection.js"
-import { entryOf, type Followed, follow, mayPass } from "../state/follow.js"
+import { entryOf, type Followed, follow, mayPass, verify } from "../state/follow.js"
 import { lookAgain } from "../state/jobs.js"
 import { go } from "../state/navigation.js"
+import { watching } from "../state/watching.js"
 import { Log } from "./Log.js"
 import { Budget, LeasePanel, Now } from "./panels.js"
 import { Badge, Copy, Failed, Go, statusName, useNow } from "./parts.js"
@@ -59,9 +60,11 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
               Cancel
             </button>
           )}
-          <Go to={{ view: "submit", agent, again: job.jobId }} class="button">
-            Submit again
-          </Go>
+          {isThere ? (
+            <Go to={{ view: "submit", agent, again: job.jobId }} class="button">
+              Submit again
+            </Go>
+          ) : null}
         </div>
       </div>
       <p class="facts">
@@ -239,6 +242,9 @@ const Body = ({
   )
 }
 
+/** Milliseconds between two questions whether the job that is looked at is still there. */
+const verifiedEvery = 5_000
+
 export const JobView = ({
   event,
   jobId,
@@ -265,6 +271,9 @@ export const JobView = ({
       announce(`the job is ${statusName(status)}`, "status")
     before.current = status
   }, [status, isKnown, why])
+  // Of the deletion of one that has ended nobody tells.
+  const mayGo = end !== undefined
+  useEffect(() => (mayGo ? watching(() => verify(jobId), verifiedEvery)() : undefined), [jobId, made, mayGo])
   const passes = mayPass(problem)
   useEffect(() => {
     if (passes) announceSeldom("the job cannot be followed at the moment; it is tried again", "following")

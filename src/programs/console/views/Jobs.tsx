@@ -17,7 +17,7 @@ import { useStill } from "./still.js"
 /** Rows of a page of the list. */
 const page = 50
 
-const apply = (filters: Filters) => go({ view: "jobs", filters }, "replace")
+const apply = (filters: Filters) => go({ view: "jobs", filters })
 
 const toggled = (of: ReadonlyArray<JobStatus>, status: JobStatus) =>
   of.includes(status) ? of.filter((held) => held !== status) : [...of, status]
