@@ -65,6 +65,8 @@ describe.skipIf(executable === undefined)("what is done in the console (where th
     await made.fill("#token", "secret")
     await made.getByRole("button", { name: "Log in", exact: true }).click()
     await made.waitForSelector(".connection[data-state=Connected]")
+    // Out of the list, which holds still for a pointer.
+    await made.mouse.move(2, 2)
   }
   beforeEach(async () => {
     await page?.close()
@@ -207,6 +209,36 @@ describe.skipIf(executable === undefined)("what is done in the console (where th
     await page.goBack()
     await page.locator(".problem", { hasText: "no such job" }).waitFor()
     assert.strictEqual(await page.locator("#result-title").count(), 0)
+  })
+
+  it("says that a job is still being read, and gives no part of it for the whole", async () => {
+    const jobId = await post("many", { count: 200 }, 60)
+    const slow = await login()
+    const told = await hearing(slow)
+    let left = 100
+    const held: Array<() => void> = []
+    await slow.routeWebSocket(/arcp/, (ws: WebSocketRoute) => {
+      ws.connectToServer().onMessage((message) => {
+        if (!String(message).includes(jobId) || /session\.jobs/.test(String(message)) || left-- > 0)
+          ws.send(message)
+        else held.push(() => ws.send(message))
+      })
+    })
+    await enter(slow)
+    await slow.goto(`${home}#/job/${jobId}`)
+    await slow.locator(".facts", { hasText: /\d+ events so far/ }).waitFor()
+    await slow.locator(".progress", { hasText: "Reading what it has said" }).waitFor()
+    await slow.locator(".where", { hasText: "so far" }).waitFor()
+    assert.isTrue(await slow.locator(".log").getByRole("button", { name: "download" }).isDisabled())
+    await told.until(/still being read/)
+    if (shots !== undefined) await slow.screenshot({ path: join(shots, "actions-reading.png") })
+    left = Number.POSITIVE_INFINITY
+    for (const pass of held) pass()
+    await slow.waitForSelector("#result-title")
+    assert.strictEqual(await slow.getByText("so far").count(), 0)
+    assert.isTrue(await slow.locator(".log").getByRole("button", { name: "download" }).isEnabled())
+    await told.until(/are all read/)
+    await slow.close()
   })
 
   it("takes filters back one by one", async () => {

@@ -13,6 +13,7 @@ import { childEnded, type End, empty, ended, type JobModel, mark, take } from ".
 import type { Entry } from "../model/JobTable.js"
 import { Pieces } from "../model/Streamed.js"
 import { sizeOf } from "../model/values.js"
+import { catchingUp } from "./catchingUp.js"
 import { client } from "./connection.js"
 import { table, version as tableVersion, verifyListed } from "./jobs.js"
 import { onConnection } from "./presence.js"
@@ -30,6 +31,8 @@ export interface Followed {
   readonly children: Signal<ReadonlyArray<{ readonly entry: Entry; readonly job: Followed }>>
   /** Whether it has delegated to more than its children here. */
   readonly hasMore: Signal<boolean>
+  /** Whether events of the past are still coming, of one that goes on. */
+  readonly isBehind: Signal<boolean>
 }
 
 /** Jobs that one job shows below it, and how deep. */
@@ -46,6 +49,7 @@ class Kept implements Followed {
   readonly problem = signal<ClientError | undefined>(undefined)
   readonly children = signal<ReadonlyArray<{ readonly entry: Entry; readonly job: Kept }>>([])
   readonly hasMore = signal(false)
+  readonly isBehind = signal(false)
   fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
   /** The model, for those who change it. */
   state = empty()
@@ -134,6 +138,7 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
     job.resultBytes = 0
     job.subscribed.value = handle.subscribed
     job.problem.value = undefined
+    yield* Effect.forkScoped(catchingUp(job.isBehind, model.times))
     let first: Body<"result_chunk"> | undefined
     const delegated = yield* Queue.sliding<void>(1)
     const events = yield* Effect.fork(

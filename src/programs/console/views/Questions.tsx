@@ -123,7 +123,16 @@ const NotTaken = ({
 /** Questions that are shown at once, the oldest first. */
 const mostShown = 20
 
-export const Questions = ({ job, upTo }: { readonly job: Followed; readonly upTo: number }) => {
+export const Questions = ({
+  isPart,
+  job,
+  upTo
+}: {
+  readonly job: Followed
+  /** Whether more has been said than has come yet, as that a question was answered. */
+  readonly isPart: boolean
+  readonly upTo: number
+}) => {
   const [refused, setRefused] = useState<ReadonlyArray<Refused>>([])
   const asked = waiting(job.model, upTo)
   const shown = asked.slice(0, mostShown)
@@ -152,7 +161,7 @@ export const Questions = ({ job, upTo }: { readonly job: Followed; readonly upTo
         <One
           key={question.inputId}
           question={question}
-          open={question.to === undefined}
+          open={question.to === undefined && !isPart}
           error={refused.find((one) => one.question.inputId === question.inputId)?.error}
           answer={(given) => answer(question, given)}
         />
