@@ -86,14 +86,18 @@ const Head = ({
             of <bdi>{line(whose, 60)}</bdi>
           </span>
         )}
-        <span>submitted {began === 0 ? "–" : moment(began, now)}</span>
-        <span>
-          {isOver(status) ? "took" : "for"} {began === 0 ? "–" : duration(took)}
-        </span>
-        <span>
-          {counted(job.model.events.length, "event")}
-          {isPart ? " so far" : ""}
-        </span>
+        {isThere ? (
+          <>
+            <span>submitted {began === 0 ? "–" : moment(began, now)}</span>
+            <span>
+              {isOver(status) ? "took" : "for"} {began === 0 ? "–" : duration(took)}
+            </span>
+            <span>
+              {counted(job.model.events.length, "event")}
+              {isPart ? " so far" : ""}
+            </span>
+          </>
+        ) : null}
         {parent === undefined ? null : (
           <Go to={{ view: "job", jobId: parent, tab: "", event: undefined }}>its parent</Go>
         )}
