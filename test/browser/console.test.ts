@@ -460,6 +460,8 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.goBack()
     await page.goto(`${home()}#/jobs?status=running&agent=work`)
     await page.getByRole("button", { name: "Cancel", exact: true }).click()
+    // The list holds still while the pointer is in it.
+    await page.mouse.move(2, 2)
     // Although it was submitted by the session that the page had before it was loaded anew.
     await page.waitForSelector(".empty")
     await page.goto(`${home()}#/jobs?agent=helper`)
@@ -597,7 +599,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     // As somebody types it: each character is drawn before the next one comes.
     await page.getByLabel("euros").pressSequentially("10.05")
     await shot(page, "question")
-    await page.getByRole("button", { name: "Answer", exact: true }).press("Enter")
+    await page.locator("[type=submit]:not([aria-disabled=true])").press("Enter")
     await ended(page, "success")
     // The form that had the focus is gone.
     assert.notStrictEqual(await page.evaluate(() => document.activeElement?.tagName), "BODY")

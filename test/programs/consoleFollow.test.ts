@@ -2,10 +2,15 @@
 import { signal } from "@preact/signals"
 import * as Effect from "effect/Effect"
 import * as fc from "effect/FastCheck"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
+import * as TestContext from "effect/TestContext"
 import { assert, describe, it, vi } from "vitest"
 import { Held } from "../../src/programs/console/model/Held.js"
 import { Pieces, type Streamed } from "../../src/programs/console/model/Streamed.js"
+import { catchingUp } from "../../src/programs/console/state/catchingUp.js"
 import { inTurn } from "../../src/programs/console/state/turns.js"
 import { InvalidRequest, JobNotFound, PermissionDenied } from "../../src/protocol/Errors.js"
 import type { JobEvent } from "../../src/services/client/ArcpClient.js"
@@ -16,9 +21,18 @@ vi.mock("../../src/programs/console/state/connection.js", () => {
   client.value = made
   return { client: made }
 })
-const { dropped } = vi.hoisted(() => ({ dropped: [] as Array<string> }))
+const { dropped, watchers } = vi.hoisted(() => ({
+  dropped: [] as Array<string>,
+  watchers: [] as Array<(jobId: string) => void>
+}))
 vi.mock("../../src/programs/console/state/jobs.js", () => ({
-  table: Object.assign(new Map(), { drop: (jobId: string) => dropped.push(jobId) }),
+  table: Object.assign(new Map(), {
+    drop: (jobId: string) => {
+      dropped.push(jobId)
+      for (const onDrop of watchers) onDrop(jobId)
+    },
+    watchDrops: (onDrop: (jobId: string) => void) => watchers.push(onDrop)
+  }),
   version: signal(0)
 }))
 
@@ -98,6 +112,61 @@ describe("jobs that are followed", () => {
       for (const job of jobs) assert.isDefined(job.problem.value)
     })
     assert.deepStrictEqual(dropped, ["deleted"])
+    ;(client.value as { value: unknown }).value = undefined
+  })
+
+  it("are known to be read in part while what comes is of the past", () =>
+    Effect.gen(function* () {
+      const hour = 3_600_000
+      yield* TestClock.setTime(10 * hour)
+      const isBehind = { value: false }
+      const times: Array<number> = []
+      const reading = yield* Effect.fork(catchingUp(isBehind, times))
+      yield* TestClock.adjust("3 seconds")
+      assert.isFalse(isBehind.value)
+      // An hour of it comes each second, and the runtime's clock is ahead.
+      for (let i = 0; i < 9; i++) {
+        times.push(i * hour + 5_000)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(isBehind.value, i > 0)
+      }
+      // What comes from now on is as old each time.
+      times.push(10 * hour + 14_000)
+      yield* TestClock.adjust("1 second")
+      times.push(10 * hour + 15_000)
+      yield* TestClock.adjust("1 second")
+      assert.isFalse(isBehind.value)
+      assert.isNotNull(yield* Fiber.poll(reading).pipe(Effect.map(Option.getOrNull)))
+    }).pipe(Effect.provide(TestContext.TestContext), Effect.runPromise))
+
+  it("are forgotten with all that was known of them when they are not there any more", async () => {
+    vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run))
+    const { follow, verify } = await import("../../src/programs/console/state/follow.js")
+    let isThere = true
+    const handle = {
+      subscribed: { job_id: "forgotten", agent: "a@1", current_status: "success" },
+      events: Stream.fromIterable(delegations(["child"])),
+      chunks: Stream.empty,
+      result: Effect.succeed("secret"),
+      completedAt: Effect.succeed(undefined)
+    }
+    ;(client.value as { value: unknown }).value = {
+      subscribe: () =>
+        Effect.suspend(() =>
+          isThere ? Effect.succeed(handle) : new JobNotFound({ message: "no such job" })
+        ),
+      list: () => Stream.empty
+    }
+    const job = follow("forgotten")
+    await vi.waitFor(() => assert.deepStrictEqual(job.model.end, { status: "success", result: "secret" }))
+    await verify("forgotten")
+    assert.strictEqual(job.model.events.length, 1)
+    isThere = false
+    await verify("forgotten")
+    assert.isUndefined(job.model.end)
+    assert.strictEqual(job.model.events.length, 0)
+    assert.strictEqual(job.problem.value?.code, "JOB_NOT_FOUND")
+    assert.isUndefined(job.subscribed.value)
     ;(client.value as { value: unknown }).value = undefined
   })
 

@@ -2,6 +2,7 @@
 import { render } from "preact"
 import { keepFocus } from "./state/focus.js"
 import { begin } from "./state/links.js"
+import { settle } from "./state/settling.js"
 import { App } from "./views/App.js"
 
 begin()
@@ -9,4 +10,5 @@ const root = document.getElementById("console")
 if (root !== null) {
   render(<App />, root)
   keepFocus(root)
+  settle(root)
 }

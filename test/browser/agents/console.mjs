@@ -109,6 +109,36 @@ const approve = Agent.fromPromise("approve", { version: "1.0.0", durable: true }
   return { yes, much }
 })
 
+/** Asks the same again and again, each time about something else. */
+const asks = Agent.fromPromise("asks", { version: "1.0.0", durable: true }, async ({ count }, job) => {
+  const answers = []
+  for (let i = 1; i <= count; i++)
+    answers.push(
+      await job.input(`q${i}`, {
+        prompt: `Question ${i}`,
+        choices: ["yes", "no"],
+        about: { amount: i * 100 }
+      })
+    )
+  return answers
+})
+
+/** Has a long name, and asks for one of a few long choices. */
+const wordy = Agent.fromPromise(
+  `wordy.${"long-name".repeat(23)}`,
+  { version: "1.0.0", durable: true },
+  async (_, job) =>
+    job.input("which", {
+      prompt: "What now?",
+      choices: [
+        "Deploy to the production cluster now",
+        "Do not deploy",
+        "because ".repeat(10),
+        "x".repeat(80)
+      ]
+    })
+)
+
 /** Asks for one of many. */
 const choose = Agent.fromPromise("choose", { version: "1.0.0", durable: true }, async (_, job) =>
   job.input("which", {
@@ -186,6 +216,8 @@ export const agents = [
   helper,
   hostile,
   approve,
+  asks,
+  wordy,
   choose,
   quiet,
   sure,

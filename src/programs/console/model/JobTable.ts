@@ -64,6 +64,7 @@ export type OnChange = (entry: Entry, before: Entry | undefined) => void
 export class JobTable {
   readonly #entries = new Map<string, Entry>()
   readonly #watchers = new Set<OnChange>()
+  readonly #dropWatchers = new Set<(jobId: string) => void>()
   /**
    * Up to where jobs were let go of, those that have ended and those that have not: what is older is not taken any more, so that what
    * is newer is all there.
@@ -158,9 +159,15 @@ export class JobTable {
     }
   }
 
-  /** Forgets a job. */
+  /** Forgets a job that is not there any more. */
   drop(jobId: string): void {
     this.#entries.delete(jobId)
+    for (const onDrop of this.#dropWatchers) onDrop(jobId)
+  }
+
+  /** Calls back for each job that is not there any more. */
+  watchDrops(onDrop: (jobId: string) => void): void {
+    this.#dropWatchers.add(onDrop)
   }
 
   /** The jobs that had not ended when they were last seen. */

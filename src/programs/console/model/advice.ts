@@ -6,7 +6,7 @@ const advice: Readonly<Record<string, string>> = {
   LEASE_SUBSET_VIOLATION:
     "A delegated job asked for more than its parent has. Give the parent more, or let the child ask for less.",
   JOB_NOT_FOUND:
-    "There is no such job, or it is not yours to see. Finished jobs are dropped after the time that the runtime keeps them.",
+    "There is no such job, or it is not yours to see. Finished jobs are dropped after the time that the runtime keeps them, or when somebody deletes them.",
   DUPLICATE_KEY:
     "The key was used for another submit in the last 24 hours. Take another key, or look at the job that has it.",
   AGENT_NOT_AVAILABLE: "The runtime has no such agent. The list in Submit shows those that it has.",

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
-import { isArcpError, ResumeWindowExpired } from "../../../protocol/Errors.js"
+import { isArcpError, JobNotFound, ResumeWindowExpired } from "../../../protocol/Errors.js"
 import type { Body } from "../../../protocol/Event.js"
 import type * as Message from "../../../protocol/Message.js"
 import type { ArcpClientService, ClientError } from "../../../services/client/ArcpClient.js"
@@ -13,8 +13,9 @@ import { childEnded, type End, empty, ended, type JobModel, mark, take } from ".
 import type { Entry } from "../model/JobTable.js"
 import { Pieces } from "../model/Streamed.js"
 import { sizeOf } from "../model/values.js"
+import { catchingUp } from "./catchingUp.js"
 import { client } from "./connection.js"
-import { table, version as tableVersion } from "./jobs.js"
+import { table, version as tableVersion, verifyListed } from "./jobs.js"
 import { onConnection } from "./presence.js"
 import { inTurn } from "./turns.js"
 
@@ -30,6 +31,8 @@ export interface Followed {
   readonly children: Signal<ReadonlyArray<{ readonly entry: Entry; readonly job: Followed }>>
   /** Whether it has delegated to more than its children here. */
   readonly hasMore: Signal<boolean>
+  /** Whether events of the past are still coming, of one that goes on. */
+  readonly isBehind: Signal<boolean>
 }
 
 /** Jobs that one job shows below it, and how deep. */
@@ -46,6 +49,7 @@ class Kept implements Followed {
   readonly problem = signal<ClientError | undefined>(undefined)
   readonly children = signal<ReadonlyArray<{ readonly entry: Entry; readonly job: Kept }>>([])
   readonly hasMore = signal(false)
+  readonly isBehind = signal(false)
   fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
   /** The model, for those who change it. */
   state = empty()
@@ -134,6 +138,7 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
     job.resultBytes = 0
     job.subscribed.value = handle.subscribed
     job.problem.value = undefined
+    yield* Effect.forkScoped(catchingUp(job.isBehind, model.times))
     let first: Body<"result_chunk"> | undefined
     const delegated = yield* Queue.sliding<void>(1)
     const events = yield* Effect.fork(
@@ -200,10 +205,45 @@ const following = (made: ArcpClientService, job: Kept, flush: () => void) =>
     )
   )
 
-/** Forgets a job that has been deleted, or is not retained any more: of one that has ended the list is not told. */
+/** Notes that a job has been deleted, or is not retained any more: of one that has ended nobody tells. */
 const isGone = (jobId: string): void => {
   table.drop(jobId)
   tableVersion.value++
+}
+
+/** What was known of a job that is not there any more is forgotten here, too. */
+const forget = (jobId: string): void => {
+  const job = held.get(jobId)
+  if (job !== undefined) {
+    if (job.fiber !== undefined) Effect.runFork(Fiber.interrupt(job.fiber))
+    job.state = empty()
+    job.eventBytes = 0
+    job.resultBytes = 0
+    job.children.value = []
+    job.subscribed.value = undefined
+    job.problem.value = new JobNotFound({ message: "no such job" })
+    job.version.value++
+  }
+  for (const above of held.values()) {
+    const left = above.children.peek().filter((child) => child.job.jobId !== jobId)
+    if (left.length < above.children.peek().length) above.children.value = left
+  }
+}
+table.watchDrops(forget)
+
+/** Asks whether a job that has ended is still there. */
+export const verify = async (jobId: string): Promise<void> => {
+  const made = client.peek()
+  if (made === undefined) return
+  const entry = table.get(jobId)
+  // Whoever may look at it may not always list it.
+  const asked: Effect.Effect<void, ClientError> =
+    entry === undefined
+      ? Effect.catchTag(inTurn(jobId, Effect.scoped(made.subscribe(jobId))), "JobNotFound", () =>
+          Effect.sync(() => isGone(jobId))
+        )
+      : verifyListed(made, entry)
+  await Effect.runPromise(Effect.ignore(asked))
 }
 
 /** Follows a job below another one, as long as there is room. */

@@ -5,7 +5,7 @@ import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type { ArcpClientService } from "../../../services/client/ArcpClient.js"
-import { JobTable } from "../model/JobTable.js"
+import { type Entry, JobTable } from "../model/JobTable.js"
 import { client } from "./connection.js"
 import * as Listing from "./listing.js"
 
@@ -23,6 +23,14 @@ const asked = Effect.runSync(Queue.sliding<void>(1))
 /** Looks again at once, since something was done here. */
 export const lookAgain = (): void => void Queue.unsafeOffer(asked, undefined)
 
+const onChange = () => {
+  version.value++
+}
+
+/** Asks whether a job of the list is still there; one that is not is dropped. */
+export const verifyListed = (made: ArcpClientService, entry: Entry) =>
+  Listing.verifyOne({ list: made.list, table, onChange }, entry)
+
 const keep = (made: ArcpClientService) =>
   Effect.suspend(() => {
     loading.value = true
@@ -31,9 +39,7 @@ const keep = (made: ArcpClientService) =>
       table,
       asked: Queue.take(asked),
       isHidden: () => document.hidden,
-      onChange: () => {
-        version.value++
-      },
+      onChange,
       onRead: () => {
         loading.value = false
         version.value++

@@ -47,7 +47,7 @@ const longest = 10_000
 
 /** Takes all of a listing; returns when the newest of it was submitted. */
 const takeAll = (
-  { onChange, table }: Listing,
+  { onChange, table }: Asking,
   entries: Stream.Stream<Entry, ClientError>
 ): Effect.Effect<number | undefined, ClientError> =>
   Effect.suspend(() => {
@@ -63,8 +63,11 @@ const takeAll = (
     )
   })
 
+/** What is asked again whether jobs are there, and who hears of it. */
+type Asking = Pick<Listing, "list" | "table" | "onChange">
+
 /** Asks for the jobs that were submitted around then; one that is not there any more is forgotten. */
-const again = (listing: Listing, gone: ReadonlyArray<Entry>, after: number, before: number | undefined) =>
+const again = (listing: Asking, gone: ReadonlyArray<Entry>, after: number, before: number | undefined) =>
   Effect.gen(function* () {
     const { list, onChange, table } = listing
     const found = new Set<string>()
@@ -80,6 +83,12 @@ const again = (listing: Listing, gone: ReadonlyArray<Entry>, after: number, befo
     for (const { job_id } of forgotten) table.drop(job_id)
     if (forgotten.length > 0) onChange()
   })
+
+/** Asks whether a job is still there. */
+export const verifyOne = (listing: Asking, entry: Entry): Effect.Effect<void, ClientError> => {
+  const at = Date.parse(entry.created_at)
+  return again(listing, [entry], at - 1, at + 1)
+}
 
 /** Asks what has become of jobs that do not run any more. */
 const settle = (listing: Listing, gone: ReadonlyArray<Entry>) =>

@@ -8,10 +8,10 @@ addEventListener("hashchange", () => {
   route.value = parse(location.hash)
 })
 
-/** Goes to another place; `replace`: without a place to go back to. */
+/** Goes to another place, or stays; `replace`: without a place to go back to. */
 export const go = (to: Route, how: "push" | "replace" = "push"): void => {
   const hash = format(to)
-  if (how === "replace") history.replaceState(null, "", hash)
+  if (how === "replace" || hash === location.hash) history.replaceState(null, "", hash)
   else history.pushState(null, "", hash)
   route.value = parse(hash)
 }

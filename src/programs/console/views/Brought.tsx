@@ -59,7 +59,7 @@ export const BroughtLogin = () => {
         <button ref={no} type="button" onClick={decline}>
           {isIn ? "Stay as I am" : "Do not use it"}
         </button>
-        <button type="button" onClick={() => void accept()}>
+        <button type="button" data-settles onClick={() => void accept()}>
           {isIn ? "Log in with it instead" : "Log in with it"}
         </button>
       </div>

@@ -6,9 +6,10 @@ import { isOver, principalOf, tookMs } from "../model/JobTable.js"
 import { clock, count, counted, duration, line, moment, refused } from "../model/text.js"
 import { announce, announceSeldom } from "../state/announcing.js"
 import { cancelJob, client } from "../state/connection.js"
-import { entryOf, type Followed, follow, mayPass } from "../state/follow.js"
+import { entryOf, type Followed, follow, mayPass, verify } from "../state/follow.js"
 import { lookAgain } from "../state/jobs.js"
 import { go } from "../state/navigation.js"
+import { watching } from "../state/watching.js"
 import { Log } from "./Log.js"
 import { Budget, LeasePanel, Now } from "./panels.js"
 import { Badge, Copy, Failed, Go, statusName, useNow } from "./parts.js"
@@ -23,7 +24,19 @@ const statusOf = (job: Followed): JobStatus => {
   return isOver(listed) || job.model.events.length === 0 ? listed : "running"
 }
 
-const Head = ({ job, status }: { readonly job: Followed; readonly status: JobStatus }) => {
+/** Whether there is more of it than has come yet: its end comes after all of its events. */
+const isPartOf = (job: Followed, status: JobStatus): boolean =>
+  job.model.end === undefined && job.problem.value === undefined && (isOver(status) || job.isBehind.value)
+
+const Head = ({
+  isPart,
+  job,
+  status
+}: {
+  readonly job: Followed
+  readonly status: JobStatus
+  readonly isPart: boolean
+}) => {
   const [error, setError] = useState<unknown>(undefined)
   const entry = entryOf(job.jobId)
   const agent = job.subscribed.value?.agent ?? entry?.agent ?? ""
@@ -55,13 +68,15 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
         </h1>
         <div class="row">
           {isOver(status) || !isThere ? null : (
-            <button type="button" class="danger" onClick={cancel}>
+            <button type="button" class="danger" data-settles onClick={cancel}>
               Cancel
             </button>
           )}
-          <Go to={{ view: "submit", agent, again: job.jobId }} class="button">
-            Submit again
-          </Go>
+          {isThere ? (
+            <Go to={{ view: "submit", agent, again: job.jobId }} class="button">
+              Submit again
+            </Go>
+          ) : null}
         </div>
       </div>
       <p class="facts">
@@ -71,11 +86,18 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
             of <bdi>{line(whose, 60)}</bdi>
           </span>
         )}
-        <span>submitted {began === 0 ? "–" : moment(began, now)}</span>
-        <span>
-          {isOver(status) ? "took" : "for"} {began === 0 ? "–" : duration(took)}
-        </span>
-        <span>{counted(job.model.events.length, "event")}</span>
+        {isThere ? (
+          <>
+            <span>submitted {began === 0 ? "–" : moment(began, now)}</span>
+            <span>
+              {isOver(status) ? "took" : "for"} {began === 0 ? "–" : duration(took)}
+            </span>
+            <span>
+              {counted(job.model.events.length, "event")}
+              {isPart ? " so far" : ""}
+            </span>
+          </>
+        ) : null}
         {parent === undefined ? null : (
           <Go to={{ view: "job", jobId: parent, tab: "", event: undefined }}>its parent</Go>
         )}
@@ -87,10 +109,12 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
 
 /** Goes through the events of a job; at the end it follows what comes. */
 const Scrubber = ({
+  isPart,
   job,
   onChange,
   upTo
 }: {
+  readonly isPart: boolean
   readonly job: Followed
   readonly upTo: number | undefined
   readonly onChange: (upTo: number | undefined) => void
@@ -153,7 +177,8 @@ const Scrubber = ({
         ▶
       </button>
       <span class="where">
-        {count(at)} of {count(events)} {time === undefined ? "" : `· ${clock(time)}`}
+        {count(at)} of {count(events)} {isPart ? "so far " : ""}
+        {time === undefined ? "" : `· ${clock(time)}`}
       </span>
       {upTo === undefined ? (
         <button
@@ -206,11 +231,56 @@ const Progress = ({ job, upTo }: { readonly job: Followed; readonly upTo: number
   )
 }
 
+/** Says that what is shown is a part, and how much of the time of a job that has ended it is. */
+const Reading = ({ job, status }: { readonly job: Followed; readonly status: JobStatus }) => {
+  const { events, times } = job.model
+  const newest = times.at(-1)
+  const entry = entryOf(job.jobId)
+  const took = entry === undefined ? Number.NaN : tookMs(entry, Date.now())
+  return (
+    <div class="progress">
+      <span>
+        <strong>Reading</strong> what it has said: {counted(events.length, "event")}
+        {newest === undefined ? "" : `, up to ${clock(newest)}`}.{" "}
+        {isOver(status) ? "How it has ended comes after that." : "What is new comes after that."}
+      </span>
+      {entry === undefined || newest === undefined || !isOver(status) || !(took > 0) ? null : (
+        <progress
+          max={took}
+          value={Math.min(took, Math.max(0, newest - Date.parse(entry.created_at)))}
+          aria-label="read of its time"
+        />
+      )}
+    </div>
+  )
+}
+
+/** Tells those who do not see it that the events of a job are being read, where that takes long, and that they are read. */
+const useToldOfReading = (isPart: boolean, problem: unknown) => {
+  const isTold = useRef(false)
+  useEffect(() => {
+    if (!isPart) {
+      if (isTold.current && problem === undefined) announce("the events of the job are all read", "reading")
+      isTold.current = false
+      return
+    }
+    const timer = setTimeout(() => {
+      isTold.current = true
+      announce("the events of the job are still being read", "reading")
+    }, 2_000)
+    return () => clearTimeout(timer)
+  }, [isPart])
+}
+
 const Body = ({
+  isPart,
   job,
   onChange,
+  status,
   upTo
 }: {
+  readonly status: JobStatus
+  readonly isPart: boolean
   readonly job: Followed
   readonly upTo: number | undefined
   readonly onChange: (upTo: number | undefined) => void
@@ -218,18 +288,25 @@ const Body = ({
   const at = upTo ?? job.model.events.length
   return (
     <>
-      <Questions job={job} upTo={at} />
+      <Questions job={job} isPart={isPart} upTo={at} />
       <Outcome job={job} shown={upTo === undefined} />
       <section class="panel" aria-labelledby="timeline-title">
         <h2 id="timeline-title">Timeline</h2>
+        {isPart ? <Reading job={job} status={status} /> : null}
         <Progress job={job} upTo={at} />
-        <Scrubber job={job} upTo={upTo} onChange={onChange} />
+        <Scrubber job={job} isPart={isPart} upTo={upTo} onChange={onChange} />
         <Timeline job={job} upTo={upTo} onPick={(index) => onChange(index + 1)} />
       </section>
       <div class="columns">
-        <Log job={job} upTo={at} live={upTo === undefined} onPick={(index) => onChange(index + 1)} />
+        <Log
+          job={job}
+          isPart={isPart}
+          upTo={at}
+          live={upTo === undefined}
+          onPick={(index) => onChange(index + 1)}
+        />
         <div class="side">
-          <Now job={job} upTo={at} />
+          <Now job={job} isPart={isPart} upTo={at} />
           <Budget job={job} upTo={at} />
           <LeasePanel job={job} />
           <Artifacts job={job} upTo={at} />
@@ -238,6 +315,9 @@ const Body = ({
     </>
   )
 }
+
+/** Milliseconds between two questions whether the job that is looked at is still there. */
+const verifiedEvery = 5_000
 
 export const JobView = ({
   event,
@@ -253,6 +333,8 @@ export const JobView = ({
   void job.version.value
   const status = statusOf(job)
   const problem = job.problem.value
+  const isPart = isPartOf(job, status)
+  useToldOfReading(isPart, problem)
   // Whoever does not see it change hears of it, and how it has ended once that is known.
   const before = useRef<JobStatus | undefined>(undefined)
   const { end } = job.model
@@ -268,11 +350,14 @@ export const JobView = ({
       announce(`the job is ${statusName(status)}`, "status")
     before.current = status
   }, [status, isKnown, why])
+  // Of the deletion of one that has ended nobody tells.
+  const mayGo = end !== undefined
+  useEffect(() => (mayGo ? watching(() => verify(jobId), verifiedEvery)() : undefined), [jobId, made, mayGo])
   const passes = mayPass(problem)
   useEffect(() => {
     if (passes) announceSeldom("the job cannot be followed at the moment; it is tried again", "following")
   }, [passes])
-  const asks = end === undefined ? waiting(job.model, job.model.events.length).length : 0
+  const asks = end === undefined && !isPart ? waiting(job.model, job.model.events.length).length : 0
   useEffect(() => {
     if (asks > 0) announce(asks === 1 ? "the job asks something" : `the job asks ${asks} things`, "asks")
   }, [asks])
@@ -283,11 +368,11 @@ export const JobView = ({
   const change = (next: number | undefined) => go({ view: "job", jobId, tab, event: next }, "replace")
   return (
     <>
-      <Head job={job} status={status} />
+      <Head job={job} status={status} isPart={isPart} />
       {problem === undefined ? null : <Failed error={problem} isSaid={passes} />}
       {passes ? <p class="quiet">It is tried again until it can be followed.</p> : null}
       {problem !== undefined && job.model.events.length === 0 ? null : (
-        <Body job={job} upTo={upTo} onChange={change} />
+        <Body job={job} status={status} isPart={isPart} upTo={upTo} onChange={change} />
       )}
     </>
   )

@@ -12,11 +12,12 @@ import { loading, lookAgain, problem, table, version } from "../state/jobs.js"
 import { go } from "../state/navigation.js"
 import { left, wanted } from "../state/spend.js"
 import { Badge, Failed, Go, Problem, statusName, useNow } from "./parts.js"
+import { useStill } from "./still.js"
 
 /** Rows of a page of the list. */
 const page = 50
 
-const apply = (filters: Filters) => go({ view: "jobs", filters }, "replace")
+const apply = (filters: Filters) => go({ view: "jobs", filters })
 
 const toggled = (of: ReadonlyArray<JobStatus>, status: JobStatus) =>
   of.includes(status) ? of.filter((held) => held !== status) : [...of, status]
@@ -154,11 +155,14 @@ const Spend = ({ entry }: { readonly entry: Entry }) => {
 
 const Row = ({
   entry,
+  isGone,
   now,
   onError,
   whose
 }: {
   readonly entry: Entry
+  /** Whether it is in the list only because that holds still. */
+  readonly isGone: boolean
   /** Whether it is said whose job it is. */
   readonly whose: boolean
   readonly now: number
@@ -175,7 +179,7 @@ const Row = ({
   return (
     <tr>
       <td data-label="Status">
-        <Badge status={entry.status} />
+        {isGone ? <span class="badge">gone</span> : <Badge status={entry.status} />}
         {asks > 0 ? (
           <Go to={{ view: "job", jobId: entry.job_id, tab: "", event: undefined }} class="asks">
             asks {asks === 1 ? "something" : `${asks} things`}
@@ -202,12 +206,12 @@ const Row = ({
         <Spend entry={entry} />
       </td>
       <td class="actions">
-        {over ? (
+        {isGone ? null : over ? (
           <Go to={{ view: "submit", agent: entry.agent, again: entry.job_id }} class="button small">
             Submit again
           </Go>
         ) : (
-          <button type="button" class="small" onClick={cancel}>
+          <button type="button" class="small" data-settles onClick={cancel}>
             Cancel
           </button>
         )}
@@ -253,7 +257,8 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
   const shown = useMemo(() => table.shown(filters, now), [known, filters, minute])
   const counts = useMemo(() => table.counts(filters, now), [known, filters, minute])
   const asking = useMemo(() => table.asking(filters, now), [known, filters, minute])
-  const visible = shown.slice(0, rows)
+  const still = useStill(filters, shown)
+  const visible = still.rows.slice(0, rows)
   const whose = useMemo(() => namesOf(principalOf).length > 1, [known])
   useEffect(() => wanted(visible), [visible])
   useTold(filters, shown.length)
@@ -276,35 +281,51 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
         <Problem isSaid code="" message={`The list is not up to date: ${problem.value}`} />
       )}
       <Failed error={error} doing="cancel" />
-      {shown.length === 0 ? (
+      {still.rows.length === 0 ? (
         <p class="empty">
           {loading.value ? "Reading the jobs …" : table.size === 0 ? "No jobs yet." : "No job is like that."}{" "}
           {loading.value ? null : <Go to={{ view: "submit", agent: "", again: "" }}>Submit one</Go>}
         </p>
       ) : (
-        <table class="jobs" aria-label="jobs">
-          <thead>
-            <tr>
-              {["Status", "Job", "Submitted", "Took", "Spent"].map((name) => (
-                <th key={name} scope="col">
-                  {name}
+        <div class="still" {...still.area}>
+          {still.news === "" ? null : (
+            <div class="news">
+              <button type="button" class="small primary" onClick={still.refresh}>
+                {still.news}
+              </button>
+            </div>
+          )}
+          <table class="jobs" aria-label="jobs">
+            <thead>
+              <tr>
+                {["Status", "Job", "Submitted", "Took", "Spent"].map((name) => (
+                  <th key={name} scope="col">
+                    {name}
+                  </th>
+                ))}
+                <th scope="col">
+                  <span class="offscreen">Actions</span>
                 </th>
+              </tr>
+            </thead>
+            <tbody>
+              {visible.map((entry) => (
+                <Row
+                  key={entry.job_id}
+                  entry={entry}
+                  isGone={table.get(entry.job_id) === undefined}
+                  now={now}
+                  onError={setError}
+                  whose={whose}
+                />
               ))}
-              <th scope="col">
-                <span class="offscreen">Actions</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {visible.map((entry) => (
-              <Row key={entry.job_id} entry={entry} now={now} onError={setError} whose={whose} />
-            ))}
-          </tbody>
-        </table>
+            </tbody>
+          </table>
+        </div>
       )}
-      {shown.length > rows ? (
+      {still.rows.length > rows ? (
         <button type="button" onClick={() => setRows(rows + page * 2)}>
-          Show {count(Math.min(page * 2, shown.length - rows))} more
+          Show {count(Math.min(page * 2, still.rows.length - rows))} more
         </button>
       ) : null}
     </>

@@ -197,12 +197,15 @@ const steps = (key: string, seen: number, lines: number): number | undefined =>
   ({ ArrowDown: 1, ArrowUp: -1, PageDown: seen, PageUp: -seen, Home: -lines, End: lines })[key]
 
 export const Log = ({
+  isPart,
   job,
   live,
   onPick,
   upTo
 }: {
   readonly job: Followed
+  /** Whether more has been said than has come yet. */
+  readonly isPart: boolean
   readonly upTo: number
   readonly live: boolean
   readonly onPick: (index: number) => void
@@ -239,11 +242,14 @@ export const Log = ({
         <h2 id="log-title">Log</h2>
         <span class="quiet">
           {search.isAll ? counted(lines, "event") : `${count(lines)} of ${count(upTo)}`}
+          {isPart ? " so far" : ""}
           {search.seen < job.model.events.length ? ", searching" : ""}
         </span>
         <button
           type="button"
           class="small"
+          // A file does not say that it is a part.
+          disabled={isPart}
           onClick={() =>
             download(
               `${job.jobId}.jsonl`,

@@ -3,7 +3,7 @@ import { useMemo, useState } from "preact/hooks"
 import { waiting } from "../model/at.js"
 import type { Question } from "../model/JobModel.js"
 import { type Field, fieldOf, initial, missing } from "../model/schemaForm.js"
-import { count, moment, optionName, plain } from "../model/text.js"
+import { count, line, moment, optionName, plain } from "../model/text.js"
 import { announce } from "../state/announcing.js"
 import { client, run } from "../state/connection.js"
 import type { Followed } from "../state/follow.js"
@@ -14,14 +14,24 @@ import { SchemaForm } from "./SchemaForm.js"
 /** Values of a schema that have a button each, beyond which they are a list. */
 const mostButtons = 8
 
+/** An answer that was given here and not taken. The question may be gone by then, since others answer it, too. */
+interface Refused {
+  readonly question: Question
+  readonly given: unknown
+  readonly error: unknown
+}
+
 const One = ({
-  job,
+  answer,
+  error,
   open,
   question
 }: {
-  readonly job: Followed
   readonly question: Question
   readonly open: boolean
+  readonly error: unknown
+  /** Settles when the answer is stored, or is not taken. */
+  readonly answer: (given: unknown) => Promise<void>
 }) => {
   const field = useMemo(
     (): Field =>
@@ -31,22 +41,10 @@ const One = ({
     [question]
   )
   const [value, setValue] = useState<unknown>(() => initial(field, true))
-  const [error, setError] = useState<unknown>(undefined)
   const [sent, setSent] = useState(false)
-  const answer = (given: unknown) => {
-    const made = client.peek()
-    if (made === undefined) return
-    setError(undefined)
+  const send = (given: unknown) => {
     setSent(true)
-    run(made.answer(job.jobId, question.inputId, given, { about: question.about?.sha256 })).then(
-      () => {
-        announce("the answer is stored")
-      },
-      (failure: unknown) => {
-        setError(failure)
-        setSent(false)
-      }
-    )
+    answer(given).catch(() => setSent(false))
   }
   // Of what was not touched nobody can tell that it was meant.
   const lacks = value === undefined ? ["answer is missing"] : missing(field, value, "answer")
@@ -72,21 +70,21 @@ const One = ({
         <form
           onSubmit={(event) => {
             event.preventDefault()
-            if (lacks.length === 0) answer(value)
+            if (lacks.length === 0) send(value)
           }}
         >
           <SchemaForm label="Answer" of={field} value={value} onChange={setValue} />
           <div class="row">
-            <button type="submit" class="primary" disabled={sent || lacks.length > 0}>
+            <button type="submit" class="primary" data-settles disabled={sent || lacks.length > 0}>
               {sent ? "sent" : "Answer"}
             </button>
             <span class="quiet">{lacks[0]}</span>
           </div>
         </form>
       ) : (
-        <div class="row">
+        <div class="row choices">
           {choices.map((choice, i) => (
-            <button key={i} type="button" disabled={sent} onClick={() => answer(choice)}>
+            <button key={i} type="button" data-settles disabled={sent} onClick={() => send(choice)}>
               <bdi>{optionName(choice, 80)}</bdi>
             </button>
           ))}
@@ -97,15 +95,76 @@ const One = ({
   )
 }
 
+/** An answer that was not taken, of a question that is not there any more. */
+const NotTaken = ({
+  dismiss,
+  refused: { error, given, question }
+}: {
+  readonly refused: Refused
+  readonly dismiss: () => void
+}) => (
+  <section class="panel" aria-label="answer that was not taken">
+    <p>
+      Your answer{" "}
+      <strong>
+        <bdi>{optionName(given, 80)}</bdi>
+      </strong>{" "}
+      was not taken. The question was: <bdi>{line(question.prompt, 300)}</bdi>
+    </p>
+    <Failed error={error} />
+    <div class="row">
+      <button type="button" class="small" onClick={dismiss}>
+        Dismiss
+      </button>
+    </div>
+  </section>
+)
+
 /** Questions that are shown at once, the oldest first. */
 const mostShown = 20
 
-export const Questions = ({ job, upTo }: { readonly job: Followed; readonly upTo: number }) => {
+export const Questions = ({
+  isPart,
+  job,
+  upTo
+}: {
+  readonly job: Followed
+  /** Whether more has been said than has come yet, as that a question was answered. */
+  readonly isPart: boolean
+  readonly upTo: number
+}) => {
+  const [refused, setRefused] = useState<ReadonlyArray<Refused>>([])
   const asked = waiting(job.model, upTo)
+  const shown = asked.slice(0, mostShown)
+  const forget = (inputId: string) =>
+    setRefused((before) => before.filter(({ question }) => question.inputId !== inputId))
+  const answer = async (question: Question, given: unknown) => {
+    const made = client.peek()
+    forget(question.inputId)
+    try {
+      if (made === undefined) throw new Error("there is no connection")
+      await run(made.answer(job.jobId, question.inputId, given, { about: question.about?.sha256 }))
+    } catch (error) {
+      setRefused((before) => [...before, { question, given, error }])
+      throw error
+    }
+    announce("the answer is stored")
+  }
   return (
     <>
-      {asked.slice(0, mostShown).map((question) => (
-        <One key={question.inputId} job={job} question={question} open={question.to === undefined} />
+      {refused
+        .filter(({ question }) => !shown.some(({ inputId }) => inputId === question.inputId))
+        .map((one) => (
+          <NotTaken key={one.question.inputId} refused={one} dismiss={() => forget(one.question.inputId)} />
+        ))}
+      {shown.map((question) => (
+        <One
+          key={question.inputId}
+          question={question}
+          open={question.to === undefined && !isPart}
+          error={refused.find((one) => one.question.inputId === question.inputId)?.error}
+          answer={(given) => answer(question, given)}
+        />
       ))}
       {asked.length > mostShown ? (
         <p class="quiet">{count(asked.length - mostShown)} more wait for an answer after these.</p>

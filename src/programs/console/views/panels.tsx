@@ -9,9 +9,18 @@ import { Badge, useNow } from "./parts.js"
 
 const words = { step: "step", tool: "calls", input: "asks", delegate: "delegates to" } as const
 
-export const Now = ({ job, upTo }: { readonly job: Followed; readonly upTo: number }) => {
+export const Now = ({
+  isPart,
+  job,
+  upTo
+}: {
+  readonly job: Followed
+  /** Whether more has been said than has come yet. */
+  readonly isPart: boolean
+  readonly upTo: number
+}) => {
   const spans = running(job.model, upTo, 12)
-  const live = upTo >= job.model.events.length && job.model.end === undefined
+  const live = upTo >= job.model.events.length && job.model.end === undefined && !isPart
   const now = useNow(live)
   const time = live ? now : (job.model.times[upTo - 1] ?? now)
   const isBefore = upTo < job.model.events.length
