@@ -352,6 +352,21 @@ describe("arcp dev, when the agents do not load at first", () => {
     assert.strictEqual(await run("submit", "hello"), "after")
   })
 
+  it("goes on when a module throws in a timer, lets go of a promise, or would end the process", async () => {
+    const late = (what: string) => `setTimeout(() => ${what}, 10)\nexport const agents = []\n`
+    for (const [what, why] of [
+      ['{ throw new Error("late") }', /level=ERROR.*nothing catches.*late.*agents\.mjs\?[^:]*:1:26/],
+      ['Promise.reject(new Error("left"))', /level=ERROR.*nobody waits for.*left.*agents\.mjs/],
+      ["process.exit(3)", /level=ERROR.*tried to end the process.*agents\.mjs/]
+    ] as const) {
+      await save(late(what), /^loaded anew/)
+      assert.match(await said(why), /module=\.\/agents\.mjs/)
+    }
+    await save("process.exit(3)\n", notLoaded(/called process\.exit.*\(agents\.mjs:1:9\)/))
+    await save(hello("still there"), /^loaded anew/)
+    assert.strictEqual(await run("submit", "hello"), "still there")
+  })
+
   it.skipIf("typescript" in process.features)(
     "says what it needs where nothing reads TypeScript, and stays",
     async () => {

@@ -239,6 +239,8 @@ it("what an agent throws is in the log, and one line says what becomes of everyt
     /^INFO arcp has stopped/
   ]
   for (const line of told) expect(said.filter((text) => line.test(text))).toHaveLength(1)
+  const login = log.find(({ message }) => String(message).startsWith("a login was refused"))
+  expect(login.annotations).toMatchObject({ reason: "the token is none of the table", scheme: "bearer" })
   expect(program.stderr).not.toContain("nobody-knows-it")
 })
 

@@ -35,7 +35,7 @@ import { keptIn, runtimeOf } from "./keeping.js"
 import { limitsOf } from "./limits.js"
 import { routes } from "./routes.js"
 import { keepStreams } from "./standardStreams.js"
-import { unless, watch } from "./strays.js"
+import { type AfterException, unless, watch } from "./strays.js"
 import { readersOf, telemetry } from "./telemetry.js"
 
 /** The flags that give a duration, by the option that it is for. */
@@ -96,14 +96,18 @@ const firstCommand = (flags: ServeFlags) =>
     ? { command: "submit survey", rest: ` --input '{"root":"."}' --lease 'fs.read=./**'` }
     : { command: "agents", rest: "" }
 
-/** What is done with the address of the console, once it is there. */
-export type OnAddress = (page: string) => Effect.Effect<void>
+/** How a server behaves. */
+interface Manner {
+  /** What is done with the address of the console, once it is there. */
+  readonly onAddress: (page: string) => Effect.Effect<void>
+  readonly afterException: AfterException
+}
 
 const announce = (
   flags: ServeFlags,
   token: string | undefined,
   login: Login | undefined,
-  onAddress: OnAddress
+  onAddress: Manner["onAddress"]
 ) =>
   Effect.gen(function* () {
     const { address } = yield* TransportServer
@@ -157,23 +161,24 @@ const once: Host = (flags) =>
   )
 
 /** Serves until a signal comes. */
-export const run = (flags: ServeFlags) => serving(flags, once)
+export const run = (flags: ServeFlags) =>
+  serving(flags, once, { onAddress: () => Effect.void, afterException: "shut down" })
 
 /**
  * Loads the optional parts when their flags are there: loading is most of what a start costs. The agents get the
  * services that the program has.
  */
-export const serving = (given: ServeFlags, host: Host, onAddress: OnAddress = () => Effect.void) =>
+export const serving = (given: ServeFlags, host: Host, manner: Manner) =>
   leavingInTime((leavesSoon) => {
     const flags = given.cluster ? { ...given, node: Option.orElseSome(given.node, ownName) } : given
-    return served(flags, host, onAddress, leavesSoon).pipe(Effect.scoped, Effect.provide(telemetry(flags)))
+    return served(flags, host, manner, leavesSoon).pipe(Effect.scoped, Effect.provide(telemetry(flags)))
   })
 
-const served = (flags: ServeFlags, host: Host, onAddress: OnAddress, leavesSoon: Effect.Effect<void>) =>
+const served = (flags: ServeFlags, host: Host, manner: Manner, leavesSoon: Effect.Effect<void>) =>
   Effect.gen(function* () {
     const kept = yield* keptIn(flags)
     yield* checkAddress(flags)
-    const crashed = yield* watch
+    const crashed = yield* watch(manner.afterException)
     // Before the modules of agents are loaded, which may write as well.
     const reserved = flags.transport === "stdio" ? yield* reserveStreams : undefined
     yield* keepStreams
@@ -207,7 +212,7 @@ const served = (flags: ServeFlags, host: Host, onAddress: OnAddress, leavesSoon:
       flags.transport === "stdio"
         ? Effect.zipRight(Effect.forkScoped(Effect.ignore(stopped)), Runtime.serveAll)
         : Effect.zipRight(Layer.build(Runtime.serve()), stopped)
-    yield* announce(flags, auth.token, login, onAddress).pipe(
+    yield* announce(flags, auth.token, login, manner.onAddress).pipe(
       Effect.zipRight(unless(crashed, serving)),
       Effect.scoped,
       Effect.provide(
