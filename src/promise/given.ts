@@ -67,6 +67,7 @@ const connecting = options<Record<NamesOf<ConnectOptions>, unknown>>({
   held: maybe(options<Of<"held">>({ events: maybe(positive), bytes: maybe(positive) })),
   resume: maybe(options<ResumeState>({ sessionId: text, resumeToken: text, lastEventSeq: count })),
   reconnectDelay: maybe(callable),
+  requestTimeout: maybe(positiveDuration),
   ack: maybe(options<Of<"ack">>({ events: maybe(positive), interval: maybe(positiveDuration) })),
   state: maybe(options<Of<"state">>({ storage, key: maybe(text), onHeld: maybe(callable) })),
   signal: maybe(signal),

@@ -37,7 +37,8 @@ export interface Storage {
   readonly setItem: (key: string, value: string) => void | Promise<void>
 }
 
-interface Common extends Pick<ArcpClient.Options, "name" | "version" | "features" | "held" | "resume"> {
+interface Common
+  extends Pick<ArcpClient.Options, "name" | "version" | "features" | "held" | "requestTimeout" | "resume"> {
   /**
    * The bearer token, or a function that gives one and is asked for each connection, and again before a token ends that says
    * when (`exp` of a JWT). Without one the runtime has to know who connects by something else, such as a page's cookie.
@@ -132,6 +133,7 @@ export const clientOptions = ({
   held,
   name,
   reconnectDelay,
+  requestTimeout,
   resume,
   state,
   token,
@@ -141,6 +143,7 @@ export const clientOptions = ({
   features,
   held,
   name,
+  requestTimeout,
   resume,
   version,
   token,

@@ -183,8 +183,7 @@ const arrange = (frame: Fields): void => {
   const payload = Object(said) as Fields
   const details = Object(payload.details) as Fields
   for (const key of places) frame[key] = named(frame[key]) ?? named(payload[key]) ?? named(details[key])
-  const seq = Number(frame.event_seq ?? payload.event_seq)
-  frame.event_seq = Number.isInteger(seq) && seq > 0 ? seq : undefined
+  frame.event_seq ??= payload.event_seq
   if (type === "job.accepted" || type === "job.subscribed") payload.job_id ??= frame.job_id
   const { final_status: status } = payload
   if (type !== "job.result" || typeof status !== "string" || status === "success") return
@@ -192,6 +191,10 @@ const arrange = (frame: Fields): void => {
   const code = status === "timed_out" ? "TIMEOUT" : status.toUpperCase()
   frame.payload = { code, message: status, ...payload }
 }
+
+/** Is it of the messages that have a number? */
+export const isEvent = (type: unknown): boolean => /^job\.(event|result|error)$/.test(String(type))
+const number = Check.optional(Check.count)
 
 /** Reads a frame from a runtime. The bodies of events are left as they are, and so is what no client looks at. */
 export const decodeRuntime = (text: string): Frame | Misread => {
@@ -204,13 +207,16 @@ export const decodeRuntime = (text: string): Frame | Misread => {
     problem = "no JSON"
   }
   arrange(frame)
+  const { event_seq: seq, type } = frame
+  frame.event_seq = undefined
   try {
-    const { type } = frame
+    // Some write 0 where there is none.
+    if (isEvent(type)) frame.event_seq = number(seq, "event_seq") || undefined
     problem ??= Object.hasOwn(payloads, type as string)
       ? void payloads[type as keyof Payloads](frame.payload, "payload")
       : "unknown type"
   } catch (wrong) {
-    problem = String(wrong)
+    problem ??= String(wrong)
   }
   frame.problem = problem
   return frame as Frame | Misread

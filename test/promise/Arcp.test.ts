@@ -11,7 +11,7 @@ import {
   TransportError
 } from "../../src/promise.js"
 import { Count, Picky } from "../support/agents.js"
-import { Gated, host } from "./host.js"
+import { Gated, host, silent } from "./host.js"
 
 let runtime: Awaited<ReturnType<typeof host>>
 beforeAll(async () => {
@@ -282,6 +282,14 @@ describe("an AbortSignal", () => {
     assert.strictEqual(listeners, 0)
     await arcp.cancel(running.jobId)
     await arcp.close()
+  })
+
+  it("gives up what is not answered in time", async () => {
+    const { dialer, stop } = await silent()
+    const arcp = await connect({ dialer, requestTimeout: 20 })
+    assert.deepInclude(await rejection(arcp.ping()), { code: "REQUEST_TIMEOUT", retryable: true })
+    await arcp.close()
+    await stop()
   })
 
   it("gives up connecting", async () => {

@@ -188,6 +188,7 @@ const connections = (dialer: NonNullable<ConnectOptions["dialer"]>): ReadonlyArr
     ...each("connect: options.ack.interval", badDurations, (interval) =>
       connect({ dialer, ack: { interval } })
     ),
+    ...option("requestTimeout", [...badDurations, 0, Number.POSITIVE_INFINITY]),
     ...option("state", [3, "x", null, []]),
     ...each("connect: options.state.storage", [undefined, null, 3, {}, []], (storage) =>
       connect({ dialer, state: { storage } })

@@ -13,6 +13,7 @@ import * as TransportWebSocket from "../../src/layers/transport/TransportWebSock
 import * as Agent from "../../src/services/agents/Agent.js"
 import { Job } from "../../src/services/jobs/Job.js"
 import { Dialer, TransportServer } from "../../src/services/transport/Transport.js"
+import * as ScriptedRuntime from "../../src/testing/ScriptedRuntime.js"
 import { agentsForClients } from "../support/agents.js"
 import { runtime } from "../support/Wire.js"
 
@@ -49,6 +50,15 @@ export const host = async () => {
   const { agent, open } = gate()
   const { services, stop } = await start(runtime([...agentsForClients, agent]))
   return { dialer: Layer.succeed(Dialer, Context.get(services, Dialer)), open, stop }
+}
+
+/** Welcomes the one client that there is, and says nothing more. */
+export const silent = async () => {
+  const welcoming = Layer.scopedDiscard(
+    Effect.flatMap(ScriptedRuntime.ScriptedRuntime, ({ welcomed }) => Effect.forkScoped(welcomed()))
+  )
+  const { services, stop } = await start(Layer.provideMerge(welcoming, ScriptedRuntime.layer()))
+  return { dialer: Layer.succeed(Dialer, Context.get(services, Dialer)), stop }
 }
 
 /** On a port of its own. */

@@ -118,6 +118,8 @@ export class ClientSession implements Host {
   declare wake: (() => void) | undefined
   /** The connection has brought something that somebody waited for: its end is no reason to wait longer for the next. */
   declare delivered: boolean | undefined
+  /** A `session.error` of a moment ago that names no request, and the only one that it can have refused. */
+  declare said: { readonly error: ClientError; readonly blamed: unknown } | undefined
   /** Jobs under way that have no handle here: an error of theirs refuses nothing. Of the runtimes that say not what. */
   readonly strangers = new Set<unknown>()
   /** Why the session before is gone: its jobs are to be found again in this one. */

@@ -5,9 +5,8 @@
  * - `next`: it is the next one
  * - `again`: it has been taken before
  * - `gap`: others are missing before it
- * - `lost`: they are missing also after they were asked for again
  */
-export type Continuity = "next" | "again" | "gap" | "lost"
+export type Continuity = "next" | "again" | "gap"
 
 /** Checks that events come in order and once, and knows which to acknowledge. */
 export class Numbering {
@@ -21,8 +20,10 @@ export class Numbering {
   declare seen: number
   /** The runtime counts the events of each job by themselves: their order is known to their handles only. */
   declare perJob: boolean | undefined
-  /** Where a gap was seen; a second one at the same place is the runtime's. */
-  #gapAt: number | undefined
+  /** The newest event heard of: one after a gap was not taken. */
+  #heard = 0
+  /** After which event others were missing; if they are a second time, that is the runtime's. */
+  #missedAt: number | undefined
 
   constructor(last: number) {
     this.follow(last)
@@ -30,21 +31,29 @@ export class Numbering {
 
   /** Another session begins, or one that another process had goes on after its event `last`. */
   follow(last: number): void {
-    this.last = this.acked = this.seen = last
+    this.last = this.acked = this.seen = this.#heard = last
     this.perJob = false
+    this.#missedAt = undefined
   }
 
   /** Takes the next event, if it is that. One without a number is where it came. */
   take(seq: number | undefined): Continuity {
     if (seq === undefined || this.perJob) return "next"
     if (seq <= this.seen) return "again"
-    if (seq > this.seen + 1) {
-      const place = this.#gapAt === this.seen ? "lost" : "gap"
-      this.#gapAt = this.seen
-      return place
-    }
+    this.#heard = Math.max(this.#heard, seq)
+    if (seq > this.seen + 1) return "gap"
     this.seen = seq
     this.last = Math.max(this.last, seq)
     return "next"
+  }
+  /** There are events that this connection has not brought yet. */
+  get owed(): boolean {
+    return !this.perJob && this.seen < this.#heard
+  }
+  /** What follows is missing. Returns whether to ask for it: not where it was asked for before. */
+  asks(): boolean {
+    const isFirst = this.#missedAt !== this.seen
+    this.#missedAt = this.seen
+    return isFirst
   }
 }

@@ -137,13 +137,14 @@ export class Requests {
   /**
    * The connection is gone. A request whose connections are lost, however often it is sent again, is given up after some time, since it
    * may be what ends them: absences do not count, nor connections that the client itself has `left`. A bad network is no reason.
+   * `said`: what the runtime has said before it closed.
    */
-  ended(left: boolean): void {
+  ended(left: boolean, said: ClientError = noAnswer()): void {
     for (const [id, request] of [...this.#pending]) {
       const { first = 0, given } = request
       request.given = false
       if (given && !left && ++request.lost >= maxLost && this.#now() - first >= this.#limit)
-        this.reject(id, noAnswer())
+        this.reject(id, said)
     }
   }
   /** All of them, to be sent on another connection: their time begins again. */
@@ -158,10 +159,10 @@ export class Requests {
     for (const [id, { text }] of this.#pending) if (text.length > most) [largest, most] = [id, text.length]
     return largest
   }
-  /** The only one that somebody waits for. */
-  get only(): unknown {
+  /** The only one that somebody waits for, if it is about that job. */
+  only(jobId?: string): unknown {
     const [only, other] = [...this.#pending].filter(([, { leaves }]) => !leaves)
-    return other ? undefined : only?.[0]
+    return other || (jobId && only?.[1].jobId !== jobId) ? undefined : only?.[0]
   }
   /**
    * The one that an answer without `request_id` belongs to (§3 of the protocol page): of its trace, else the oldest of its

@@ -16,8 +16,8 @@ import { called } from "../../services/runtime/called.js"
 import { type Connection, closeCode, TransportError } from "../../services/transport/Transport.js"
 import { askedToWait, backoff } from "./backoff.js"
 import { type ClientSession, type SessionOptions, tooBig } from "./ClientSession.js"
-import { first } from "./first.js"
-import { lost, receive } from "./receiving.js"
+import { first, never } from "./first.js"
+import { lost, missing, receive } from "./receiving.js"
 import { ask, isAsked, renewed } from "./token.js"
 import { violation } from "./violation.js"
 
@@ -86,7 +86,8 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
     })
     for (;;) {
       const error = yield* Effect.catchAll(attempt(session, welcomed), Effect.succeed)
-      session.requests.ended(error._tag === "Rewind")
+      session.requests.ended(error._tag === "Rewind", session.said?.error)
+      session.said = undefined
       // A runtime that welcomes and closes, for ever, is not to be dialled at once each time.
       if (session.delivered || elapsed() - since >= lasting) delays.reset()
       since = Infinity
@@ -196,9 +197,23 @@ const serve = (
     session.line.beat(connection, session.heartbeatSec, () => session.post("session.ping", session.ping)),
     keepAcknowledging(session),
     expire(session),
+    replayed(session),
     rewound(session),
     Effect.zipRight(renewed(session, token), rewind)
   )
+
+/** Fails when events that there are do not come for as long as an answer may take, of which a stall of our own is one half. */
+const replayed = ({ numbers, options }: ClientSession): Effect.Effect<never, ClientError> =>
+  Effect.gen(function* () {
+    let silent = 0
+    while (numbers.owed) {
+      const { seen } = numbers
+      yield* Effect.sleep(options.requestTimeout / 2)
+      silent = numbers.seen === seen ? silent + 1 : 0
+      if (silent > 1) return yield* missing(numbers, `event ${seen + 1} does not come`)
+    }
+    return yield* never
+  })
 
 /** Fails when a reader waits for what this connection has already passed. */
 const rewound = (session: ClientSession): Effect.Effect<never, Rewind> =>

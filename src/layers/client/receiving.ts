@@ -1,7 +1,7 @@
 /** Reading a connection: each frame goes to the request that waits for it, or to the handles of its job. */
 import * as Effect from "effect/Effect"
 import { fromPayload, ResumeWindowExpired, Unauthenticated } from "../../protocol/Errors.js"
-import { decodeRuntime, type Frame, type Misread } from "../../protocol/RuntimeFrame.js"
+import { decodeRuntime, type Frame, isEvent, type Misread } from "../../protocol/RuntimeFrame.js"
 import type { ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
 import { called } from "../../services/runtime/called.js"
 import {
@@ -13,6 +13,7 @@ import {
 import type { ClientSession } from "./ClientSession.js"
 import { first } from "./first.js"
 import type { JobFrame } from "./JobInbox.js"
+import type { Numbering } from "./Numbering.js"
 import { isAsked } from "./token.js"
 import { violation } from "./violation.js"
 
@@ -35,26 +36,48 @@ export const receive = (
     let frames = first
     for (;;) {
       session.line.pulse.heard(false)
+      const { said } = session
       for (const frame of frames) {
         const problem = handle(session, frame)
         if (problem) return yield* problem
       }
+      if (!said && session.said) yield* Effect.fork(judge(session, session.said))
       const { ackEvery } = session.options
       if (session.numbers.seen - session.numbers.acked >= ackEvery) session.acknowledge(ackEvery)
       if (session.crowded.size > 0) yield* makeRoom(session)
       session.line.pulse.heard(true)
-      frames = yield* Effect.mapError(connection.take, (closed) => {
-        // Superseded perhaps by an earlier hello of our own that came late: each may come once.
-        if (closed.code === closeCode.tooBig) return session.oversized(lost(closed))
-        const { token } = session.options
-        if (closed.code === closeCode.tokenEnded && token !== undefined && !isAsked(token))
-          return new Unauthenticated({ message: closed.reason })
-        if (closed.code !== closeCode.superseded || (session.unanswered && session.unanswered--))
-          return lost(closed)
-        session.superseded = true
-        return new ResumeWindowExpired({ message: "resumed elsewhere" })
-      })
+      frames = yield* Effect.mapError(connection.take, (closed) => ended(session, closed))
     }
+  })
+
+/** Returns what the end of a connection means: what the runtime has said right before it, else that the connection is lost. */
+const ended = (session: ClientSession, closed: Closed): ClientError => {
+  const { options, said } = session
+  if (closed.code === closeCode.tooBig) return session.oversized(lost(closed))
+  // Superseded perhaps by an earlier hello of our own that came late: each may come once.
+  if (closed.code === closeCode.superseded && !(session.unanswered && session.unanswered--)) {
+    session.superseded = true
+    return new ResumeWindowExpired({ message: "resumed elsewhere" })
+  }
+  const error =
+    closed.code === closeCode.tokenEnded ? new Unauthenticated({ message: closed.reason }) : said?.error
+  // The next hello may have another token, and is told when the session is gone. A network that fails says nothing.
+  return !error ||
+    closed.code === closeCode.abnormal ||
+    error._tag === "ResumeWindowExpired" ||
+    (error._tag === "Unauthenticated" && (options.token === undefined || isAsked(options.token)))
+    ? lost(closed)
+    : error
+}
+
+/** Milliseconds within which the transport closes behind an error that concerns the session. */
+const moment = 1_000
+
+/** An error that names no request concerns the session if the transport closes behind it, else the only request that there was. */
+const judge = (session: ClientSession, { blamed, error }: NonNullable<ClientSession["said"]>) =>
+  Effect.map(Effect.sleep(moment), () => {
+    session.said = undefined
+    session.requests.reject(blamed, error)
   })
 
 /** A reader at work is given a moment to make room; a lane that nobody reads overflows at once. */
@@ -96,11 +119,14 @@ const handle = (session: ClientSession, frame: unknown): Problem => {
     case "session.pong":
       session.requests.answer(message.payload.ping_nonce || askedFor(session, message), message)
       return undefined
-    case "session.error":
+    case "session.error": {
+      const { job_id: jobId, payload, request_id: named } = message
       // What a close code says elsewhere (§4): over stdio there is none, and the jobs still come to their ends.
-      if (!refuses(session, message) && message.payload.details?.["limit"] === "frame_bytes")
-        session.oversized(message.payload)
+      if (!refuses(session, message) && payload.details?.["limit"] === "frame_bytes")
+        session.oversized(payload)
+      else if (!named) session.said ??= { error: fromPayload(payload), blamed: session.requests.only(jobId) }
       return undefined
+    }
     case "job.event":
     case "job.result":
     case "job.error":
@@ -117,8 +143,7 @@ const handle = (session: ClientSession, frame: unknown): Problem => {
  */
 const misread = (session: ClientSession, frame: Misread): Problem => {
   const payload = violation(`malformed frame: ${frame.problem}`)
-  if (/^job.(ev|resu|er)/.test(frame.type ?? ""))
-    return event(session, { ...frame, type: "malformed", payload }, 0)
+  if (isEvent(frame.type)) return event(session, { ...frame, type: "malformed", payload }, 0)
   session.requests.reject(askedFor(session, frame), payload)
   return undefined
 }
@@ -126,7 +151,7 @@ const misread = (session: ClientSession, frame: Misread): Problem => {
 /** The request that an answer is for, as it says or as can be told. The accept of a delegated job answers nothing. */
 const askedFor = (session: ClientSession, message: Frame | Misread): unknown =>
   message.request_id ??
-  (session.guesses && (Object(message.payload) as { readonly parent_job_id?: unknown }).parent_job_id == null
+  ((Object(message.payload) as { readonly parent_job_id?: unknown }).parent_job_id == null
     ? session.requests.like(message.type, message)
     : undefined)
 
@@ -139,7 +164,7 @@ type Refusal = Frame & { readonly type: "job.error" | "session.error" }
  */
 const guessed = (session: ClientSession, message: Refusal): unknown => {
   const { handles, numbers, requests, strangers } = session
-  if (message.type === "session.error") return requests.only
+  if (message.type === "session.error") return requests.only()
   const expected = numbers.seen + 1
   const { event_seq: seq = expected, job_id: jobId = "" } = message
   const { code } = message.payload
@@ -162,11 +187,11 @@ const refuses = (session: ClientSession, message: Refusal): boolean =>
     fromPayload(message.payload)
   )
 
-/** A runtime that does not say what it answers: notes what is under way, and that an end answers whoever asked for it. */
-const noteUnnamed = (session: ClientSession, message: Happening, jobId: string): void => {
-  const ended = message.type === "job.result" || message.type === "job.error"
-  if (!session.handles.has(jobId)) session.stranger(jobId, ended)
-  if (ended)
+/** Notes what is under way, where a runtime does not say what it answers, and that an end answers whoever asked for it. */
+const note = (session: ClientSession, message: Happening, jobId: string): void => {
+  const isEnd = message.type === "job.result" || message.type === "job.error"
+  if (session.guesses && !session.handles.has(jobId)) session.stranger(jobId, isEnd)
+  if (isEnd)
     session.requests.answer(session.requests.like("job.cancelled", message), {
       ...message,
       type: "job.cancelled",
@@ -211,9 +236,12 @@ const event = (session: ClientSession, message: Happening, bytes: number): Probl
     // Of a job that the runtime does not know there is nothing more to come.
     if (!refused || (message.type === "job.error" && message.payload.code === notFound))
       handles.deliver(jobId, message, bytes, session.requests.claim)
-    if (session.guesses) noteUnnamed(session, message, jobId)
+    note(session, message, jobId)
     return undefined
   }
-  const problem = `event ${seq} came where ${expected} follows`
-  return place === "lost" ? violation(problem) : new TransportError({ message: problem })
+  return missing(numbers, `event ${seq} came where ${expected} follows`)
 }
+
+/** Events are missing, which ends the connection, to ask for them once more; and if they were asked for, the session. */
+export const missing = (numbers: Numbering, message: string): ProtocolViolation | TransportError =>
+  numbers.asks() ? new TransportError({ message }) : violation(message)

@@ -59,6 +59,22 @@ describe("a connection that ends while what was skipped comes again", () => {
     })
   )
 
+  it.scoped("is followed by one more when no more comes, and then that is named", () =>
+    Effect.gen(function* () {
+      const { dialled, greeted, reading } = yield* rewinding
+      const next = yield* Effect.fork(resumed(greeted))
+      // Half of it may have passed when the last one came.
+      yield* TestClock.adjust("45 seconds")
+      const third = yield* Fiber.join(next)
+      assert.strictEqual(third.after, 4)
+      yield* TestClock.adjust("30 seconds")
+      const error = yield* Effect.flip(Fiber.join(reading))
+      assert.strictEqual(error._tag, "ProtocolViolation")
+      assert.include(error.message, "event 5 does not come")
+      assert.strictEqual(yield* dialled, 3)
+    })
+  )
+
   it.scoped("acknowledges no more than has come again", () =>
     Effect.gen(function* () {
       const { client, server } = yield* rewinding

@@ -74,6 +74,50 @@ describe("ArcpClient with a scripted runtime", () => {
     })
   )
 
+  for (const [what, seqs] of [
+    ["the second", [1, 3]],
+    ["the first four", [5]],
+    ["one that comes late", [2, 1]]
+  ] as const)
+    it.scoped(`what is missing and does not come when it is asked for is named: ${what}`, () =>
+      Effect.gen(function* () {
+        const { greeted, open, submitted } = yield* scripted
+        const { client, server } = yield* open()
+        const job = yield* submitted(client, server)
+        const waiting = yield* Effect.fork(Effect.flip(job.result))
+        yield* server.send(...seqs.map((seq) => event(seq)), result(6))
+        const second = yield* greeted
+        yield* second.server.send(welcome())
+        yield* TestClock.adjust("29 seconds")
+        assert.isNull(waiting.unsafePoll())
+        yield* TestClock.adjust("1 second")
+        const error = yield* Fiber.join(waiting)
+        assert.strictEqual(error._tag, "ProtocolViolation")
+        assert.include(error.message, `event ${seqs[0] === 1 ? 2 : 1} does not come`)
+      })
+    )
+
+  it.scoped("a replay is waited for as long as it goes on", () =>
+    Effect.gen(function* () {
+      const { dialled, greeted, open, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      yield* server.send(event(6))
+      const second = yield* greeted
+      yield* second.server.send(welcome())
+      for (let seq = 1; seq <= 5; seq++) {
+        yield* TestClock.adjust("20 seconds")
+        yield* second.server.send(event(seq))
+        yield* Stream.runDrain(Stream.take(job.events, 1))
+      }
+      yield* second.server.send(event(6))
+      yield* TestClock.adjust("5 minutes")
+      yield* second.server.send(result(7))
+      assert.strictEqual(yield* job.result, 7)
+      assert.strictEqual(yield* dialled, 2)
+    })
+  )
+
   it.scoped("without subscriptions, a lost session loses its handles, and later requests get a new one", () =>
     Effect.gen(function* () {
       const { open, replaced, submitted } = yield* scripted
