@@ -121,7 +121,7 @@ describe("arcp submit", () => {
       /^error in .*\n.*error: ConformanceFailure: no luck$/ms
     ],
     ["1 for an unknown agent, and says how to list them", ["submit", "nobody"], 1, /arcp agents/],
-    ["2 for input that is not JSON", ["submit", "echo", "--input", "{"], 2, /must be JSON/],
+    ["2 for input that is not JSON", ["submit", "echo", "--input", "{"], 2, /is not JSON/],
     ["2 for an unknown flag", ["submit", "echo", "--nope"], 2, /nope/],
     [
       "4 when the job takes too long",

@@ -271,14 +271,18 @@ export const inspect = (path: string, name: string): Effect.Effect<number, Store
     return Effect.flatMap(besideNow(real), (clean) => Effect.tapErrorCause(look(real, name), () => clean))
   })
 
-/** Returns the schema of a file of a runtime. Refuses everything else, also one that holds nothing yet. */
-export const schemaOf = (path: string, name: string): Effect.Effect<number, StoreError> =>
+/** Returns the schema of a file of a runtime. Refuses everything else, also one that holds nothing yet; `wanted` is what to name. */
+export const schemaOf = (
+  path: string,
+  name: string,
+  wanted = "the file of a runtime"
+): Effect.Effect<number, StoreError> =>
   Effect.filterOrFail(
     inspect(path, name),
     (version) => version > 0,
     () =>
       new StoreError({
-        message: `${name} ${fs.existsSync(path) ? "holds no runtime's data" : whyMissing(name)}; name the file of a runtime`
+        message: `${name} ${fs.existsSync(path) ? "holds no runtime's data" : whyMissing(name)}; name ${wanted}`
       })
   )
 

@@ -175,13 +175,18 @@ const watch = Command.make(
   async () => (await import("./run/clients.js")).watch
 )
 
+/** What a listing shows as the status of a job: `waiting` is one that runs and waits for an answer. */
+const shownStatuses = [...jobStatuses, "waiting"] as const
+
 const jobsFlags = {
-  status: Flags.choice("status", jobStatuses).pipe(
-    Flags.withDescription(`only jobs of this status: ${jobStatuses.join(", ")}`),
+  status: Flags.choice("status", shownStatuses).pipe(
+    Flags.withDescription(`only jobs of this status: ${shownStatuses.join(", ")}`),
     Flags.shownAs("STATUS"),
     Flags.repeated
   ),
-  waiting: Flags.boolean("waiting").pipe(Flags.withDescription("only jobs that wait for an answer")),
+  waiting: Flags.boolean("waiting").pipe(
+    Flags.withDescription("only jobs that wait for an answer, as --status waiting")
+  ),
   agent: optional("agent", "AGENT", "only jobs of this agent, name or name@version"),
   after: optional(
     "created-after",
@@ -254,9 +259,12 @@ const answer = Command.make(
   {
     name: "answer",
     summary: "Answer what a job asks",
-    arguments: [job, { name: "INPUT", description: "which question, when several are open", optional: true }],
+    arguments: [
+      job,
+      { name: "INPUT", description: "which question, when it has asked several", optional: true }
+    ],
     flags: answerFlags,
-    examples: ["arcp jobs --waiting", "arcp answer JOB", "arcp answer JOB --value true"]
+    examples: ["arcp jobs --waiting", "arcp answer JOB", "arcp answer JOB INPUT --value true"]
   },
   async () => (await import("./run/clients.js")).answer
 )

@@ -80,12 +80,24 @@ const settings = (error: ConfigError.ConfigError): ReadonlyArray<string> =>
 const tagOf = (error: unknown): string =>
   typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : ""
 
-/** The input of a job is what was given as it, and its place in a message is of no interest here. */
-const inputPath = /(^|; )payload\.(?=input\b)/g
+/** What a command line calls what a message has in its payload: where that is in the message is of no interest here. */
+const named: { readonly [member: string]: string } = {
+  input: "input",
+  value: "the answer",
+  input_id: "INPUT",
+  about_sha256: "--about"
+}
+const inputPath = /^payload\.input\b/
+
+/** Returns a refusal in the words of a command line. */
+export const inWords = ({ message }: InvalidRequest): string =>
+  message.replace(/(^|; )payload\.(\w+)/g, (whole, before: string, member: string) =>
+    named[member] === undefined ? whole : before + named[member]
+  )
 
 const messageOf = (error: unknown): string =>
   error instanceof InvalidRequest
-    ? error.message.replace(inputPath, "$1")
+    ? inWords(error)
     : ConfigError.isConfigError(error)
       ? settings(error).join("; ")
       : error instanceof Error && error.message !== ""
@@ -114,7 +126,7 @@ export const askedAgent = "asked_agent"
 
 /** What the runtime refuses to read: what the agent was to be given, or something that is this program's mistake. */
 const requestHint = (error: InvalidRequest): string | undefined =>
-  error.message.search(inputPath) === 0
+  inputPath.test(error.message)
     ? `arcp agents ${error.details?.[askedAgent] ?? "NAME"} shows what the agent takes as --input`
     : reasonHints[String(error.details?.["reason"])]
 
