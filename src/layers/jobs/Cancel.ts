@@ -163,7 +163,11 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
         const decision = yield* decide(session, record)
         if (decision !== true)
           return yield* (yield* lookup.mayList(session, record))
-            ? denied(decision, "only the session that submitted a job may cancel it")
+            ? denied(
+                decision,
+                "only the session that submitted a job may cancel it while that exists; " +
+                  "arcp serve --cancel principal lets every session of its principal, --operator PRINCIPAL whom it names"
+              )
             : notFound
         const given = (now: JobRecord) => acknowledge(session, request, now)
         if (!asking.isElsewhere(record))

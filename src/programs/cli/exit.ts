@@ -107,7 +107,7 @@ const messageOf = (error: unknown): string =>
 /** A job was refused something by its lease, or this client something by the runtime. */
 const denialHint = (error: PermissionDenied): string | undefined =>
   error.message.startsWith("only the session")
-    ? "use arcp cancel where you ran arcp submit --detach; others may with arcp serve --operator or --cancel principal"
+    ? "Ctrl-C where arcp submit runs cancels the job, arcp cancel where it was submitted with --detach"
     : "what a job may do is given with --lease, see arcp submit --help"
 
 /** What to do about a refusal, by the reason that the runtime names. */

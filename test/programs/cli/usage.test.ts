@@ -491,7 +491,9 @@ describe("arcp cancel", () => {
       // From another machine, where nothing is remembered, it is not the session that owns the job.
       const elsewhere = { ...environment, ARCP_TOKEN: "mine", XDG_STATE_HOME: join(folder, "elsewhere") }
       const away = await run(["cancel", job], elsewhere)
-      expect(away.stderr).toMatch(/only the session that submitted.*\n.*--detach.*--operator/)
+      expect(away.stderr).toMatch(
+        /only the session that submitted.*--cancel principal.*--operator.*\n.*--detach/
+      )
       expect(away.code).toBe(1)
       expect(await as("mine", "cancel", job)).toMatchObject({
         code: 0,
