@@ -476,6 +476,19 @@ describe("an input that an agent does not take", () => {
   })
 })
 
+it("arcp submit, jobs and watch say the same of how long a job took", async () => {
+  await serving(["--memory", "--agents", "conformance", "--token", "secret=me"], async (address) => {
+    const environment = { ARCP_URL: address, ARCP_TOKEN: "secret" }
+    const submitted = await run(["submit", "sleep", "--input", '{"ms":150}'], environment)
+    const [, took] = /^success in (\d+ms), /m.exec(submitted.stderr) ?? []
+    expect(took).toBeDefined()
+    const { stdout } = await run(["jobs"], environment)
+    const [, job, listed] = /^(job_\w+) +success +\w+ +(\w+)/m.exec(stdout) ?? []
+    const watched = await run(["watch", job ?? ""], environment)
+    expect([listed, /^success in (\w+), /m.exec(watched.stderr)?.[1]]).toEqual([took, took])
+  })
+})
+
 describe("arcp cancel", () => {
   it("is for whoever the runtime lets, and one who is refused takes nothing from the owner", async () => {
     const who = ["--token", "mine=me", "--token", "others=other", "--token", "ops=root", "--operator", "root"]

@@ -10,7 +10,7 @@ import { InvalidRequest } from "../../../protocol/Errors.js"
 import * as Vendor from "../../../protocol/Vendor.js"
 import type { InputRequest, JobEvent, JobHandle } from "../../../services/client/ArcpClient.js"
 import { ask, isAttended } from "../asking.js"
-import { connect } from "../client.js"
+import { connect, passing } from "../client.js"
 import type { AnswerFlags } from "../commands.js"
 import { attended } from "../lost.js"
 import { inputOf } from "../parseInput.js"
@@ -130,7 +130,7 @@ export const run = (flags: AnswerFlags, jobId: string, input?: string) =>
       onNone: () => Effect.succeed(undefined),
       onSome: (text) => Effect.map(inputOf("--value", text, "true"), (value) => ({ value }))
     })
-    const client = yield* connect(flags)
+    const client = yield* connect(flags, passing)
     const look = (of: (waiting: ReadonlyArray<string>) => ReadonlyArray<string>) =>
       Effect.gen(function* () {
         const job = yield* client.subscribe(jobId, { history: true }).pipe(attended(client, flags))

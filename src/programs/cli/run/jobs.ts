@@ -9,7 +9,7 @@ import * as Features from "../../../protocol/Features.js"
 import { completedAt, type TimedJobEntry } from "../../../protocol/Message.js"
 import { startAt } from "../../../protocol/Vendor.js"
 import type { ClientError } from "../../../services/client/ArcpClient.js"
-import { connect } from "../client.js"
+import { connect, passing } from "../client.js"
 import { columnsOf, cut, padded, widest } from "../columns.js"
 import type { JobsFlags } from "../commands.js"
 import { attended } from "../lost.js"
@@ -130,7 +130,7 @@ export const run = (flags: JobsFlags) =>
     if (limit < 0) return yield* new UsageError({ message: "--limit takes a number of jobs, or 0 for all" })
     const now = yield* Clock.currentTimeMillis
     const filter = yield* filterOf(flags, now)
-    const client = yield* connect(flags, [...Features.all, Features.principal])
+    const client = yield* connect(flags, [...passing, Features.principal])
     const wanted = Stream.filter(client.list(filter), (job) => isMeant(flags, job))
     yield* attended(client, flags)(shown(wanted, flags, limit, now))
   }).pipe(Effect.scoped)

@@ -163,7 +163,6 @@ export const startAndShow = (
   }: { readonly agent: string; readonly input: unknown; readonly options: SubmitOptions }
 ) =>
   Effect.gen(function* () {
-    const since = yield* Clock.currentTimeMillis
     const job = yield* client.submit(agent, input, options).pipe(
       Effect.catchTags({
         AgentNotAvailable: (error) => meant(client, agent, error),
@@ -190,7 +189,7 @@ export const startAndShow = (
       Effect.gen(function* () {
         // An interruption is not its end: that is what the job comes to.
         const shown = yield* Effect.forkScoped(
-          show(client, job, { ...flags, ...asking, since }).pipe(whileThere(client, flags))
+          show(client, job, { ...flags, ...asking }).pipe(whileThere(client, flags))
         )
         yield* Effect.onInterrupt(Fiber.join(shown), () =>
           isAsking() ? leftOpen(target, client, job) : cancelled(target, client, job, asking.screen, shown)
