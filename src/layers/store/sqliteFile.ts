@@ -180,7 +180,10 @@ export const lockPatiently = (path: string, name: string): Effect.Effect<void, S
       Effect.logWarning(`${holderOf(path)} uses ${name}: ${said}`),
       whileBusy(lock(path, name), lockPatience)
     )
-  })
+  }).pipe(
+    // The sentence says all of it: what a driver said of the lock would stand below it, wherever a program prints what it ended with.
+    Effect.mapError((error) => (isBusy(error) ? new StoreError({ message: error.message }) : error))
+  )
 
 /**
  * Refuses a file with several names. The lock, and SQLite's own log, are beside one of them: a program that comes by

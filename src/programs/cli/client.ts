@@ -5,7 +5,6 @@ import * as ArcpClient from "../../layers/client/ArcpClient.js"
 import * as DialerWebSocket from "../../layers/transport/DialerWebSocket.js"
 import * as Features from "../../protocol/Features.js"
 import { TransportError } from "../../services/transport/Transport.js"
-import { leaveOnBrokenPipe } from "./exit.js"
 import { giveUpAfter } from "./lost.js"
 import { type Target, type TargetFlags, targetOf } from "./target.js"
 import type { UsageError } from "./UsageError.js"
@@ -17,7 +16,6 @@ export const connectTo = (
   features?: ReadonlyArray<Features.Feature>
 ): Effect.Effect<ArcpClient.ArcpClientService, ArcpClient.ClientError | UsageError, Scope.Scope> =>
   Effect.gen(function* () {
-    yield* leaveOnBrokenPipe
     const ms = yield* giveUpAfter(target)
     return yield* ArcpClient.make({
       token: target.token,

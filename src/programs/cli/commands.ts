@@ -15,7 +15,8 @@ import { serve } from "./serve.js"
 
 const exitCodes = [
   "0 success   1 the job or the request failed   2 a mistake in the command",
-  "3 cancelled   4 timed out   5 no runtime to be reached   130 interrupted"
+  "3 cancelled   4 timed out   5 no runtime to be reached   130 interrupted",
+  "6 the output could not be written   141 nobody reads it any more"
 ]
 
 const optional = (name: string, value: string, description: string) =>

@@ -30,6 +30,7 @@ export const dev = Command.make(
     }),
     onlys,
     untilSignal: true,
+    serves: true,
     examples: ["arcp dev ./agents.ts --open", "arcp dev ./agents.mjs --port 0 --memory"],
     modules: ({ texts, words }) =>
       [...words.slice(0, 1), ...(texts.get(options.agents.name) ?? [])].filter((name) => !isShipped(name))

@@ -23,24 +23,11 @@ export const exitCode = {
   timedOut: 4,
   cannotConnect: 5,
   /** As a shell reports a program that SIGINT ended. */
-  interrupted: 130,
-  /** As a shell reports a program that wrote to a pipe nobody reads any more. */
-  brokenPipe: 141
+  interrupted: 130
 } as const
 
 /** The code the process leaves with; an interrupted program has no result that could carry it. */
 export const leaving: { code: number } = { code: exitCode.success }
-
-/** Leaves quietly when whoever reads our output, `head` for example, has gone. */
-export const leaveOnBrokenPipe: Effect.Effect<void> = Effect.sync(() => {
-  for (const stream of [process.stdout, process.stderr])
-    if (!stream.listeners("error").includes(onStreamError)) stream.on("error", onStreamError)
-})
-
-const onStreamError = (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(exitCode.brokenPipe)
-  throw error
-}
 
 const hints: { readonly [tag: string]: string } = {
   Unauthenticated: "check --token, ARCP_TOKEN or the context; arcp serve prints its token when it starts",
