@@ -39,13 +39,16 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       return decision === true || (yield* ownership.mayCancel(session, record)) || decision
     })
 
-  const acknowledge = (session: JobSession, { id, reason }: CancelRequest, record: JobRecord) =>
-    session.send({
+  /** Tells what the job is cancelled for: of several cancels that is the first, which its end says, too. */
+  const acknowledge = (session: JobSession, request: CancelRequest, record: JobRecord) => {
+    const { reason } = record.cancelRequested ?? request
+    return session.send({
       type: "job.cancelled",
       jobId: record.jobId,
       traceId: record.traceId,
-      payload: { request_id: id, ...(reason === undefined ? {} : { reason }) }
+      payload: { request_id: request.id, ...(reason === undefined ? {} : { reason }) }
     })
+  }
 
   /** Stores that the job is cancelled, as often as it takes, and then gives every answer that waits for it; refuses all when it cannot. */
   const storeCancel = ({ live, log: job }: RunningJob): Effect.Effect<void> =>
@@ -73,7 +76,11 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       if (live.cancelAnswers.length > 1) return
       live.record = {
         ...live.record,
-        cancelRequested: { ...(reason === undefined ? {} : { reason }), at: now() }
+        // A later one changes nothing: after a crash, too, the job ends with the reason that its handler was told.
+        cancelRequested: live.record.cancelRequested ?? {
+          ...(reason === undefined ? {} : { reason }),
+          at: now()
+        }
       }
       // Queued before the handler hears of it, so the answer comes before what its finalizers emit.
       live.cancelStored = Fiber.await(yield* underway.fork(storeCancel(job)))

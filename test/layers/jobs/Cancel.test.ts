@@ -52,6 +52,28 @@ const watched = (finalizer: Effect.Effect<unknown, unknown, Job | Lease> = Effec
   })
 
 describe("a cancel", () => {
+  it.scoped("that comes after another changes nothing, and is told what the job is cancelled for", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const { agent, interrupted, started } = yield* watched(Deferred.await(gate))
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(session, "watched")
+        yield* started
+        for (const reason of ["first", "second"]) {
+          yield* cancel(session, job_id, { reason })
+          assert.strictEqual((yield* session.expect("job.cancelled")).payload.reason, "first")
+          yield* interrupted
+        }
+        yield* Deferred.succeed(gate, undefined)
+        const { payload } = yield* session.expect("job.error")
+        assert.include(payload.message, "first")
+        yield* cancel(session, job_id, { reason: "third" })
+        assert.strictEqual((yield* session.expect("job.cancelled")).payload.reason, "first")
+      }).pipe(Effect.provide(serve(yield* makeStore, [agent])))
+    })
+  )
+
   it.scoped(
     "interrupts at once, and is acknowledged when it is stored, however long the store does not take it",
     () =>
