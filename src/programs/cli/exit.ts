@@ -12,7 +12,7 @@ import {
 } from "../../protocol/Errors.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import { columnsOf, fitted } from "./columns.js"
-import { safe } from "./text.js"
+import { json, safe } from "./text.js"
 import { UsageError } from "./UsageError.js"
 
 export const exitCode = {
@@ -117,11 +117,9 @@ const requestHint = (error: InvalidRequest): string | undefined =>
     ? `arcp agents ${error.details?.[askedAgent] ?? "NAME"} shows what the agent takes as --input`
     : reasonHints[String(error.details?.["reason"])]
 
-/** There is no runtime, or it is somewhere else, or may be spoken to only when told so. */
-const transportHint = (error: TransportError): string =>
-  error.message.startsWith("refusing plaintext")
-    ? "on the command line that is --insecure, for a network that you trust"
-    : "arcp serve starts a runtime and prints its address; --url, ARCP_URL or a context says where it is"
+/** There is no runtime, or it is somewhere else. */
+const transportHint =
+  "arcp serve starts a runtime and prints its address; --url, ARCP_URL or a context says where it is"
 
 const cut = (text: string, length: number) => (text.length > length ? `${text.slice(0, length - 1)}…` : text)
 
@@ -148,30 +146,55 @@ const withFlag = (message: string, db: string): string => {
     : `${message.slice(0, at)}--db ${message.slice(at)}`
 }
 
-/** One line that says what happened and one that says what to do; never a stack trace. `db`: what `--db` names. */
-export const describe = (error: unknown, db?: string): string => {
+/** What happened, and what to do about it. */
+interface Explained {
+  readonly code: string | undefined
+  readonly message: string
+  readonly hint: string | undefined
+}
+
+/** Never a stack trace. `db`: what `--db` names. */
+const explained = (error: unknown, db: string | undefined): Explained => {
   const failure = declared(error)
-  const code = isArcpError(error) && failure === undefined ? `${error.code}: ` : ""
+  const code = isArcpError(error) && failure === undefined ? error.code : undefined
   const hint =
     error instanceof PermissionDenied
       ? denialHint(error)
       : error instanceof TransportError
-        ? transportHint(error)
+        ? transportHint
         : error instanceof InvalidRequest
           ? requestHint(error)
           : hints[tagOf(error)]
   const message = failure ?? messageOf(error)
   const said = db !== undefined && tagOf(error) === "StoreError" ? withFlag(message, db) : message
-  return safe(`error: ${code}${said}${hint === undefined ? "" : `\n  ${hint}`}`)
+  return { code, message: said, hint }
 }
 
-/** Reports a failure and sets the exit code. */
+/** One line that says what happened and one that says what to do. */
+export const describe = (error: unknown, db?: string): string => {
+  const { code, hint, message } = explained(error, db)
+  return safe(
+    `error: ${code === undefined ? "" : `${code}: `}${message}${hint === undefined ? "" : `\n  ${hint}`}`
+  )
+}
+
+/** Reports a failure and sets the exit code: in words, or with `--json` as one line beside the logs, which are JSON then, too. */
 export const report =
-  (db?: string) =>
+  ({ db, isJson }: { readonly db: string | undefined; readonly isJson: boolean }) =>
   (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (Cause.isInterruptedOnly(cause)) return Effect.void
       const error = Cause.squash(cause)
       leaving.code = codeOf(error)
-      return Console.error(fitted(describe(error, db), columnsOf(process.stderr)))
+      return isJson
+        ? Effect.map(Effect.console, ({ unsafe }) =>
+            unsafe.error(
+              json({
+                type: "error",
+                ...explained(error, db),
+                ...(isArcpError(error) ? { details: error.details } : {})
+              })
+            )
+          )
+        : Console.error(fitted(describe(error, db), columnsOf(process.stderr)))
     })

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
-import { type Command, idle, type Surroundings, type Written } from "./Command.js"
+import { type Command, idle, isOn, type Surroundings, type Written } from "./Command.js"
 import { decode } from "./decode.js"
 import { exitCode, leaving, report } from "./exit.js"
 import { formats, type LogFormat, stderrLogger } from "./logger.js"
@@ -50,6 +50,6 @@ export const main = ({
         if (!command.untilSignal && leaving.code === exitCode.success) leaving.code = exitCode.interrupted
       })
     ),
-    Effect.catchAllCause(report(fileOf(command, written))),
+    Effect.catchAllCause(report({ db: fileOf(command, written), isJson: isOn(written, "json") })),
     harmlessly
   )

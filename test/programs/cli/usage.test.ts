@@ -518,12 +518,9 @@ describe("arcp cancel", () => {
     })
   })
 
-  it.each([
-    [["--url", "ws://127.0.0.1:9/arcp"], /nothing listens.*\n.*arcp serve/],
-    [["--url", "ws://example.com/arcp"], /refusing plaintext.*\n.*--insecure/]
-  ])("%j: it says what to do", async (flags, said) => {
-    const { code, stderr } = await run(["cancel", "job_1", "--token", "t", ...flags])
-    expect(stderr).toMatch(said)
+  it("says where to find a runtime that is not there", async () => {
+    const { code, stderr } = await run(["cancel", "job_1", "--token", "t", "--url", "ws://127.0.0.1:9/arcp"])
+    expect(stderr).toMatch(/nothing listens.*\n.*arcp serve/)
     expect(code).toBe(5)
   })
 })
@@ -536,6 +533,47 @@ it.each(["127.0.0.1:7777", "http://127.0.0.1:7777/arcp", "localhost"])(
     expect(code).toBe(2)
   }
 )
+
+it.each([["submit", "echo"], ["jobs"], ["cancel", "job_1"], ["jobs", "delete", "job_1", "--running"]])(
+  "arcp %s: a token that would travel readable is a usage mistake",
+  async (...command) => {
+    const far = [...command, "--token", "t", "--url", "ws://8.8.8.8/arcp"]
+    const { code, stderr } = await run(far)
+    expect(stderr).toMatch(/^error: --url: the token would travel readable to 8\.8\.8\.8: .*--insecure/)
+    expect(stderr).not.toContain("allowInsecure")
+    expect(code).toBe(2)
+  }
+)
+
+it("with --json an error is one line of JSON on stderr, as a log is", async () => {
+  await serving(["--memory", "--agents", "conformance", "--token", "secret=me"], async (address) => {
+    const asked = async (token: string, ...args: ReadonlyArray<string>) => {
+      const { code, stderr, stdout } = await run([...args, "--json"], {
+        ARCP_URL: address,
+        ARCP_TOKEN: token
+      })
+      return {
+        code,
+        stdout,
+        said: stderr
+          .trimEnd()
+          .split("\n")
+          .map((line) => JSON.parse(line))
+      }
+    }
+    expect(await asked("wrong", "submit", "echo")).toMatchObject({
+      code: 1,
+      stdout: "",
+      said: [{ type: "error", code: "UNAUTHENTICATED", hint: expect.stringContaining("--token") }]
+    })
+    expect((await asked("secret", "jobs", "--limit", "-1")).said).toEqual([
+      { type: "error", message: "--limit takes a number of jobs, or 0 for all" }
+    ])
+    const failed = await asked("secret", "submit", "fail")
+    expect(JSON.parse(failed.stdout.trimEnd().split("\n").at(-1) ?? "")).toMatchObject({ type: "job.error" })
+    expect(failed.said).toMatchObject([{ type: "error" }])
+  })
+})
 
 describe("what is printed", () => {
   it("has no control characters of others, whoever says it", () => {
