@@ -52,6 +52,8 @@ const bundle = async (folder, input, groups, plugins = []) => {
   const made = await rolldown({
     input,
     platform: "node",
+    // What takes long on a busy machine is no fault of what is bundled.
+    checks: { bundlerTimings: false },
     plugins: [outside, ...plugins, scripts],
     onLog: (level, log) => {
       // ws asks for what makes it faster, and does without.

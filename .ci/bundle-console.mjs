@@ -14,6 +14,8 @@ for (const name of ["index.html", "page.css"])
 const bundle = await rolldown({
   input: `${folder}/page.js`,
   platform: "browser",
+  // What takes long on a busy machine is no fault of what is bundled.
+  checks: { bundlerTimings: false },
   // Node's modules, for example, which a page cannot have.
   onLog: (_, log) => {
     throw new Error(log.message)

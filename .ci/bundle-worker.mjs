@@ -8,6 +8,8 @@ const file = "dist/sqlite-worker.js"
 const bundle = await rolldown({
   input: "dist/layers/store/sqliteWorker.js",
   platform: "node",
+  // What takes long on a busy machine is no fault of what is bundled.
+  checks: { bundlerTimings: false },
   external: ["@photostructure/sqlite"],
   onLog: (level, log) => {
     if (level === "warn") throw new Error(log.message)

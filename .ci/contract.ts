@@ -19,6 +19,12 @@ export const greet = Agent.handle(Greet, (name) => Effect.succeed(`Hello, ${name
 export const plain = Agent.fromPromise("plain", { version: "1.0.0" }, async (_input, job) =>
   job.log("info", "here")
 )
+export const doubled = Agent.fromPromise(
+  "doubled",
+  { version: "1.0.0", input: Schema.Number, output: Schema.NumberFromString, error: NoName },
+  async (number) => number * 2
+)
+export const shared = Agent.fromPromise(Greet, async (name) => `Hello, ${name}`)
 export const named = Agent.handle(Named, (name) =>
   Effect.flatMap(Job.Job, (job) => job.step("look", Effect.succeed(name), { output: Schema.String }))
 )

@@ -402,13 +402,68 @@ export const promises = async (arcp: Arcp) => {
   expectTypeOf<keyof PromiseNode.Arcp>().toEqualTypeOf<keyof Arcp>()
 }
 
-// What a promise agent is given is what its schema decodes.
+// What a promise agent is given is what its schema decodes, and what it returns is what its schema encodes.
+const Wait = Schema.Struct({ until: Schema.Date })
+Agent.fromPromise("wait", { version: "1.0.0", input: Wait }, async ({ until }) => {
+  expectTypeOf(until).toEqualTypeOf<Date>()
+})
+Agent.fromPromise("one", { version: "1.0.0", output: Schema.Number }, async () => 1)
+Agent.fromPromise("one", { version: "1.0.0", output: Schema.NumberFromString }, (input) => {
+  expectTypeOf(input).toEqualTypeOf<unknown>()
+  return 1
+})
 Agent.fromPromise(
-  "wait",
-  { version: "1.0.0", input: Schema.Struct({ until: Schema.Date }) },
-  async ({ until }) => {
-    expectTypeOf(until).toEqualTypeOf<Date>()
+  "both",
+  {
+    version: "1.0.0",
+    input: Wait,
+    output: Schema.Struct({ at: Schema.Date, of: Schema.Array(Schema.String) }),
+    error: Schema.TaggedStruct("TooLate", { until: Schema.Date }),
+    events: [Score],
+    examples: [{ until: "2026-01-31T00:00:00Z" }],
+    durable: undefined
+  },
+  async ({ until }: { readonly until: Date }, job) => {
+    await job.emit(Score, 1)
+    // @ts-expect-error not declared
+    await job.emit(Step, { name: "compile", at: until })
+    return { at: until, of: ["a"] }
   }
+)
+// A contract that clients share.
+Agent.fromPromise(Review, async ({ repository }, job) => {
+  await job.authorize("fs.read", repository)
+  return { findings: 1 }
+})
+Agent.fromPromise(Build, async (_, job) => job.emit(Score, 1))
+Agent.fromPromise(Agent.make("scored", { version: "1.0.0", events: [Score] }), async (_, job) => {
+  // @ts-expect-error not declared
+  await job.emit(Step, { name: "compile", at: new Date() })
+})
+Agent.fromPromise(
+  Review,
+  // @ts-expect-error not the output of the contract
+  async () => ({ findings: "none" })
+)
+// @ts-expect-error a contract has its options
+Agent.fromPromise(Review, { version: "1.0.0" }, async () => ({ findings: 1 }))
+// Without a schema the function says what it takes, and nobody checks.
+Agent.fromPromise("hosts", { version: "1.0.0" }, async (hosts: ReadonlyArray<string>) => hosts.length)
+// @ts-expect-error the schema gives another type than the function takes
+Agent.fromPromise("hosts", { version: "1.0.0", input: Schema.Number }, async (hosts: string) => hosts)
+// @ts-expect-error an example is as it goes over the wire
+Agent.fromPromise("wait", { version: "1.0.0", input: Wait, examples: [{ until: new Date() }] }, () => 1)
+Agent.fromPromise(
+  "one",
+  { version: "1.0.0", output: Schema.NumberFromString },
+  // @ts-expect-error not what its schema encodes, but the encoded
+  async () => "1"
+)
+Agent.fromPromise(
+  "at",
+  { version: "1.0.0", output: Schema.Struct({ at: Schema.Date }) },
+  // @ts-expect-error a field is missing
+  () => ({})
 )
 
 // Putting a runtime together

@@ -44,6 +44,8 @@ export const maxMessageLength = 512
 export interface ErrorFields {
   readonly message: string
   readonly details?: Readonly<Record<string, unknown>> | undefined
+  /** Why, for the log of whoever has made it: it does not go over the wire. */
+  readonly cause?: unknown
 }
 
 /** `PermissionDenied` of `PERMISSION_DENIED`. */

@@ -18,7 +18,9 @@ export const reserved = [
   "cost.budget"
 ] as const
 
-const budgetEntry = /^[A-Za-z][A-Za-z0-9_-]{0,31}:\d{1,18}(?:\.\d{1,18})?$/
+const budgetEntry = /^[A-Za-z][A-Za-z0-9_-]{0,31}:(\d+)(?:\.(\d+))?$/
+/** Digits of a budget before the point, and after it. */
+const maxBudgetDigits = 18
 /** So that a sum can be written as an entry again. */
 const maxBudget = BigDecimal.make(10n ** 18n, 0)
 const maxPattern = 1024
@@ -31,6 +33,15 @@ const maxCapabilities = 100
 export type Lease = Readonly<Record<string, ReadonlyArray<string>>>
 
 const isCapability = (name: string): boolean => reserved.some((one) => one === name) || vendorName.test(name)
+
+const invalidBudget = (entry: string): string | undefined => {
+  const match = budgetEntry.exec(entry)
+  if (match === null) return `cost.budget entries must look like "USD:5.00"`
+  const [, whole = "", fraction = ""] = match
+  return Math.max(whole.length, fraction.length) > maxBudgetDigits
+    ? `cost.budget amounts must have at most ${maxBudgetDigits} digits before the point, and after it`
+    : undefined
+}
 
 /** Why a value is not a lease, or `undefined` when it is one. Never repeats the value itself. */
 export const invalidLease = (value: unknown): string | undefined => {
@@ -46,8 +57,8 @@ export const invalidLease = (value: unknown): string | undefined => {
         return `${capability} must hold strings of 1 to ${maxPattern} characters`
       if (Target.isUnclean(pattern))
         return `${capability} must hold well-formed Unicode without control characters`
-      if (capability === "cost.budget" && !budgetEntry.test(pattern))
-        return `cost.budget entries must look like "USD:5.00"`
+      const problem = capability === "cost.budget" ? invalidBudget(pattern) : undefined
+      if (problem !== undefined) return problem
     }
     if (capability === "cost.budget")
       for (const amount of Budget.parse(patterns).values())

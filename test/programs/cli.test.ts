@@ -266,8 +266,9 @@ describe("leases", () => {
     expect(JSON.parse(allowed.stdout)).toEqual({ url: "https://a.example/x" })
     const denied = await arcp(["submit", ...fetching, "--lease", "net.fetch=https://b.example/**"])
     expect(denied.code).toBe(1)
-    expect(denied.stderr).toMatch(/✗ PERMISSION_DENIED net\.fetch/)
-    expect(denied.stderr).toMatch(/--lease/)
+    expect(denied.stderr).toMatch(/✗ PERMISSION_DENIED net\.fetch .*\(net\.fetch "https:\/\/a\.example\/x"\)/)
+    expect(denied.stderr).toMatch(/^error: PERMISSION_DENIED: .*\(net\.fetch "https:\/\/a\.example\/x"\)/m)
+    expect(denied.stderr).toMatch(/--lease 'net\.fetch=PATTERN' allows it/)
   })
 
   it("takes fs patterns relative to where it runs, from a file too", async () => {

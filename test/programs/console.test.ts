@@ -95,6 +95,14 @@ describe("the console's model", () => {
     assert.deepStrictEqual(At.running(job, 5, 9), [])
   })
 
+  it("says what a lease has refused, with what is not seen in it named", () => {
+    const details = { capability: "fs.read", target: "/etc/\u202epasswd" }
+    const event = result("a", 2, { code: "PERMISSION_DENIED", message: "no", details })
+    const job = model(call("a", 0), event)
+    assert.strictEqual(job.marks[0]?.value.text, "PERMISSION_DENIED: no (fs.read /etc/⟨U+202E⟩passwd)")
+    assert.strictEqual(Rows.textOf(event), "✗ PERMISSION_DENIED no (fs.read /etc/⟨U+202E⟩passwd)")
+  })
+
   it("knows a job, and what has not said its end, until the end of the job", () => {
     const job = model(call("a", 0))
     const start = job.times[0] ?? 0

@@ -34,7 +34,10 @@ export const agents = [
     while (input.until !== undefined && !existsSync(input.until)) await pause(20)
     return word as string
   }),
-  Agent.fromPromise("echo", { version: "1.0.0" }, async (input: unknown, job) => ({ input, lease: job.lease }))
+  Agent.fromPromise("echo", { version: "1.0.0" }, async (input: unknown, job) => ({ input, lease: job.lease })),
+  Agent.fromPromise("broken", { version: "1.0.0" }, async () => {
+    throw new Error("db is down")
+  })
 ]
 `
 const word = (text: string) => `export const word: string = ${text}\n`
@@ -126,6 +129,44 @@ describe("arcp dev", () => {
     writeFileSync(join(folder, "word.ts"), word('"three"'))
     await said(/^loaded anew/)
     assert.strictEqual(await run("submit", "hello"), "three")
+  })
+
+  it("what an agent throws is told to who submits, and is in a log for people", async () => {
+    const failed = await run("submit", "broken").catch((error: { readonly stderr: string }) => error.stderr)
+    assert.match(failed, /^error: INTERNAL_ERROR: db is down$/m)
+    await said(/^\[\d\d:\d\d:\d\d\.\d{3}\] ERROR: agent broken@1\.0\.0 failed in job_/)
+    await said(/^ {2}Error: db is down$/)
+    await said(/^ {2} +at .*agents\.ts/)
+  })
+
+  it.each([
+    ["--limit", "revealFailures=false"],
+    ["--host", "0.0.0.0", "--allow-insecure"]
+  ])("what an agent throws is not told with %s %s", async (...flags) => {
+    const args = ["dev", "./agents.ts", "--memory", "--port", "0", "--token", "t=me", "--json", ...flags]
+    const other = spawn(process.execPath, [program, ...args], {
+      cwd: folder,
+      stdio: ["ignore", "pipe", "pipe"]
+    })
+    try {
+      const lines = createInterface({ input: other.stderr })
+      const logged: Array<string> = []
+      lines.on("line", (line) => logged.push(line))
+      for await (const line of createInterface({ input: other.stdout })) {
+        const { listening } = JSON.parse(line) as { readonly listening: string }
+        const at = listening.replace("0.0.0.0", "127.0.0.1")
+        const failed = await promisify(execFile)(process.execPath, [
+          ...[program, "submit", "broken", "--url", at, "--token", "t"]
+        ]).catch((error: { readonly stderr: string }) => error)
+        assert.match(failed.stderr, /the agent failed; the runtime's log says why/)
+        assert.notInclude(failed.stderr, "db is down")
+        break
+      }
+      // With --json, the log is JSON too.
+      assert.doesNotThrow(() => logged.map((line) => JSON.parse(line)))
+    } finally {
+      other.kill()
+    }
   })
 
   it("arcp serve reads what arcp dev does: TypeScript, also behind JavaScript", async () => {
@@ -350,6 +391,21 @@ describe("arcp dev, when the agents do not load at first", () => {
     assert.strictEqual(await run("submit", "hello"), "back")
     await save(hello("after"), /^loaded anew/)
     assert.strictEqual(await run("submit", "hello"), "after")
+  })
+
+  it("goes on when a module throws in a timer, lets go of a promise, or would end the process", async () => {
+    const late = (what: string) => `setTimeout(() => ${what}, 10)\nexport const agents = []\n`
+    for (const [what, why] of [
+      ['{ throw new Error("late") }', /level=ERROR.*nothing catches.*late.*agents\.mjs\?[^:]*:1:26/],
+      ['Promise.reject(new Error("left"))', /level=ERROR.*nobody waits for.*left.*agents\.mjs/],
+      ["process.exit(3)", /level=ERROR.*tried to end the process.*agents\.mjs/]
+    ] as const) {
+      await save(late(what), /^loaded anew/)
+      assert.match(await said(why), /module=\.\/agents\.mjs/)
+    }
+    await save("process.exit(3)\n", notLoaded(/called process\.exit.*\(agents\.mjs:1:9\)/))
+    await save(hello("still there"), /^loaded anew/)
+    assert.strictEqual(await run("submit", "hello"), "still there")
   })
 
   it.skipIf("typescript" in process.features)(

@@ -239,6 +239,8 @@ it("what an agent throws is in the log, and one line says what becomes of everyt
     /^INFO arcp has stopped/
   ]
   for (const line of told) expect(said.filter((text) => line.test(text))).toHaveLength(1)
+  const login = log.find(({ message }) => String(message).startsWith("a login was refused"))
+  expect(login.annotations).toMatchObject({ reason: "the token is none of the table", scheme: "bearer" })
   expect(program.stderr).not.toContain("nobody-knows-it")
 })
 
@@ -252,7 +254,7 @@ it("above INFO nothing of that is logged; pretty is for people", async () => {
   await listening(pretty)
   pretty.signal("SIGTERM")
   await pretty.leaves()
-  expect(pretty.stderr).toMatch(/INFO .*listening on ws:/)
+  expect(pretty.stderr).toMatch(/^\[[\d:.]+\] INFO: listening on ws:/m)
   // Where it listens, and where its console is.
   expect(pretty.stdout).toMatch(/^listening ws:\S+\nconsole http:\S+\n$/)
 })

@@ -61,6 +61,11 @@ describe("a lease", () => {
       expect(Schema.is(Lease.Lease)(value)).toBe(false)
     }
   })
+
+  it("says of an amount with too many digits how many it may have", () => {
+    for (const amount of ["9".repeat(30), `0.${"0".repeat(40)}1`, `1.${"1".repeat(19)}`])
+      expect(Lease.invalidLease({ "cost.budget": [`USD:${amount}`] })).toMatch(/at most 18 digits/)
+  })
 })
 
 it("a timestamp is RFC 3339 in UTC with a Z, and a real date", () => {

@@ -14,7 +14,12 @@ import { boot, Disk, type RigOptions } from "./Rig.js"
 /** What nodes share: a disk, the list of nodes, and wakes, which can be lost. */
 export const cluster = Effect.gen(function* () {
   const disk = yield* Disk.make
-  const nodes = Context.get(yield* Layer.build(NodesMemory.layer()), Nodes)
+  const listed = Context.get(yield* Layer.build(NodesMemory.layer()), Nodes)
+  const nodes: typeof listed = {
+    ...listed,
+    bury: (name) =>
+      Effect.tap(listed.bury(name), (isGone) => Effect.sync(() => isGone && disk.places.delete(name)))
+  }
   const inner = Context.get(yield* Layer.build(WakeMemory.layer()), Wake)
   const wakes = { lost: false, told: 0 }
   const wake: WakeService = {

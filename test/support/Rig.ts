@@ -27,7 +27,7 @@ import { Hooks } from "../../src/services/jobs/Hooks.js"
 import type * as RuntimeOptions from "../../src/services/runtime/RuntimeOptions.js"
 import {
   type Batch,
-  type Fenced,
+  Fenced,
   type Op,
   Store,
   StoreError,
@@ -84,9 +84,20 @@ export class Disk {
   }
   /** When each node has last stored that it is alive. */
   private readonly lives = new Map<string, number>()
+  /** Who has the place of each node among those that write; whoever is buried has it no more. */
+  readonly places = new Map<string, object>()
   /** For one process, of a node. */
-  process(node = ""): { readonly service: StoreService; readonly kill: () => void } {
+  process(node = ""): {
+    readonly service: StoreService
+    readonly kill: () => void
+    readonly leave: () => void
+  } {
     let dead = false
+    const place = {}
+    this.places.set(node, place)
+    const leave = () => {
+      if (this.places.get(node) === place) this.places.delete(node)
+    }
     const commit = (batch: Batch): Effect.Effect<void, StoreError | Fenced> =>
       Effect.suspend((): Effect.Effect<void, StoreError | Fenced> => {
         if (dead || this.mode === "dead") return Effect.void
@@ -98,7 +109,9 @@ export class Disk {
         }
         return Effect.zipRight(
           this.onCommit(batch),
-          Effect.suspend(() => {
+          Effect.suspend((): Effect.Effect<void, StoreError | Fenced> => {
+            const { gone } = batch
+            if (gone !== undefined && this.places.has(gone)) return new Fenced({ owners: [], back: gone })
             this.committed.push(...batch.ops)
             this.commits++
             return Effect.tap(this.base.commit(batch), () => {
@@ -121,7 +134,9 @@ export class Disk {
       },
       kill: () => {
         dead = true
-      }
+        leave()
+      },
+      leave
     }
   }
 }
@@ -203,6 +218,7 @@ export const boot = (agents: ReadonlyArray<Registered>, given: RigOptions & { re
       process.kill()
       return Scope.close(scope, Exit.void)
     })
+    yield* Scope.addFinalizer(scope, Effect.sync(process.leave))
     const context = yield* Layer.buildWithScope(rig(agents, { ...given, store: process.service }), scope)
     return {
       run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provide(effect, context),

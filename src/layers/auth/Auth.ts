@@ -14,9 +14,9 @@ import { Auth, type Identity } from "../../services/auth/Auth.js"
 import { constantTimeEqual, Secrets } from "../../services/runtime/Secrets.js"
 import { layer as secretsLayer } from "../runtime/Secrets.js"
 
-/** The one answer to every token that is not accepted. */
-export const refused = (): Unauthenticated =>
-  new Unauthenticated({ message: "the token is missing, unknown or expired" })
+/** The one answer to every token that is not accepted; why is for the log alone. */
+export const refused = (cause: string): Unauthenticated =>
+  new Unauthenticated({ message: "the token is missing, unknown or expired", cause })
 
 /** Tells whose a token is; `Unauthenticated` when it is nobody's. */
 export type TokenVerifier = (
@@ -47,8 +47,10 @@ const makeStatic = (tokens: Iterable<readonly [token: string, identity: string |
         // Every entry is compared, whichever matches.
         for (const entry of table) if (constantTimeEqual(entry.digest, digest)) found = entry.identity
         const now = yield* Clock.currentTimeMillis
-        if (Redacted.value(token) === "" || found === undefined || (found.expiresAt ?? Infinity) <= now)
-          return yield* refused()
+        if (Redacted.value(token) === "" || found === undefined)
+          return yield* refused("the token is none of the table")
+        if ((found.expiresAt ?? Infinity) <= now)
+          return yield* refused(`the token of ${found.principal} has expired`)
         return found
       })
     )
@@ -120,7 +122,9 @@ export const layerConfig = (): Layer.Layer<Auth, ConfigError.ConfigError> =>
 /** Takes any token that is not empty, as principal `dev`. For trying things out; never in production. */
 export const layerDev: Layer.Layer<Auth> = Layer.succeed(
   Auth,
-  fromToken((token) => (Redacted.value(token) === "" ? refused() : Effect.succeed({ principal: "dev" })))
+  fromToken((token) =>
+    Redacted.value(token) === "" ? refused("the token is empty") : Effect.succeed({ principal: "dev" })
+  )
 )
 
 export * from "../../services/auth/Auth.js"

@@ -10,7 +10,7 @@ import * as Redacted from "effect/Redacted"
 import * as Runtime from "effect/Runtime"
 import type * as jose from "jose"
 import * as Argument from "../../protocol/Argument.js"
-import { InternalError } from "../../protocol/Errors.js"
+import { InternalError, type Unauthenticated } from "../../protocol/Errors.js"
 import { invalidLease, type Lease } from "../../protocol/Lease.js"
 import { isLoopback } from "../../protocol/Loopback.js"
 import { Auth, type Identity } from "../../services/auth/Auth.js"
@@ -280,6 +280,15 @@ const verifiedAnew = async (
   }
 }
 
+/** What is wrong with a token, for the log: nothing of what only the token says is in it. */
+const problemOf = ({ errors }: Jose, problem: jose.errors.JOSEError): string => {
+  if (problem instanceof errors.JWTExpired) {
+    const expired = new Date((problem.payload.exp ?? Number.NaN) * 1000)
+    return Number.isNaN(expired.getTime()) ? problem.message : `the JWT expired at ${expired.toISOString()}`
+  }
+  return problem instanceof errors.JOSENotSupported ? problem.code : `${problem.code}: ${problem.message}`
+}
+
 /** A token that may be good, and cannot be checked at the moment. */
 const unavailable = () =>
   new InternalError({
@@ -319,7 +328,7 @@ const list = (value: string | ReadonlyArray<string>): string | Array<string> =>
 
 /**
  * Verifies JWTs: signature, `exp`, `nbf`, issuer and audience, and turns their claims into an identity.
- * Every token that is not accepted gets the same `Unauthenticated`; the reason is logged at debug level. A malformed
+ * Every token that is not accepted gets the same `Unauthenticated`; the reason is in the log. A malformed
  * claim refuses the token. While a key set is needed that cannot be fetched, which is logged as a warning, the answer
  * is a retryable `InternalError`: the token may be good.
  *
@@ -372,15 +381,17 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> => {
                   "a JWT could not be checked: no key set, or a key that is none",
                   Cause.fail(error.cause)
                 )
-              : Effect.logDebug("a JWT was refused", error.code)
+              : Effect.void
           ),
-          Effect.mapError((error) => (error instanceof KeySetUnavailable ? unavailable() : refused())),
-          Effect.flatMap(({ payload }) => {
-            const claimed = identity(options, payload)
-            return claimed === undefined
-              ? Effect.zipRight(Effect.logDebug("a JWT was refused", "malformed claim"), refused())
-              : Effect.succeed(claimed)
-          })
+          Effect.mapError((error) =>
+            error instanceof KeySetUnavailable ? unavailable() : refused(problemOf(library, error))
+          ),
+          Effect.flatMap(
+            ({ payload }): Effect.Effect<Identity, Unauthenticated> =>
+              Effect.fromNullable(identity(options, payload)).pipe(
+                Effect.mapError(() => refused("a claim of the JWT is malformed, or it names no principal"))
+              )
+          )
         )
       )
     })

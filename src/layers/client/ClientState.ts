@@ -10,7 +10,7 @@ import type * as Message from "../../protocol/Message.js"
 import type { ResumeState } from "../../services/client/ArcpClient.js"
 import type { ClientSession } from "./ClientSession.js"
 import * as holding from "./holding.js"
-import { JobInbox } from "./JobInbox.js"
+import { JobInbox, sessionLost } from "./JobInbox.js"
 import type { SubmittedJob } from "./Reattach.js"
 import { open } from "./savedState.js"
 
@@ -35,11 +35,12 @@ export interface SavedJob {
   readonly eventsAfter: number
   /** Its chunks have to be read again from here. */
   readonly chunksAfter: number
-  /**
-   * It is in a session that is gone, and has not been found again in the one that took its place: where its reader has got to
-   * is known in the numbers of the session that submitted it, or not at all (`false`).
-   */
+  /** Its reader has not been told yet that something is missing before that. */
+  readonly gap?: boolean | undefined
+  /** It is in a session that is gone, whose numbers these are, and has not been found again in the one that took its place. */
   readonly lost?: boolean | undefined
+  /** It has gone on in another session than submitted it: its history cannot be asked for after an event that has come there. */
+  readonly rebased?: boolean | undefined
 }
 
 /** What the next process needs to go on with a session. */
@@ -82,7 +83,8 @@ const saved = ({ about, inbox, key }: SubmittedJob): SavedJob => ({
   lease: about.lease,
   expiresAt: about.lease_constraints?.expires_at,
   idempotencyKey: key,
-  lost: inbox.lost ? inbox.replayAfter !== undefined : undefined,
+  lost: inbox.lost || undefined,
+  rebased: inbox.rebased,
   ...inbox.readTo
 })
 
@@ -96,8 +98,10 @@ const restored = (session: ClientSession, job: SavedJob, from: number): Submitte
     lease_constraints: expiresAt === undefined ? undefined : { expires_at: expiresAt }
   }
   const inbox = new JobInbox(session, { events: job.eventsAfter, chunks: job.chunksAfter, from })
-  if (job.lost !== undefined) {
-    inbox.lose(!job.lost)
+  if (job.gap) inbox.missed("session_lost", sessionLost)
+  inbox.rebased = job.rebased
+  if (job.lost) {
+    inbox.lose()
     session.orphaned = new ResumeWindowExpired({ message: "not found again" })
   }
   session.register(jobId, inbox)

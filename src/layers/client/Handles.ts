@@ -64,7 +64,7 @@ export class Handles {
   }
   /** The handle is no longer used. */
   release(jobId: string, inbox: JobInbox): void {
-    inbox.released = true
+    inbox.release()
     this.#unsettled.delete(inbox)
     this.#keep(
       jobId,
@@ -118,10 +118,10 @@ export class Handles {
   rewindTo(last: number): number {
     return this.#inboxes.reduce((to, { rewindTo }) => Math.min(to, rewindTo), last)
   }
-  /** The session is gone, and with it the numbers of what was kept. */
+  /** The session is gone, and with it the numbers of what was kept, and of what has all come and is not read yet. */
   lose(): void {
     this.unclaimed(Infinity)
-    for (const inbox of this.#inboxes) inbox.lose()
+    for (const inbox of this.#unsettled) inbox.lose()
   }
   rewound(from: number): void {
     for (const inbox of this.#inboxes) inbox.rewound(from)

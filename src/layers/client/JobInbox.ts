@@ -1,30 +1,21 @@
 /**
- * What arrives for one handle: a lane of events, a lane of the result's chunks, the newest of what is only
- * interesting as it is now, and the end.
+ * What arrives for one handle: a lane of events, a lane of the result's chunks, what is only interesting as it is now
+ * (Current.ts), and the end.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
-import * as Redacted from "effect/Redacted"
 import type * as Stream from "effect/Stream"
 import { type ArcpError, fromPayload, InvalidRequest, ResumeWindowExpired } from "../../protocol/Errors.js"
-import type { Body, EventPayload } from "../../protocol/Event.js"
+import type { EventPayload } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
-import type {
-  ClientError,
-  Gap,
-  InputRequest,
-  JobCredential,
-  JobEvent,
-  ProtocolViolation
-} from "../../services/client/ArcpClient.js"
-import { Cell } from "./Cell.js"
+import type { ClientError, Gap, JobEvent, ProtocolViolation } from "../../services/client/ArcpClient.js"
 import { type ChunkBody, Chunks, concat, inlineBytes, type Place } from "./Chunks.js"
+import { Current } from "./Current.js"
 import { type Host, Lane } from "./Lane.js"
-import { remember, trim } from "./Requests.js"
-import { credential, inputRequest, isNumeric, typed } from "./typed.js"
+import { typed } from "./typed.js"
 import { violation } from "./violation.js"
 
 /** A frame that belongs to a job; `malformed` is one that could not be read, with what is then said of it. */
@@ -35,28 +26,8 @@ export type JobFrame = { readonly event_seq?: number | undefined } & (
   | { readonly type: "malformed"; readonly payload: ProtocolViolation }
 )
 
-/** What `job.accepted` and `job.subscribed` both say of a job. */
-export interface About {
-  readonly job_id: string
-  readonly agent: string
-  readonly trace_id?: string | undefined
-  readonly lease: Message.Accepted["lease"]
-  readonly lease_constraints?: Message.Accepted["lease_constraints"] | undefined
-  readonly budget?: unknown
-  readonly credentials?: unknown
-  /** Of an accept. */
-  readonly accepted_at?: string | undefined
-  /** The same, of the answer to a subscribe. */
-  readonly [Vendor.createdAt]?: string | undefined
-}
-
 const unread = "not read in time"
-
-/** Currencies of one budget. */
-const maxCurrencies = 100
-
-/** Questions of one job that are open: whoever has not read older ones does not see them. */
-const maxOpen = 1000
+export const sessionLost = "session lost"
 
 const readAsChunks = new InvalidRequest({
   message: "use result or chunks"
@@ -66,13 +37,7 @@ const readAsChunks = new InvalidRequest({
 export class JobInbox {
   declare readonly events: Lane<JobEvent, unknown>
   readonly #chunkLane: Lane<ChunkBody, Message.JobResult>
-  readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
-  readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
-  readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
-  /** What the job has asked and waits for, by id. */
-  readonly #asked = new Cell(new Map<unknown, InputRequest>())
-  /** What it waits for no more: a replay in another session tells of it again. */
-  readonly #answered = new Set<unknown>()
+  readonly current = new Current()
   /** After which event the chunks begin. */
   #chunksAfter: number | undefined
   readonly #end = Deferred.unsafeMake<Message.JobResult, ClientError>(FiberId.none)
@@ -85,12 +50,26 @@ export class JobInbox {
   declare newest: number
   /** The job's end was seen here. */
   declare ended: boolean | undefined
+  /** What it has for an end is not the job's. */
+  declare failed: boolean | undefined
   /** When the job has ended, as its end says. */
   declare completedAt: string | undefined
   /** What the end says of a result whose last chunk was read. */
   declare summary: string | undefined
   /** The handle is no longer used. */
   declare released: boolean | undefined
+  /** Its session is gone, and it does not go on in another one: its numbers are those of the one that is gone. */
+  declare lost: boolean | undefined
+  /** What comes of looking for it in another session, while that is to be done. */
+  declare found: Deferred.Deferred<void, ClientError> | undefined
+  /**
+   * It has gone on in another session than it began in: chunks may come twice, or be missing, and its numbers are perhaps not
+   * those in which replays are asked for. Those are its owner's, which nothing says that this session is, also when it has asked
+   * to be: the one before may be there still, and only have lost its backlog.
+   */
+  declare rebased: boolean | undefined
+  /** The event after which it goes on there; -1 where it has not. */
+  #goneOnAfter = -1
 
   /** An earlier process has left chunks to be read. */
   readonly #restored: boolean
@@ -111,14 +90,8 @@ export class JobInbox {
     this.#restored = chunks < events
     this.events = new Lane(host, events)
     this.#chunkLane = new Lane(host, chunks)
-    this.events.behind = events < from
-    this.#chunkLane.behind = chunks < from
+    for (const lane of this.#lanes) if (lane.position < from) lane.fallBehind()
     this.newest = events
-  }
-
-  accept(about: About): void {
-    this.budget.set(new Map(Object.entries(Object(about.budget) as object).filter(isNumeric)))
-    if (Array.isArray(about.credentials)) this.credentials.set(about.credentials.flatMap(credential))
   }
 
   get #lanes() {
@@ -127,7 +100,7 @@ export class JobInbox {
 
   /** What came for it was left out, beyond what it has: that is fetched when it is read. */
   cut(): void {
-    for (const lane of this.#lanes) lane.behind = !lane.complete
+    for (const lane of this.#lanes) lane.fallBehind()
   }
 
   /** Takes a frame in, `bytes` long. */
@@ -145,7 +118,7 @@ export class JobInbox {
     if (this.ended) return
     this.ended = true
     this.completedAt = frame.payload.completed_at
-    this.#settleLatest()
+    this.current.end()
     // A streamed result is there when its chunks are.
     if (frame.type === "job.error" || frame.payload.result_id === undefined) this.#settle(end)
     else if (!this.#collecting && this.#chunkLane.opened) this.#settle(Exit.fail(readAsChunks))
@@ -153,11 +126,12 @@ export class JobInbox {
 
   /** The session, or the subscription, is over before the job was. */
   fail(error: ClientError): void {
-    this.ended = true
+    this.ended = this.failed = true
     this.events.fail(error)
     this.#chunkLane.fail(error)
-    this.#settleLatest()
+    this.current.end()
     this.#settle(Exit.fail(error))
+    this.looked()
   }
 
   /** Nothing of the job is to come any more, for any reader. */
@@ -176,7 +150,7 @@ export class JobInbox {
    * event that has come. (What comes without a number counts as 1 where something has come.)
    */
   evicted(): void {
-    for (const lane of this.#lanes) lane.behind ||= Math.max(lane.position, 1) < this.newest && !lane.complete
+    for (const lane of this.#lanes) if (Math.max(lane.position, 1) < this.newest) lane.fallBehind()
     if (this.events.starves) {
       this.events.skipTo(this.newest, this.#gap(this.events.position, "evicted", false, unread))
       if (this.ended) this.events.finish(undefined, Exit.void)
@@ -194,42 +168,62 @@ export class JobInbox {
    * the job has been followed from another one.
    */
   get replayAfter(): { readonly events: number; readonly chunks: number } | undefined {
-    if (this.#rebased) return undefined
+    if (this.rebased) return undefined
     const { position } = this.events
     const { complete, opened, position: chunks } = this.#chunkLane
     // Nobody is waiting for those of one that was never opened: the rest comes again if that is. Of one that an earlier process has left
     // nothing is here.
     return { events: position, chunks: (opened || this.#restored) && !complete ? chunks : position }
   }
-  /** The session is gone; `rebased`: the job had been followed from another one than submitted it. */
-  lose(rebased?: boolean): void {
-    this.#rebased ||= rebased
+  /** The session is gone. What has all come is not looked for; its numbers are those of that session still. */
+  lose(): void {
+    this.lost = true
+    if (!this.complete) this.found ??= Deferred.unsafeMake(FiberId.none)
     for (const lane of this.#lanes) lane.lost = true
   }
-  /** It does not go on in another session yet. */
-  get lost(): boolean {
-    return this.#lanes.some((lane) => lane.lost && !lane.complete)
+  /** It is not looked for any more. */
+  looked(): void {
+    if (this.found) Deferred.unsafeDone(this.found, Exit.void)
+    this.found = undefined
+  }
+  /** It was looked for, and is to be again. */
+  refused(error: ClientError): void {
+    const { found } = this
+    if (!found) return
+    this.found = Deferred.unsafeMake(FiberId.none)
+    Deferred.unsafeDone(found, Exit.fail(error))
+  }
+  /** The handle is no longer used. */
+  release(): void {
+    this.released = true
+    this.looked()
   }
   /**
    * Goes on in another session, after its event `after`: the chunks with the first replay, the events with the one of which it
    * is said whether they are `replayed`, from `replayAfter`, or not at all.
    */
   rebase(after: number, replayed?: boolean): void {
-    this.#rebased = true
-    // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
-    if (this.#chunkLane.lost) this.#chunkLane.rebase(after, undefined)
-    if (replayed !== undefined)
-      this.events.rebase(after, this.#gap(after, "session_lost", replayed, "session lost"))
+    this.rebased = true
+    if (this.#chunkLane.lost) {
+      // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
+      this.#chunkLane.rebase(after, undefined)
+      // Those that have come are not in this session.
+      if (this.#chunksAfter !== undefined) this.#chunksAfter = after
+    }
+    if (replayed !== undefined) {
+      this.#goneOnAfter = after
+      this.events.rebase(after, this.#gap(after, "session_lost", replayed, sessionLost))
+      this.lost = false
+      this.looked()
+    }
     this.newest = after
   }
-  /** Perhaps it was not subscribed to for a while. What else is to come of the time before comes after this, which has no number. */
-  missed(): void {
-    this.#rebased = true
-    this.events.note(
-      this.#gap(this.events.position, "unsubscribed", false, "subscribed to again; events may be missing")
-    )
+  /** Something may be missing here. What else is to come of the time before comes after this, which has no number. */
+  missed(reason: Gap["body"]["reason"], message: string): void {
+    this.rebased = true
+    this.#goneOnAfter = this.events.position
+    this.events.note(this.#gap(this.#goneOnAfter, reason, false, message))
   }
-  #rebased: boolean | undefined
 
   get #inUse(): boolean | undefined {
     return this.#awaited || this.events.opened || this.#chunkLane.opened
@@ -242,12 +236,21 @@ export class JobInbox {
     const holding = this.#lanes.filter((lane) => !this.released && (lane.opened || !this.#inUse))
     return Math.min(...holding.map((lane) => lane.unread))
   }
-  /** Where another process would have to go on: after the last event read, and before the first chunk. */
-  get readTo(): { readonly eventsAfter: number; readonly chunksAfter: number } {
+  /**
+   * Where another process would have to go on: after the last event read, and before the first chunk. What a lost session has
+   * left unread is in none that could be asked for it: a `gap` that was not read either is all that there is of it.
+   */
+  get readTo(): {
+    readonly eventsAfter: number
+    readonly chunksAfter: number
+    readonly gap: boolean | undefined
+  } {
     const { position, unread } = this.events
     return {
-      eventsAfter: Math.min(unread - 1, position),
-      chunksAfter: this.#chunksAfter ?? this.#chunkLane.position
+      // A gap has the number of the event before it, if there is one.
+      eventsAfter: Math.max(0, this.#goneOnAfter, Math.min(unread - 1, position)),
+      chunksAfter: this.#chunksAfter ?? this.#chunkLane.position,
+      gap: unread <= this.#goneOnAfter || undefined
     }
   }
   /** The application has what it wanted: the job's end, and what it has opened read up to there. */
@@ -271,7 +274,7 @@ export class JobInbox {
   }
   #collect(): void {
     this.#collecting = true
-    const chunks = new Chunks(() => this.#rebased)
+    const chunks = new Chunks(() => this.rebased)
     const bytes: Array<Uint8Array> = []
     const texts: Array<string> = []
     this.#chunkLane.drainTo({
@@ -306,7 +309,7 @@ export class JobInbox {
     return this.#chunkLane.reader((next, whatEnded) => {
       if (this.#collecting) return () => readAsChunks
       if (this.ended) this.#settle(Exit.fail(readAsChunks))
-      const chunks = new Chunks(() => this.#rebased)
+      const chunks = new Chunks(() => this.rebased)
       let result: Message.JobResult | undefined
       return () => {
         if (result) return undefined
@@ -326,15 +329,15 @@ export class JobInbox {
 
   #event(seq: number | undefined, payload: EventPayload, bytes: number, isNew: boolean): void {
     const event = typed(seq ?? this.events.position, payload)
-    if (isNew) this.#notice(event)
+    if (isNew) this.current.notice(event)
     this.events.offer(seq, bytes, event)
     if (payload.kind !== "result_chunk") return this.#chunkLane.offer(seq, 0, undefined)
     if (event.kind !== "result_chunk") {
       const problem = event.kind === "other" ? event.problem : undefined
       return this.fail(violation(`bad result_chunk: ${problem}`))
     }
-    this.#chunksAfter ??= (seq ?? this.#chunkLane.position + 1) - 1
-    const repeated = this.#rebased && event.body.chunk_seq < this.#nextChunk
+    this.#chunksAfter ??= this.#chunkLane.position
+    const repeated = this.rebased && event.body.chunk_seq < this.#nextChunk
     if (!this.#chunkLane.behind && (seq ?? Infinity) > this.#chunkLane.position && !repeated)
       this.#nextChunk = event.body.chunk_seq + 1
     this.#chunkLane.offer(seq, bytes, repeated ? undefined : event.body)
@@ -343,51 +346,5 @@ export class JobInbox {
   #gap(eventSeq: number, reason: Gap["body"]["reason"], replayed: boolean, message: string): JobEvent {
     const ts = new Date(this.#host.options.now()).toISOString()
     return { kind: "gap", ts, body: { reason, replayed, message }, eventSeq }
-  }
-
-  /** What the job asks, each once for each reader, while it is open. */
-  readonly inputs: Stream.Stream<InputRequest> = this.#asked.reader(() => {
-    const given = new WeakSet()
-    return (asked) => {
-      for (const request of asked.values())
-        if (!given.has(request)) {
-          given.add(request)
-          return [request]
-        }
-      return undefined
-    }
-  })
-
-  /** What is interesting as it is now. */
-  #notice(event: JobEvent): void {
-    if (event.kind === "progress") this.progress.set(event.body)
-    else if (event.kind === "metric" && event.body.name === "cost.budget.remaining") {
-      const { unit, value } = event.body
-      // Each change is another map: of a runtime that makes up currencies they would be ever larger.
-      if (unit !== undefined)
-        this.budget.set(new Map([...this.budget.current, [unit, value] as const].slice(-maxCurrencies)))
-    } else if (event.kind === Vendor.inputRequest) {
-      const asked = this.#asked.current
-      const request = inputRequest(event.body, "")
-      if (!request || asked.has(request.input_id) || this.#answered.has(request.input_id)) return
-      trim(asked.set(request.input_id, request), maxOpen)
-      this.#asked.set(asked)
-    } else if (event.kind === Vendor.inputClosed) {
-      const { input_id: id } = Object(event.body) as Partial<InputRequest>
-      this.#asked.current.delete(id)
-      remember(this.#answered, id)
-    } else if (event.kind === "status" && event.body.phase === "credential_rotated") {
-      const { id, value } = event.body as { readonly id?: unknown; readonly value?: unknown }
-      if (typeof value === "string")
-        this.credentials.set(
-          this.credentials.current.map((known) =>
-            known.id === id ? { ...known, value: Redacted.make(value) } : known
-          )
-        )
-    }
-  }
-
-  #settleLatest(): void {
-    for (const latest of [this.progress, this.budget, this.credentials, this.#asked]) latest.end()
   }
 }

@@ -47,7 +47,7 @@ const busy = new InvalidRequest({ message: "it is being read" })
 export class Lane<in out A, in out End> {
   /** The newest event of the job that this lane has taken in or passed over. */
   declare position: number
-  /** Set when the lane fell behind: frames are skipped until the session resumes from `position`. */
+  /** Set when the lane fell behind, before its end: frames are skipped until the session resumes from `position`. */
   declare behind: boolean | undefined
   /** Set when its session is gone, until it goes on in another one: what comes there before is not for it. */
   declare lost: boolean | undefined
@@ -121,6 +121,10 @@ export class Lane<in out A, in out End> {
   get full(): boolean {
     return this.#fills(1, 1)
   }
+  /** From now on what comes is skipped. After its end nothing comes, and nothing has to be asked for again. */
+  fallBehind(): void {
+    this.behind = !this.#end
+  }
   /** Whether so many times its events, or so many times its bytes, would be all that it may hold. */
   #fills(eventTimes: number, byteTimes: number): boolean {
     const { bytes, events } = this.#host.options.maxHeld
@@ -149,9 +153,8 @@ export class Lane<in out A, in out End> {
   }
   /** Goes on in another session's numbering. */
   rebase(after: number, gap: A | undefined): void {
-    if (this.#end) return
     this.behind = this.lost = false
-    if (gap) this.#hold(after, gap, 0)
+    if (gap && !this.#end) this.#hold(after, gap, 0)
     this.#held = this.#left.map((held) => ({ ...held, seq: after }))
     this.#head = 0
     if (this.#handed !== undefined) this.#handed = after

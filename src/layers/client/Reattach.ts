@@ -6,11 +6,12 @@ import * as Effect from "effect/Effect"
 import { ResumeWindowExpired } from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
-import type { Known } from "../../services/client/ArcpClient.js"
+import type { ClientError, Known } from "../../services/client/ArcpClient.js"
 import type { ClientSession } from "./ClientSession.js"
 import type { KeptJobs } from "./ClientState.js"
+import type { About } from "./Current.js"
 import type { Handles } from "./Handles.js"
-import type { About, JobInbox } from "./JobInbox.js"
+import type { JobInbox } from "./JobInbox.js"
 
 /** A job that the session has submitted. */
 export interface SubmittedJob {
@@ -30,7 +31,10 @@ export class SubmittedJobs {
     this.#kept = kept
   }
 
+  /** Takes the place of what could not be found again of the same job: its numbers are this session's now. */
   add(job: SubmittedJob): void {
+    for (const { about, inbox } of this.all)
+      if (inbox.failed && about.job_id === job.about.job_id) this.#jobs.delete(inbox)
     this.#jobs.set(job.inbox, job)
   }
   get all(): Iterable<SubmittedJob> {
@@ -70,7 +74,7 @@ export const hasEnded = ({ current_status: status }: Message.Subscribed): boolea
  * Asks for a job to be this session's own again, so that it can be cancelled from here. Never by its key, which is free when
  * the runtime has ended the job for a fault of its own: then it would start another run (§5.2 of the protocol page).
  */
-const adopt = (session: ClientSession, { job_id, agent }: About, onAnswer?: () => void) =>
+const adopt = (session: ClientSession, { agent, job_id }: About, onAnswer?: () => void) =>
   session.request(
     "job.submit",
     "job.accepted",
@@ -115,7 +119,8 @@ const confirm = (
           // Of a handle that is new it may be the subscription that goes on.
           const isAlone = session.handles.of(jobId).every((inbox) => inboxes.includes(inbox))
           if (payload[Vendor.goesOn] && isFirst && isAlone && session.connection === connection) return
-          for (const inbox of inboxes) inbox.missed()
+          for (const inbox of inboxes)
+            inbox.missed("unsubscribed", "subscribed to again; events may be missing")
         }
       }
     )
@@ -138,6 +143,32 @@ const confirm = (
   )
 }
 
+/**
+ * Asks until it is answered, or refused for good: nothing else would look for the job in this session. A place among its
+ * subscriptions may become free, or the runtime's store be there again. Whoever waits for what comes of it is told of each refusal.
+ */
+const persistently = <A>(
+  session: ClientSession,
+  inboxes: ReadonlyArray<JobInbox>,
+  lost: ResumeWindowExpired,
+  asking: Effect.Effect<A, ClientError>
+): Effect.Effect<A, ClientError> => {
+  const { sessionId } = session
+  const again: Effect.Effect<A, ClientError> = Effect.catchAll(asking, (error) => {
+    if (!error.retryable || session.over) return error
+    for (const inbox of inboxes) inbox.refused(error)
+    return Effect.zipRight(
+      Effect.sleep(pause),
+      Effect.suspend(() =>
+        session.sessionId === sessionId && inboxes.some((inbox) => !inbox.released && !inbox.complete)
+          ? again
+          : lost
+      )
+    )
+  })
+  return again
+}
+
 /** Subscribes to a job of a lost session from the new one; says in its streams what that means. */
 const reattach = (
   session: ClientSession,
@@ -149,32 +180,38 @@ const reattach = (
     const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
     // Others would take it for a submit like any other, and start a run.
     const adoptable = session.guesses ? undefined : own?.about
+    const asking = <A>(request: Effect.Effect<A, ClientError>) =>
+      persistently(session, inboxes, lost, request)
     if (session.features.includes("subscribe")) {
       // Only of its own jobs does it know which number in the submitting session it has got to.
       const after = own?.inbox.replayAfter
       const follow = (from: number | undefined, replayed?: boolean) =>
-        session.request(
-          "job.subscribe",
-          "job.subscribed",
-          { job_id: jobId, history: from !== undefined, from_event_seq: from },
-          {
-            jobId,
-            repeatable: false,
-            onAnswer: ({ payload }) => {
-              for (const inbox of inboxes) inbox.rebase(payload.subscribed_from, replayed)
+        asking(
+          session.request(
+            "job.subscribe",
+            "job.subscribed",
+            { job_id: jobId, history: from !== undefined, from_event_seq: from },
+            {
+              jobId,
+              repeatable: false,
+              onAnswer: ({ payload }) => {
+                for (const inbox of inboxes) inbox.rebase(payload.subscribed_from, replayed)
+              }
             }
-          }
+          )
         )
       // In another numbering the events' could not be told from what it has had. Others need not give a second replay.
       if (adoptable && after && after.chunks < after.events) yield* follow(after.chunks)
       const { payload } = yield* follow(after?.events, !!after)
       // Once it is this session's, where it was read to in the one before says nothing to a next process.
       yield* session.options.save
-      if (adoptable && !hasEnded(payload)) yield* Effect.ignore(adopt(session, adoptable))
+      if (adoptable && !hasEnded(payload)) yield* Effect.ignore(asking(adopt(session, adoptable)))
     } else if (adoptable)
-      yield* adopt(session, adoptable, () => {
-        for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)
-      })
+      yield* asking(
+        adopt(session, adoptable, () => {
+          for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)
+        })
+      )
     else session.handles.fail(jobId, lost)
   }).pipe(
     Effect.catchAll((error) =>

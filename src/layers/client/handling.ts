@@ -5,7 +5,8 @@ import type { Outcome } from "../../services/agents/Agent.js"
 import type { ArcpClientService, JobHandle } from "../../services/client/ArcpClient.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import type { ClientSession } from "./ClientSession.js"
-import { type About, JobInbox } from "./JobInbox.js"
+import type { About } from "./Current.js"
+import { JobInbox } from "./JobInbox.js"
 import type { SubmittedJobs } from "./Reattach.js"
 import { resultAsFile } from "./resultAsFile.js"
 import { violation } from "./violation.js"
@@ -82,10 +83,10 @@ export const handle = <O, F>(
     leaseConstraints: about.lease_constraints ?? {},
     events: inbox.events.items,
     of: (event) => event.from(inbox.events.items, violation),
-    progress: inbox.progress,
-    budget: inbox.budget,
-    credentials: inbox.credentials,
-    inputs: inbox.inputs,
+    progress: inbox.current.progress,
+    budget: inbox.current.budget,
+    credentials: inbox.current.credentials,
+    inputs: inbox.current.inputs,
     result: contract.decodeOutcome(
       onInterrupt === "cancel"
         ? Effect.onInterrupt(outcome, () => cancelling(parts, inbox, about.job_id))

@@ -70,7 +70,7 @@ const makeRoom = (session: ClientSession): Effect.Effect<void> =>
         )
       }
       // One that was cut stays so: what it has skipped is not there for having room.
-      lane.behind ||= lane.full
+      if (lane.full) lane.fallBehind()
     }
   })
 

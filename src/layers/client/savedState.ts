@@ -36,6 +36,9 @@ const placeCheck = Check.object<Place & Versioned>({
   records: Check.count
 })
 
+/** Some were written as -1, of a job that has gone on in another session before its first event. */
+const position: Check.Check<number> = (value, path) => Check.count(value === -1 ? 0 : value, path)
+
 const recordCheck = Check.object<JobsRecord & Versioned>({
   version: Check.count,
   sessionId: Check.text,
@@ -47,9 +50,11 @@ const recordCheck = Check.object<JobsRecord & Versioned>({
       lease: Check.record(Check.array(Check.string)),
       expiresAt: Check.optional(Check.string),
       idempotencyKey: Check.optional(Check.string),
-      eventsAfter: Check.count,
-      chunksAfter: Check.count,
-      lost: Check.optional(Check.boolean)
+      eventsAfter: position,
+      chunksAfter: position,
+      gap: Check.optional(Check.boolean),
+      lost: Check.optional(Check.boolean),
+      rebased: Check.optional(Check.boolean)
     })
   )
 })
@@ -120,7 +125,9 @@ const same = (a: SavedJob | undefined, b: SavedJob): boolean =>
   a?.eventsAfter === b.eventsAfter &&
   a.chunksAfter === b.chunksAfter &&
   a.idempotencyKey === b.idempotencyKey &&
-  a.lost === b.lost
+  a.gap === b.gap &&
+  a.lost === b.lost &&
+  a.rebased === b.rebased
 
 /** Which job is in which record. A job stays where it is; the place of one that is gone is taken by another. */
 class Places {

@@ -1,5 +1,6 @@
 /** The requests of a client that give a handle on a job: submitting, subscribing, and attaching to an earlier one. */
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -17,8 +18,9 @@ import {
 import { onLeave } from "../../services/runtime/onLeave.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { ClientSession } from "./ClientSession.js"
+import type { About } from "./Current.js"
 import { type ClientParts, cancelling, handle, place, release, tellCancel, untyped } from "./handling.js"
-import { type About, JobInbox } from "./JobInbox.js"
+import { JobInbox } from "./JobInbox.js"
 import { hasEnded } from "./Reattach.js"
 
 /** Milliseconds for which nothing has to come before a job is taken to be silent. */
@@ -96,6 +98,9 @@ export const submit =
       const context = Tracing.contextOf(Context.getOption(services, Tracer.ParentSpan))
       const current = context?.traceparent.slice(3, 35)
       const traceId = options.traceId ?? current ?? session.options.traceId()
+      // It would make this session the owner of what is being looked for by the numbers of the one before.
+      for (const { inbox, key } of [...jobs.all])
+        if (inbox.found && idempotencyKey && key === idempotencyKey) yield* Deferred.await(inbox.found)
       const accepting = session.request("job.submit", "job.accepted", asked, {
         extensions: current === traceId ? { ...extensions, [Trace.extension]: context } : extensions,
         traceId,
@@ -103,12 +108,12 @@ export const submit =
         repeatable: idempotencyKey !== undefined,
         onAnswer: ({ payload }) => {
           const about = { ...payload, agent: payload.agent || agent }
-          // The key of a job that an earlier process has submitted gives its handle.
+          // The key of a job that an earlier process has submitted gives its handle, unless it was not found again.
           const restored = jobs.claim(about.job_id)
-          if (restored) mine.inbox = restored.inbox
+          if (restored && !restored.inbox.failed) mine.inbox = restored.inbox
           else session.register(about.job_id, mine.inbox)
           mine.about = about
-          mine.inbox.accept(about)
+          mine.inbox.current.accept(about)
           jobs.add({ inbox: mine.inbox, about, key: idempotencyKey, claimed: true })
         },
         onLateAnswer: detaches ? undefined : ({ payload: { job_id } }) => tellCancel(parts, job_id)
@@ -168,7 +173,7 @@ export const subscribe =
               })
               mine.about = { ...payload, job_id: jobId }
               session.register(jobId, mine.inbox)
-              mine.inbox.accept(payload)
+              mine.inbox.current.accept(payload)
             }
           }
         )

@@ -16,6 +16,7 @@ import { epochOf, Fenced, StoreError } from "../../services/store/Store.js"
 import { noted } from "../store/noted.js"
 import { toStoreError } from "../store/pg/failures.js"
 import { type Holder, lost, slotOf, slotOfNode } from "../store/pg/holding.js"
+import { lockWriters, transaction } from "../store/pg/migrate.js"
 import type { LendPg } from "../store/pg/statement.js"
 import { fromStored, toStored } from "../store/pg/text.js"
 import { patiently } from "../store/pg/writer.js"
@@ -183,7 +184,16 @@ export const make = ({ holder, lend, name, patience }: Parts): CredentialStoreSe
         writing(
           Effect.mapError(
             Effect.uninterruptible(
-              lend((statements) => statements.executeValues(...taking(holder, from, to)))
+              lend((statements) =>
+                transaction(
+                  statements,
+                  // Its node comes back before this, and is seen, or after it, and finds what was taken.
+                  Effect.zipRight(
+                    statements.executeRaw(lockWriters, []),
+                    statements.executeValues(...taking(holder, from, to))
+                  )
+                )
+              )
             ),
             toStoreError(name)
           )

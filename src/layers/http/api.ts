@@ -4,7 +4,9 @@ import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
 import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as OpenApi from "@effect/platform/OpenApi"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as AST from "effect/SchemaAST"
 import * as Message from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import { eventStream, jsonLines } from "./events.js"
@@ -342,6 +344,8 @@ export interface Route {
   readonly method: string
   /** Parts of the path; those that begin with a colon are parameters. */
   readonly path: ReadonlyArray<string>
+  /** Names of the parameters that its query may have. */
+  readonly query: ReadonlyArray<string>
 }
 
 /** Returns the routes of the interface. */
@@ -350,7 +354,12 @@ export const routes = (): ReadonlyArray<Route> => {
   HttpApi.reflect(api, {
     onGroup: () => {},
     onEndpoint: ({ endpoint }) => {
-      found.push({ name: endpoint.name as Name, method: endpoint.method, path: endpoint.path.split("/") })
+      const { method, name, path, urlParamsSchema } = endpoint
+      const query = Option.match(urlParamsSchema, {
+        onNone: () => [],
+        onSome: ({ ast }) => AST.getPropertySignatures(ast).map((parameter) => String(parameter.name))
+      })
+      found.push({ name: name as Name, method, path: path.split("/"), query })
     }
   })
   return found

@@ -17,7 +17,7 @@ import { type RouteApp, Visitor } from "../../services/transport/HttpRoutes.js"
 import { envelopeBytes } from "../jobs/fitting.js"
 import { sound } from "../session/boundary.js"
 import * as Api from "./api.js"
-import { accepted } from "./asked.js"
+import { accepted, queryOf } from "./asked.js"
 import { document } from "./document.js"
 import { answerOf } from "./failing.js"
 import * as Handlers from "./handlers.js"
@@ -190,7 +190,7 @@ export const make = (
         return yield* handlers[meant.route.name]({
           identity,
           params: meant.params,
-          query: new URLSearchParams(search),
+          query: yield* queryOf(search, meant.route.query),
           line: pool.lineFor(identity, { visitor, token }),
           flush: Effect.sync(() => response.flushHeaders()),
           giveUp: Effect.sync(() => response.destroy())

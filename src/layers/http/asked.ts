@@ -83,14 +83,35 @@ const read = (parts: ReadonlyArray<Uint8Array>): Effect.Effect<unknown, InvalidR
     return problem === undefined ? value : yield* new InvalidRequest({ message: problem })
   })
 
-/** A member that nobody reads was meant for something: a job without its lease or its input is not what was asked for. */
-const unread = (value: object, names: ReadonlyArray<string>): InvalidRequest | undefined => {
-  const name = Object.keys(value).find((name) => !names.includes(name))
-  return name === undefined
-    ? undefined
-    : new InvalidRequest({
-        message: `${wellFormed(cut(name, 64))}: is no member of this${didYouMean(name, names) || `; there are ${names.join(", ")}`}`
-      })
+/**
+ * What nobody reads was meant for something: a job without its lease or its input, or all jobs and not those of a status, are not what
+ * was asked for.
+ */
+const unread = (
+  what: "member" | "parameter",
+  given: Iterable<string>,
+  names: ReadonlyArray<string>
+): InvalidRequest | undefined => {
+  for (const name of given) {
+    if (names.includes(name)) continue
+    const known = didYouMean(name, names) || `; there are ${names.join(", ") || "none"}`
+    return new InvalidRequest({ message: `${wellFormed(cut(name, 64))}: is no ${what} of this${known}` })
+  }
+  return undefined
+}
+
+/** Reads a query, which has these parameters at the most, and each once: of two, one would be done and not the other. */
+export const queryOf = (
+  search: string,
+  names: ReadonlyArray<string>
+): Effect.Effect<URLSearchParams, InvalidRequest> => {
+  const query = new URLSearchParams(search)
+  const refused = unread("parameter", query.keys(), names)
+  if (refused !== undefined) return refused
+  const twice = names.find((name) => query.getAll(name).length > 1)
+  return twice === undefined
+    ? Effect.succeed(query)
+    : new InvalidRequest({ message: `${twice}: is there more than once` })
 }
 
 /**
@@ -130,7 +151,7 @@ export const body = (
     if (bytes === 0) return undefined
     const value = yield* read(parts)
     if (!isRecord(value)) return yield* new InvalidRequest({ message: "the body is a JSON object" })
-    const refused = unread(value, names)
+    const refused = unread("member", Object.keys(value), names)
     return refused === undefined ? value : yield* refused
   })
 

@@ -43,12 +43,19 @@ const formats: Readonly<Record<typeof eventStream | typeof jsonLines, Format>> =
   [jsonLines]: { type: jsonLines, begin: "", beat: "", write: (_name, _id, data) => `${data}\n` }
 }
 
+/** After which event a stream begins. */
+export interface After {
+  /** The number of the last event that the reader has. */
+  readonly seq: number
+  /** What of the request says so. */
+  readonly saidBy: "Last-Event-ID" | "after"
+}
+
 /** What a stream of events is made of. */
 export interface EventsOptions {
   readonly jobId: string
   readonly job: FollowedJob
-  /** The number of the last event that the reader has. */
-  readonly after: number
+  readonly after: After
   readonly format: typeof eventStream | typeof jsonLines
   /** Epoch milliseconds at which the reader's token ends. */
   readonly until: number
@@ -60,13 +67,15 @@ export interface EventsOptions {
 export const afterOf = (
   header: string | undefined,
   parameter: string | undefined
-): Effect.Effect<number, InvalidRequest> => {
+): Effect.Effect<After, InvalidRequest> => {
   // Browsers send none when they have none yet, others an empty one.
-  const text = header === undefined || header === "" ? parameter : header
-  if (text === undefined || text === "") return Effect.succeed(0)
+  const isByHeader = header !== undefined && header !== ""
+  const text = isByHeader ? header : (parameter ?? "")
+  const saidBy = isByHeader ? "Last-Event-ID" : "after"
+  if (text === "") return Effect.succeed({ seq: 0, saidBy })
   return /^\d{1,15}$/.test(text)
-    ? Effect.succeed(Number(text))
-    : new InvalidRequest({ message: "Last-Event-ID: the id of an event of this job is a number" })
+    ? Effect.succeed({ seq: Number(text), saidBy })
+    : new InvalidRequest({ message: `${saidBy}: the id of an event of this job is a number` })
 }
 
 const next = (error: ResumeWindowExpired): number => Number(error.details?.["next"])
@@ -117,7 +126,7 @@ export const stream = (options: EventsOptions): Stream.Stream<Uint8Array> => {
 
   return Stream.concat(
     Stream.make(encoder.encode(begin)),
-    Stream.paginateChunkEffect(options.after, (after) =>
+    Stream.paginateChunkEffect(options.after.seq, (after) =>
       Effect.map(turn(after), ([text, state]) => [
         text === "" ? Chunk.empty<Uint8Array>() : Chunk.of(encoder.encode(text)),
         Option.fromNullable(state)
@@ -133,13 +142,14 @@ export const answer = (
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, InvalidRequest | ArcpError> =>
   Effect.gen(function* () {
     const { ended, last } = yield* options.job.bounds
-    if (options.after > last)
+    const { saidBy, seq } = options.after
+    if (seq > last)
       return yield* new InvalidRequest({
-        message: `Last-Event-ID: greater than the number of any event of this job, which has ${last}`
+        message: `${saidBy}: greater than the number of any event of this job, which has ${last}`
       })
     const headers = { "cache-control": "no-store", "x-accel-buffering": "no" }
     // What a browser takes as: there will be no more, do not ask again.
-    if (ended && options.after === last) return HttpServerResponse.empty({ status: 204, headers })
+    if (ended && seq === last) return HttpServerResponse.empty({ status: 204, headers })
     return HttpServerResponse.stream(Stream.concat(Stream.drain(Stream.fromEffect(begun)), stream(options)), {
       headers,
       contentType: formats[options.format].type

@@ -31,6 +31,7 @@ export interface HandlerServices {
 export interface Call {
   readonly identity: Identity
   readonly params: Readonly<Record<string, string>>
+  /** Has the parameters of the route at the most, each once. */
   readonly query: URLSearchParams
   /** The session of whoever asks. */
   readonly line: Effect.Effect<Line, ArcpError, Scope.Scope>

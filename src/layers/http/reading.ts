@@ -43,10 +43,7 @@ const listing = (query: URLSearchParams) => {
       return value === null ? [] : [[name, value] as const]
     })
   )
-  const status = query
-    .getAll("status")
-    .flatMap((text) => text.split(","))
-    .filter((text) => text !== "")
+  const status = (query.get("status") ?? "").split(",").filter((text) => text !== "")
   const limit = query.get("limit")
   const cursor = query.get("cursor")
   return {

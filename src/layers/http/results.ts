@@ -99,7 +99,7 @@ interface Part {
  * understood, which all are answered with the whole (RFC 9110, 14.2). Fails when the part is outside.
  */
 const rangeOf = (header: string | undefined, size: number): Effect.Effect<Part | undefined, Refused> => {
-  const match = /^\s*bytes\s*=\s*(\d{0,15})-(\d{0,15})\s*$/i.exec(header ?? "")
+  const match = /^\s*bytes\s*=\s*(\d*)-(\d*)\s*$/i.exec(header ?? "")
   if (match === null) return Effect.succeed(undefined)
   const [, first = "", last = ""] = match
   if (first === "" && last === "") return Effect.succeed(undefined)

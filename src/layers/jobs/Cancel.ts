@@ -3,6 +3,7 @@
  * acknowledged, so that an acknowledged cancel ends the job in `CANCELLED` also when the process dies right after it. A job of
  * another node is cancelled by that (`wishes/`).
  */
+import type * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -28,6 +29,15 @@ const maxWaiting = 64
 /** Jobs that are read at once. */
 const page = 500
 
+/** Jobs of one session that other nodes are asked to cancel at once: a principal may have a few hundred asked for. */
+const askedAtOnce = 16
+
+/** Whose jobs are all cancelled. */
+type CancelledSession = Pick<JobSession, "sessionId" | "identity">
+
+const notCancelled = (cause: Cause.Cause<ArcpError>) =>
+  Effect.logWarning("jobs of a session that said bye could not be cancelled", cause)
+
 /** Returns what cancels jobs (§7.4). */
 export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
   const { asking, log, now, policy, running, store, underway } = parts
@@ -51,29 +61,26 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
   }
 
   /** Stores that the job is cancelled, as often as it takes, and then gives every answer that waits for it; refuses all when it cannot. */
-  const storeCancel = ({ live, log: job }: RunningJob): Effect.Effect<void> =>
-    Terminal.untilStored(
-      Effect.suspend(() =>
-        log.amend(job, live.record, () => {
-          for (const { given } of live.cancelAnswers.splice(0)) given(live.record)
-        })
-      ),
+  const storeCancel = ({ live, log: job }: RunningJob): Effect.Effect<void> => {
+    const over = (refusal?: InternalError) => {
+      live.storesCancel = false
+      live.answerCancels(refusal)
+    }
+    return Terminal.untilStored(
+      Effect.suspend(() => log.amend(job, live.record, () => over())),
       running
-    ).pipe(
-      Effect.ignore,
-      Effect.ensuring(
-        Effect.sync(() => {
-          for (const { refused } of live.cancelAnswers.splice(0)) refused(Faults.left)
-        })
-      )
-    )
+    ).pipe(Effect.catchAllCause(() => Effect.sync(() => over(Faults.left))))
+  }
 
   const cancelRunning = (job: RunningJob, reason: string | undefined, answer: CancelAnswer) =>
     Effect.gen(function* () {
       const { live } = job
       if (live.cancelAnswers.length >= maxWaiting) return yield* Checks.atLimit("cancels_waiting", maxWaiting)
+      if (live.ended) return answer.given(live.record)
       live.cancelAnswers.push(answer)
-      if (live.cancelAnswers.length > 1) return
+      // That it is cancelled must not be stored, nor acknowledged, of a job whose end is decided and says something else.
+      if (live.concluded || live.storesCancel) return
+      live.storesCancel = true
       live.record = {
         ...live.record,
         // A later one changes nothing: after a crash, too, the job ends with the reason that its handler was told.
@@ -82,9 +89,10 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
           at: now()
         }
       }
+      const begin = live.cancel(reason)
       // Queued before the handler hears of it, so the answer comes before what its finalizers emit.
       live.cancelStored = Fiber.await(yield* underway.fork(storeCancel(job)))
-      live.cancel(reason)
+      begin()
     }).pipe(Effect.uninterruptible)
 
   /**
@@ -127,28 +135,41 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       )
     )
 
-  /** Cancels what a session has on other nodes. What they have delegated to ends with it. */
-  const cancelElsewhere = (sessionId: string, reason: string) =>
+  /** Tries as often as it takes, for as long as the runtime; what is damaged is so at every try. */
+  const again = <A>(effect: Effect.Effect<A, ArcpError>): Effect.Effect<A, ArcpError> =>
+    Effect.retry(effect, {
+      schedule: Terminal.pauses,
+      while: (error) => !running.abandoned && !Faults.isDamage(error)
+    })
+
+  /** Cancels a job of a session, whichever node has it by then; nothing when it has ended, or has another owner. */
+  const cancelMeant = (jobId: string, isMeant: (record: JobRecord) => boolean, reason: string) =>
     Effect.gen(function* () {
-      if (parts.cluster === undefined) return
-      const session = yield* Faults.storage(store.session(sessionId))
-      if (session === undefined) return
-      const { principal } = session
+      const record = yield* Faults.storage(store.job(jobId))
+      if (record === undefined || record.endedAt !== undefined || !isMeant(record)) return
+      yield* cancelAnywhere(record, reason, record.principal)
+    })
+
+  /** Cancels what a principal has on other nodes and is meant. What that has delegated to ends with it. */
+  const cancelElsewhere = (principal: string, isMeant: (record: JobRecord) => boolean, reason: string) =>
+    Effect.gen(function* () {
       for (let after: JobRecord | undefined; ; ) {
-        const records: ReadonlyArray<JobRecord> = yield* Faults.storage(
-          store.jobs({ principals: [principal], status: ["pending", "running"], after, limit: page })
-        )
-        for (const record of records)
-          if (
-            record.sessionId === sessionId &&
-            record.parentJobId === undefined &&
-            asking.isElsewhere(record)
+        const records: ReadonlyArray<JobRecord> = yield* again(
+          Faults.storage(
+            store.jobs({
+              ...{ principals: [principal], status: ["pending", "running"], damaged: "left out" },
+              ...{ after, limit: page }
+            })
           )
-            asking.later(
-              "a job of another node was cancelled",
-              Effect.asVoid(cancelAnywhere(record, reason, principal)),
-              () => {}
-            )
+        )
+        const meant = records.filter(
+          (record) => isMeant(record) && record.parentJobId === undefined && asking.isElsewhere(record)
+        )
+        yield* Effect.forEach(
+          meant,
+          ({ jobId }) => Effect.ignoreLogged(again(cancelMeant(jobId, isMeant, reason))),
+          { concurrency: askedAtOnce, discard: true }
+        )
         after = records.at(-1)
         if (after === undefined || records.length < page) return
       }
@@ -185,19 +206,21 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
           request.refused
         )
       }),
-    cancelAll: (sessionId: string, reason: string): Effect.Effect<void> =>
+    cancelAll: ({ identity, sessionId }: CancelledSession, reason: string): Effect.Effect<void> =>
       Effect.suspend(() => {
         const ending = { _tag: "Cancel", reason } as const
-        const isMeant = (record: JobRecord) => record.sessionId === sessionId
+        const at = now()
+        // It may be resumed, and what it submits then is not meant.
+        const isMeant = (record: JobRecord) => record.sessionId === sessionId && record.createdAt <= at
+        const rows = again(Resting.endRows(parts, isMeant, ending))
+        const elsewhere = cancelElsewhere(identity.principal, isMeant, reason)
+        const doing = "the jobs of a session were cancelled"
         // What waits first: it is to take no place of those that end.
-        return Effect.zipRight(
-          Effect.map(Scheduler.endAll(parts, ending, isMeant), () => {
-            for (const { live } of running.all) if (live.owner.sessionId === sessionId) live.end(ending)
-          }),
-          Effect.ignoreLogged(
-            Effect.zipRight(Resting.endRows(parts, isMeant, ending), cancelElsewhere(sessionId, reason))
-          )
-        )
+        return Effect.map(Scheduler.endAll(parts, ending, isMeant), () => {
+          for (const { live } of running.all) if (live.owner.sessionId === sessionId) live.end(ending)
+          for (const rest of parts.cluster === undefined ? [rows] : [rows, elsewhere])
+            asking.later(doing, Effect.tapErrorCause(rest, notCancelled), () => {})
+        })
       })
   }
 }

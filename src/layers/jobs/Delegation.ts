@@ -183,6 +183,7 @@ const begin = (
         },
         journaled?.begun
       )
+    if (journaled?.isBegun() === false) return yield* Effect.interrupt
     const parentSpan = yield* spanIn(parent.live)
     const accepted = withHold((hold) =>
       Effect.gen(function* () {

@@ -1,5 +1,4 @@
 /** The `Job` service that a handler gets: a method for each kind of event, over the writer of its job. */
-import type * as BigDecimal from "effect/BigDecimal"
 import * as Effect from "effect/Effect"
 import { type ArcpError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import type * as Event from "../../protocol/Event.js"
@@ -7,9 +6,8 @@ import { timestamp } from "../../protocol/EventText.js"
 import type { VendorKind, Writable } from "../../services/agents/VendorEvent.js"
 import type { EmitError, EmitOptions, JobService } from "../../services/jobs/Job.js"
 import type { Cost } from "../../services/lease/Lease.js"
-import type { NewEvent } from "../../services/log/EventLog.js"
-import type { JobRecord, JournalEntry } from "../../services/store/Store.js"
-import type { Journal } from "./durable/Journal.js"
+import type { JobRecord } from "../../services/store/Store.js"
+import type { EventEntry, Journal } from "./durable/Journal.js"
 import * as EventWriter from "./EventWriter.js"
 import * as Faults from "./Faults.js"
 import { bounded, isErrorPayload, maxEventBytes } from "./fitting.js"
@@ -33,11 +31,11 @@ export interface Emitter {
   readonly refused: (
     delegateId: string,
     error: ArcpError,
-    journal?: JournalEntry | undefined
+    entry?: EventEntry | undefined
   ) => Effect.Effect<void, EmitError>
   readonly delegate: (
     body: Event.Body<"delegate">,
-    journal?: JournalEntry | undefined
+    entry?: EventEntry | undefined
   ) => Effect.Effect<void, EmitError>
   /** A status event for one session, its body stored without what is in `secret`, and delivered with it when it is shown. */
   readonly secretStatus: (
@@ -50,8 +48,6 @@ export interface Emitter {
   readonly finish: ResultWriter.ResultWriter["finish"]
 }
 
-const noMore: Partial<NewEvent> = {}
-
 /** What the emitter of a job is made of. */
 interface EmitterContext extends EventWriter.WriterContext {
   readonly record: JobRecord
@@ -61,8 +57,7 @@ interface EmitterContext extends EventWriter.WriterContext {
   /** Whether the submitting session takes chunks; else a streamed result is gathered for one frame. */
   readonly chunked: boolean
   readonly maxStreamedBytes: number
-  /** Told of each cost that is counted; default: nobody is. */
-  readonly onSpent?: ((currency: string | undefined, amount: BigDecimal.BigDecimal) => void) | undefined
+  readonly onSpent?: Spending.OnSpent | undefined
   /** Of a job that survives: how far its result was streamed. */
   readonly journal?: Journal | undefined
 }
@@ -80,11 +75,12 @@ const resultOf = (
         ? Effect.withFiberRuntime((fiber) =>
             whereabouts?.isMute(fiber) === true ? journal.halted : Effect.void
           )
-        : emitAnywhere("result_chunk", body, {
-            ending,
-            ...(body.more ? {} : { awaited: true }),
-            ...(journal === undefined ? {} : { journal: journal.streamed(body, size) })
-          }),
+        : emitAnywhere(
+            "result_chunk",
+            body,
+            body.more ? { ending } : { ending, awaited: true },
+            journal === undefined ? undefined : { entry: { make: () => journal.streamed(body, size) } }
+          ),
     before: chunked ? journal?.result : undefined,
     resultId,
     chunked,
@@ -183,15 +179,16 @@ export const make = (context: EmitterContext): Emitter => {
     emitAnywhere,
     service: serviceOf(context, writer, spending, result),
     spend: spending.spend,
-    refused: (delegateId, error, journal) =>
+    refused: (delegateId, error, entry) =>
       whereabouts === undefined
         ? emit("tool_result", fitting({ call_id: delegateId, error: toPayload(error) }))
         : emitAnywhere(
             "tool_result",
             fitting({ call_id: delegateId, error: toPayload(error) }),
-            journal === undefined ? noMore : { journal, awaited: true }
+            entry === undefined ? undefined : { awaited: true },
+            { entry }
           ),
-    delegate: (body, journal) => emitAnywhere("delegate", body, journal === undefined ? noMore : { journal }),
+    delegate: (body, entry) => emitAnywhere("delegate", body, undefined, { entry }),
     secretStatus,
     finish: result.finish
   }

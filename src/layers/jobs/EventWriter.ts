@@ -13,7 +13,9 @@ import * as Vendor from "../../protocol/Vendor.js"
 import type { EmitError, EmitOptions } from "../../services/jobs/Job.js"
 import type { EventLog, JobLog, NewEvent } from "../../services/log/EventLog.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
-import type { RunningStep, Whereabouts } from "./durable/Running.js"
+import * as Appending from "./durable/appending.js"
+import type { EventEntry } from "./durable/Journal.js"
+import type { Origin, RunningStep, Whereabouts } from "./durable/Running.js"
 import * as Faults from "./Faults.js"
 import { maxEventBytes } from "./fitting.js"
 
@@ -30,8 +32,8 @@ export interface WriterContext {
   readonly whereabouts?: Whereabouts | undefined
 }
 
-/** Logs an event: what else there is of it, and the step that it is in. */
-type Log = (more: Partial<NewEvent>, step: RunningStep | undefined) => Effect.Effect<void, EmitError>
+/** Logs an event that comes from there. */
+type Log = (origin: Origin) => Effect.Effect<void, EmitError>
 
 /** Writes the events of one job. */
 export interface EventWriter {
@@ -40,7 +42,7 @@ export interface EventWriter {
     kind: string,
     body: unknown,
     more?: Partial<NewEvent>,
-    step?: RunningStep
+    origin?: Origin
   ) => Effect.Effect<void, InvalidRequest | InternalError>
   /** Emits an event of the handler's. */
   readonly emit: (
@@ -49,13 +51,14 @@ export interface EventWriter {
     more?: Partial<NewEvent>,
     emitOptions?: EmitOptions
   ) => Effect.Effect<void, InvalidRequest | InternalError>
-  /** Runs `log` for an event of the handler's, unless that was logged before, or may not be from where it is run. */
-  readonly unlessKnown: (emitOptions: EmitOptions, paid: boolean, log: Log) => Effect.Effect<void, EmitError>
-  /** Logs an event whose payload is written already. */
+  /** Runs `log` for an event of the handler's, unless that says nothing any more, or may not be emitted from where it is run. */
+  readonly fromHandler: (emitOptions: EmitOptions, paid: boolean, log: Log) => Effect.Effect<void, EmitError>
+  /** Logs an event whose payload is written already, unless its journal knows it. */
   readonly write: (
     kind: string,
     payload: string,
-    more?: Partial<NewEvent>
+    more?: Partial<NewEvent>,
+    entry?: EventEntry
   ) => Effect.Effect<void, InternalError>
 }
 
@@ -102,12 +105,14 @@ export const looking =
     }
   }
 
+const anywhere: Origin = {}
+
 /** Returns the writer of a job. */
 export const make = (context: WriterContext): EventWriter => {
   const { job, log, whereabouts } = context
   const maxBytes = maxEventBytes(context.options)
 
-  const emitAnywhere: EventWriter["emitAnywhere"] = (kind, body, more, step) =>
+  const emitAnywhere: EventWriter["emitAnywhere"] = (kind, body, more, { entry, step } = anywhere) =>
     Effect.suspend((): Effect.Effect<void, InvalidRequest | InternalError> => {
       // A cost counts also after the end, for the jobs above this one.
       if (job.ended && more?.cost === undefined) return Effect.void
@@ -117,43 +122,45 @@ export const make = (context: WriterContext): EventWriter => {
         kind,
         step === undefined ? { kind, ts, body } : { kind, ts, [Vendor.inStep]: tagOf(step), body }
       )
-      return Either.isLeft(payload) ? payload.left : write(kind, payload.right, more)
+      return Either.isLeft(payload) ? payload.left : write(kind, payload.right, more, entry)
     })
 
-  const unlessKnown: EventWriter["unlessKnown"] = (emitOptions, paid, log) =>
+  const fromHandler: EventWriter["fromHandler"] = (emitOptions, paid, log) =>
     whereabouts === undefined
-      ? log({}, undefined)
+      ? log(anywhere)
       : Effect.withFiberRuntime((fiber) => {
-          if (job.ended) return log({}, undefined)
+          if (job.ended) return log(anywhere)
           const verdict = whereabouts.emitted(fiber, emitOptions, paid)
           switch (verdict._tag) {
-            case "Known":
+            case "Ignored":
               return Effect.void
             case "Refused":
               return verdict.error
             case "Logged":
-              return log({ journal: verdict.journal }, verdict.step)
+              return log(verdict.origin)
           }
         })
 
   const emit: EventWriter["emit"] = (kind, body, more, emitOptions) =>
     whereabouts === undefined
       ? emitAnywhere(kind, body, more)
-      : unlessKnown(emitOptions ?? {}, isCost(kind, body), (also, step) =>
-          emitAnywhere(kind, body, { ...more, ...also }, step)
-        )
+      : fromHandler(emitOptions ?? {}, isCost(kind, body), (origin) => emitAnywhere(kind, body, more, origin))
 
-  const write: EventWriter["write"] = (kind, payload, more) => {
+  const write: EventWriter["write"] = (kind, payload, more, entry) => {
     const isTooLarge = (text: string | undefined) => text !== undefined && Utf8.exceeds(text, maxBytes)
     if (isTooLarge(payload) || isTooLarge(more?.secret?.payload))
       return Faults.limited(
         "event_bytes",
         `${withArticle(kind)} event may have ${maxBytes} bytes; use streamResult or an artifact`
       )
+    // What is refused for what it says is refused again when its handler is run again: that goes the same way then.
+    if (entry?.isKnown?.() === true) return Effect.void
     const awaited = context.awaitEmits || awaitedKinds.has(kind)
     const event: NewEvent = { type: "job.event", kind, payload, awaited, ...more }
-    return Effect.tapError(log.append(job, event), Faults.blamed)
+    return entry === undefined
+      ? Effect.tapError(log.append(job, event), Faults.blamed)
+      : Effect.asVoid(Appending.append(context, { ...event, makeJournal: entry.make }))
   }
 
-  return { emit, emitAnywhere, unlessKnown, write }
+  return { emit, emitAnywhere, fromHandler, write }
 }

@@ -74,8 +74,10 @@ export class LiveJob {
   ending: Ending | undefined
   /** The handler's exit, when it came first; its finalizers may still run. */
   exit: Exit.Exit<unknown, ArcpError> | undefined
-  /** Acknowledgements of cancels that wait until the wish is stored. */
+  /** Acknowledgements of cancels that wait until the wish is stored, or, of a job whose end was decided before, that end. */
   readonly cancelAnswers: Array<CancelAnswer> = []
+  /** A cancel is being stored. */
+  storesCancel = false
   /** Returns when no cancel waits to be stored: its answer comes before the job's end. */
   cancelStored: Effect.Effect<void> = Effect.void
   /** Given when the handler has returned, or an ending has begun. */
@@ -99,8 +101,10 @@ export class LiveJob {
   leaving = false
   /** It takes no more children. */
   sealed = false
-  /** How it ends is decided. */
+  /** How it ends is decided: a cancel is one of a job that has ended. */
   concluded = false
+  /** Its end is stored. */
+  ended = false
   /** For whoever delegated to it: what it came to, given after its terminal message, and that it is over. */
   readonly awaited: Awaited | undefined
   readonly depth: number
@@ -181,10 +185,16 @@ export class LiveJob {
   }
   /**
    * The same for a cancel that is about to be acknowledged, which wins over any other ending: until the job's end is
-   * decided, also when its handler has returned and only children are waited for.
+   * decided, also when its handler has returned and only children are waited for. Returns what tells the handler and the children.
    */
-  cancel(reason: string | undefined): void {
-    if (this.ending?._tag !== "Cancel") this.begin({ _tag: "Cancel", reason })
+  cancel(reason: string | undefined): () => void {
+    return this.ending?._tag === "Cancel" ? () => {} : this.decide({ _tag: "Cancel", reason })
+  }
+  /** Tells whoever waits for a cancel: it is stored, or came when the job had ended; or why neither will be so here. */
+  answerCancels(refusal?: InternalError): void {
+    for (const { given, refused } of this.cancelAnswers.splice(0))
+      if (refusal === undefined) given(this.record)
+      else refused(refusal)
   }
   /** Notes that the handler has returned, which decides how the job ends unless it is ending already. */
   returned(exit: Exit.Exit<unknown, ArcpError>): void {
@@ -193,11 +203,16 @@ export class LiveJob {
     this.changed.give()
   }
   private begin(ending: Ending): void {
-    if (this.concluded) return
+    this.decide(ending)()
+  }
+  private decide(ending: Ending): () => void {
+    if (this.concluded) return () => {}
     this.ending = ending
-    this.endChildren()
-    this.changed.give()
-    this.rests?.()
+    return () => {
+      this.endChildren()
+      this.changed.give()
+      this.rests?.()
+    }
   }
   /** Nothing of it runs any more, for now: when it is to end, `end` does that. */
   rest(end: () => void): void {
@@ -215,7 +230,8 @@ export class LiveJob {
   private endingOf({ survives }: LiveJob): Ending {
     const { ending } = this
     if (ending?._tag === "Leave") return survives ? ending : { _tag: "Shutdown" }
-    return ending?._tag === "Shutdown" ? ending : parentEnded
+    // What is delegated has no lease that is over later: which of the timers comes first says nothing.
+    return ending?._tag === "Shutdown" || ending?._tag === "LeaseExpired" ? ending : parentEnded
   }
   /** Takes a child, unless the job has come so far that nobody would wait for it. */
   takeChild(child: LiveJob): boolean {

@@ -3,6 +3,7 @@
  * that each was read with and puts the next one. So of two nodes that try one is told that it was too late, and whoever was gone
  * only for others writes nothing to it any more.
  */
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { dueAt } from "../../services/store/dueAt.js"
 import { mapJobs } from "../../services/store/paged.js"
@@ -121,17 +122,27 @@ export const takeable = (
     { concurrency: 8 }
   )
 
+/** The node whose jobs are taken since it is gone is back under its name: it goes on with what it still has. */
+export class NodeIsBack extends Data.TaggedError("NodeIsBack")<{ readonly node: string }> {}
+
+/** What comes with taking jobs. */
+export interface TakeOptions {
+  readonly cancels?: Cancels | undefined
+  /** The node that was buried, and whose jobs these are: nothing is moved when it is back. */
+  readonly gone?: string | undefined
+}
+
 /**
  * Moves jobs to a node, or to nobody, a family whole or not at all; with a cancel where one is given. Returns those that nobody else
  * has taken meanwhile, as they were read. Nothing of a record but that is written: its node may be there and go on writing, this one
- * when it leaves, or one that is back under its name between the look at its jobs and this commit.
+ * when it leaves.
  */
-export const move = (
+const moving = (
   { store }: Pick<JobParts, "store">,
   families: ReadonlyArray<ReadonlyArray<Movable>>,
   node: string,
-  cancels: Cancels = noCancels
-): Effect.Effect<ReadonlyArray<Movable>, StoreError> => {
+  { cancels = noCancels, gone }: TakeOptions
+): Effect.Effect<ReadonlyArray<Movable>, StoreError | NodeIsBack> => {
   const jobs = families.flat()
   if (jobs.length === 0) return Effect.succeed([])
   return store
@@ -142,18 +153,33 @@ export const move = (
           cancelRequested: takesCancel ? cancels.get(jobId) : undefined
         })
       ),
-      owners: jobs.map(({ epoch, jobId }) => ({ job: jobId, epoch }))
+      owners: jobs.map(({ epoch, jobId }) => ({ job: jobId, epoch })),
+      gone
     })
     .pipe(
       Effect.as(jobs),
-      Effect.catchTag("Fenced", ({ owners }) => {
-        const gone = new Set(owners.flatMap((owner) => ("job" in owner ? [owner.job] : [])))
-        const left = families.filter((family) => !family.some(({ jobId }) => gone.has(jobId)))
-        // What is not its own fault is tried at the next look.
-        return left.length === families.length ? Effect.succeed([]) : move({ store }, left, node, cancels)
-      })
+      Effect.catchTag(
+        "Fenced",
+        ({ back, owners }): Effect.Effect<ReadonlyArray<Movable>, StoreError | NodeIsBack> => {
+          if (back !== undefined) return new NodeIsBack({ node: back })
+          const taken = new Set(owners.flatMap((owner) => ("job" in owner ? [owner.job] : [])))
+          const left = families.filter((family) => !family.some(({ jobId }) => taken.has(jobId)))
+          // What is not its own fault is tried at the next look.
+          return left.length === families.length
+            ? Effect.succeed([])
+            : moving({ store }, left, node, { cancels, gone })
+        }
+      )
     )
 }
+
+/** Moves jobs that this node has; returns those that nobody else has taken. */
+export const move = (
+  parts: Pick<JobParts, "store">,
+  families: ReadonlyArray<ReadonlyArray<Movable>>,
+  node: string
+): Effect.Effect<ReadonlyArray<Movable>, StoreError> =>
+  Effect.catchTag(moving(parts, families, node, {}), "NodeIsBack", Effect.die)
 
 /** Reads a job that this node has by now; nothing when it is damaged, which is said. */
 const readTaken = ({ store }: Pick<JobParts, "store">, jobId: string) =>
@@ -174,10 +200,10 @@ export const take = (
   parts: Pick<JobParts, "store">,
   families: ReadonlyArray<ReadonlyArray<Movable>>,
   node: string,
-  cancels: Cancels = noCancels
-): Effect.Effect<ReadonlyArray<JobRecord>, StoreError> =>
+  options: TakeOptions = {}
+): Effect.Effect<ReadonlyArray<JobRecord>, StoreError | NodeIsBack> =>
   Effect.gen(function* () {
-    const moved = yield* move(parts, families, node, cancels)
+    const moved = yield* moving(parts, families, node, options)
     // They are this node's by now, and nobody else looks at them.
     const stored = yield* Effect.forEach(moved, ({ jobId }) => readTaken(parts, jobId), { concurrency: 8 })
     return stored.flatMap((record) =>

@@ -38,14 +38,10 @@ const isParkedInLine = ({ ending, record }: QueuedJob): boolean =>
 
 /** Leaves a job to nobody, and tells whether nobody else had taken it before. */
 const leave = (parts: JobParts, record: JobRecord) =>
-  Effect.gen(function* () {
-    const { log } = parts
-    if ((yield* Moving.move(parts, [[Moving.movableOf(record)]], nobody)).length === 0) return false
-    // Whoever observes it here looks at it from now on as at any job of another node: its log finds out by a write.
-    if (log.isSeen(record.jobId))
-      yield* Effect.ignore(log.holding(record, (job) => log.amend(job, record, () => {})))
-    return true
-  })
+  parts.log.leaving(
+    record,
+    Effect.map(Moving.move(parts, [[Moving.movableOf(record)]], nobody), (moved) => moved.length > 0)
+  )
 
 /** Offers a job that has not begun. Whoever ends it meanwhile finds it gone. */
 const offerInLine = (parts: JobParts, job: QueuedJob) => {

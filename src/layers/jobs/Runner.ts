@@ -277,7 +277,10 @@ function* finish(
     },
     parts.now(),
     () => live.record,
-    context.stored
+    (isOurs) => {
+      live.ended = isOurs
+      context.stored()
+    }
   )
   if (live.awaited !== undefined)
     if (terminal.streamed === true)

@@ -20,6 +20,13 @@ export interface Spending {
   readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
 }
 
+/** Told of each cost that is counted, and whether a budget counts it; default: nobody is. */
+export type OnSpent = (
+  currency: string | undefined,
+  amount: BigDecimal.BigDecimal,
+  isBudgeted: boolean
+) => void
+
 const uncountable = (what: string) =>
   new InvalidRequest({
     message: `${what}: a cost is a decimal number with at most ${Budget.maxDigits} digits before and after the point`
@@ -32,19 +39,17 @@ export const make = (
   context: {
     readonly job: JobLog
     readonly now: () => number
-    /** Told of each cost that is counted; default: nobody is. */
-    readonly onSpent?: ((currency: string | undefined, amount: BigDecimal.BigDecimal) => void) | undefined
+    readonly onSpent?: OnSpent | undefined
   },
-  { emit, unlessKnown, write }: EventWriter.EventWriter
+  { emit, fromHandler, write }: EventWriter.EventWriter
 ): Spending => {
   const { job } = context
 
   /** What has a cost waits for its commit, also where no budget counts it. */
   const costOf = (currency: string | undefined, amount: BigDecimal.BigDecimal): Partial<NewEvent> => {
-    const onCommit = context.onSpent && (() => context.onSpent?.(currency, amount))
-    return currency !== undefined && job.budgets(currency)
-      ? { awaited: true, onCommit, cost: { currency, amount } }
-      : { awaited: true, onCommit }
+    const cost = currency !== undefined && job.budgets(currency) ? { currency, amount } : undefined
+    const onCommit = context.onSpent && (() => context.onSpent?.(currency, amount, cost !== undefined))
+    return cost === undefined ? { awaited: true, onCommit } : { awaited: true, onCommit, cost }
   }
 
   const metric: Spending["metric"] = (body, more) => {
@@ -69,10 +74,10 @@ export const make = (
     const body = `{"value":${Budget.format(amount)}${rest.right.slice(`{"body":{"value":0`.length, -1)}`
     const counted = costOf(cost.currency, amount)
     if (job.ended && counted.cost === undefined) return Effect.void
-    return unlessKnown({}, true, (more, step) => {
+    return fromHandler({}, true, ({ entry, step }) => {
       const tag = step === undefined ? "" : `"${Vendor.inStep}":${JSON.stringify(EventWriter.tagOf(step))},`
       const ts = timestamp(context.now())
-      return write("metric", `{"kind":"metric","ts":"${ts}",${tag}"body":${body}}`, { ...counted, ...more })
+      return write("metric", `{"kind":"metric","ts":"${ts}",${tag}"body":${body}}`, counted, entry)
     })
   }
 

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import type { ClusterService } from "../../services/cluster/Cluster.js"
 import type { SeenNode } from "../../services/cluster/Nodes.js"
+import { mapSessions } from "../../services/store/paged.js"
 import { Op } from "../../services/store/Store.js"
 import { keeperOf } from "../cluster/keeper.js"
 import { sinceOf, surviving } from "../session/surviving.js"
@@ -29,10 +30,12 @@ const sweepSessions = (parts: SweepParts, seen: ReadonlyMap<string, SeenNode>, n
     const { log, now, options, store, turn } = parts
     const at = now()
     const lives = yield* store.lives
-    for (const record of yield* store.sessions) {
-      if (record.node === node || seen.get(record.node ?? "")?.isAlive === true) continue
+    const alive = [...seen.values()].flatMap(({ isAlive, name }) => (isAlive ? [name] : []))
+    const over = yield* mapSessions(store, { notOf: [node, ...alive] }, (record) =>
       // One that was attached was seen for as long as its node was.
-      if (surviving(record, sinceOf(lives, record, at, options)).left > 0) continue
+      surviving(record, sinceOf(lives, record, at, options)).left > 0 ? [] : [record]
+    )
+    for (const record of over.flat()) {
       yield* log.dropView(record)
       yield* turn.next
     }
@@ -61,15 +64,21 @@ const sweepLives = ({ now, options, store }: SweepParts) =>
       yield* store.commit({ ops: [Op.ForgetLives({ before })], owners: [] })
   })
 
+/** Does one of several, none of which waits for another to go well. */
+const apart = <E>(what: string, sweeping: Effect.Effect<void, E>): Effect.Effect<void> =>
+  Effect.catchAllCause(sweeping, (cause) =>
+    Effect.logWarning(`${what} of nodes that are gone could not be dropped; looking again`, cause)
+  )
+
 /** Sweeps, when this node is the one that does. */
 export const sweep = (parts: SweepParts, { node, nodes }: Pick<ClusterService, "node" | "nodes">) =>
   Effect.gen(function* () {
     const all = yield* nodes.list
     if (keeperOf(all) !== node) return
     const seen = new Map(all.map((one) => [one.name, one]))
-    yield* sweepSessions(parts, seen, node)
-    yield* sweepWishes(parts, seen)
-    yield* sweepLives(parts)
+    yield* apart("sessions", sweepSessions(parts, seen, node))
+    yield* apart("wishes", sweepWishes(parts, seen))
+    yield* apart("lives", sweepLives(parts))
   })
 
 /** Sweeps every so often, for as long as the scope. */
@@ -77,7 +86,7 @@ export const start = (parts: JobParts): Effect.Effect<void, never, Scope> => {
   const { cluster } = parts
   if (cluster === undefined) return Effect.void
   const sweeping = Effect.catchAllCause(sweep(parts, cluster), (cause) =>
-    Effect.logWarning("what nodes that are gone have left could not be dropped; looking again", cause)
+    Effect.logWarning("which nodes are there could not be read; looking again", cause)
   )
   return Effect.asVoid(Effect.forkScoped(Effect.forever(Effect.delay(sweeping, sweepEvery))))
 }

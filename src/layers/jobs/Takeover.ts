@@ -42,13 +42,16 @@ const cancelsOf = ({ store }: JobParts, name: string): Effect.Effect<Moving.Canc
       )
   )
 
-/** Takes families, some by each commit, and goes on with them. `taken` is told of each job that this node has then. */
+/**
+ * Takes families, some by each commit, and goes on with them, for as long as their node is not back under its name. `tookOne` is told of
+ * each job that this node has then.
+ */
 const takeAll = (
   parts: JobParts,
   { node }: ClusterService,
   recovery: Recovery,
   families: Array<ReadonlyArray<Moving.Movable>>,
-  cancels: Moving.Cancels,
+  options: Moving.TakeOptions,
   tookOne: (jobId: string) => void
 ) =>
   Effect.gen(function* () {
@@ -60,7 +63,7 @@ const takeAll = (
       const settleAll = Effect.sync(() => {
         for (const { jobId } of wanted.flat()) unsettled.settle(jobId)
       })
-      const taken = yield* Effect.onError(Moving.take(parts, wanted, node, cancels), () => settleAll)
+      const taken = yield* Effect.onError(Moving.take(parts, wanted, node, options), () => settleAll)
       const isTaken = new Set(taken.map(({ jobId }) => jobId))
       for (const { jobId } of wanted.flat()) if (!isTaken.has(jobId)) unsettled.settle(jobId)
       log.took(taken)
@@ -76,7 +79,11 @@ const takeAll = (
         )
       yield* turn.next
     }
-  })
+  }).pipe(
+    Effect.catchTag("NodeIsBack", ({ node }) =>
+      Effect.logInfo(`node ${node} is back, and goes on with the jobs that it still has`)
+    )
+  )
 
 /** Looks at jobs that nobody can go on with, as they are damaged, or a part of what is: so many are passed over, about a minute. */
 const looksAtDamaged = 60
@@ -185,8 +192,9 @@ const takeFrom = (
     const taken = new Set<string>()
     // In an order of its own, so that nodes seldom try for the same.
     const shuffled = [...(yield* Random.shuffle(families))]
+    const gone = name === nobody ? undefined : name
     const taking = yield* Effect.exit(
-      takeAll(parts, cluster, recovery, shuffled, cancels, (jobId) => taken.add(jobId))
+      takeAll(parts, cluster, recovery, shuffled, { cancels, gone }, (jobId) => taken.add(jobId))
     )
     // However far it came: what is owed for them nobody else calls.
     yield* parts.hooks.took(taken)

@@ -1,5 +1,5 @@
 /** What jobs tell of themselves to whoever keeps metrics. */
-import * as BigDecimal from "effect/BigDecimal"
+import type * as BigDecimal from "effect/BigDecimal"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import { reserved as reservedNames } from "../../protocol/LeaseGrammar.js"
@@ -42,12 +42,9 @@ export const denied = (capability: string, code: string): void =>
 export const spent = (
   metrics: MetricsService,
   currency: string | undefined,
-  amount: BigDecimal.BigDecimal
-): void =>
-  families.spend.update(
-    BigDecimal.unsafeToNumber(amount),
-    currency === undefined ? other : metrics.currency(currency)
-  )
+  amount: BigDecimal.BigDecimal,
+  isBudgeted: boolean
+): void => families.spend.add(amount, currency === undefined ? other : metrics.currency(currency, isBudgeted))
 
 /** Jobs by agent and status. */
 class Counts {

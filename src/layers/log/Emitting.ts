@@ -65,12 +65,14 @@ const placing = ({ committer, live, pace, windows }: LogParts) => {
     return windows.isOpen(job) ? Effect.void : windows.wait(job, event)
   }
 
-  return (job: JobState, event: NewEvent, settled?: Settled): Placed => {
-    const refusal = windows.refusal(job) ?? committer.over()
-    if (refusal !== undefined) {
+  return (job: JobState, given: NewEvent, settled?: Settled): Placed => {
+    const journal: NewEvent["journal"] | Placed =
+      windows.refusal(job) ?? committer.over() ?? given.makeJournal?.()
+    if (Effect.isEffect(journal)) {
       settled?.()
-      return refusal
+      return journal
     }
+    const event = journal === undefined ? given : { ...given, journal }
     // Whoever asks for the budget right after a cost must see it counted.
     const waits = event.awaited === true || event.cost !== undefined
     const placed = waits ? awaited(job, event, settled) : returned(job, event, settled)

@@ -13,6 +13,7 @@ import * as History from "./History.js"
 import * as JobChanges from "./JobChanges.js"
 import { JobLoad, type JobState, jobStateOf } from "./JobState.js"
 import * as LogParts from "./LogParts.js"
+import { leaving } from "./leaving.js"
 import * as Viewing from "./Viewing.js"
 import { type ViewState, viewStateOf } from "./ViewState.js"
 
@@ -44,6 +45,16 @@ export const make = Effect.gen(function* () {
       ? history.observe(view, job, join)
       : Effect.zipRight(live.refresh(job), history.observe(view, job, join))
 
+  /** Lets a view observe a job. One that is left to other nodes meanwhile it observes as one of theirs. */
+  const observe = (
+    view: ViewState,
+    job: JobState,
+    join: History.Join
+  ): Effect.Effect<void, StoreError | InternalError> =>
+    Effect.flatMap(live.holds.joined(job, joining(view, job, join)), (isJoined) =>
+      isJoined ? Effect.void : live.holds.holding(live.loadAgain(job), (now) => observe(view, now, join))
+    )
+
   return EventLog.of({
     commit: (ops, owners = []) =>
       committer.change((tx) => {
@@ -66,7 +77,7 @@ export const make = Effect.gen(function* () {
     loadJob: (record) => stored(live.loadJob(record)),
     reopenJob: (record, opening) => stored(jobs.reopenJob(record, opening)),
     took: (records) => live.took(records),
-    isSeen: (jobId) => live.isSeen(jobId),
+    leaving: (record, move) => leaving(parts, record, move),
     leaveJob: (job) => {
       if (job instanceof JobLoad) job.leave()
     },
@@ -78,10 +89,7 @@ export const make = Effect.gen(function* () {
     flush: (job) => emitting.flush(jobStateOf(job)),
     end: (job, event, record, onCommit) => emitting.end(jobStateOf(job), event, record, onCommit),
     observe: (view, job, join) =>
-      Effect.tap(
-        stored(live.holds.joined(jobStateOf(job), joining(viewStateOf(view), jobStateOf(job), join))),
-        () => countEnded(join.ops)
-      ),
+      Effect.tap(stored(observe(viewStateOf(view), jobStateOf(job), join)), () => countEnded(join.ops)),
     onSlow: (tell) => {
       live.onSlow = ({ foreignTo: node, jobId }, sessionId, slow) => {
         if (node !== undefined) tell({ jobId, node }, sessionId, slow)

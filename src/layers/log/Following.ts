@@ -29,17 +29,32 @@ export const make = (
   load: Effect.Effect<JobState, InternalError>
 ): Effect.Effect<FollowedJob, InternalError, Scope.Scope> =>
   Effect.gen(function* () {
-    const job = yield* load
+    /** What is read: another log of the job, when it has been left to other nodes. */
+    let job = yield* load
+    let leave = noop
     // Whoever is followed is not forgotten; from the load on nothing has waited.
     yield* Effect.acquireRelease(
-      Effect.sync(() => job.follow(noop)),
-      (leave) =>
+      Effect.sync(() => {
+        leave = job.follow(noop)
+      }),
+      () =>
         Effect.sync(() => {
           leave()
           if (job.foreignTo !== undefined) live.forget(job)
         })
     )
-    if (job.foreignTo !== undefined) yield* Effect.mapError(live.refresh(job), unread)
+    const refreshed = Effect.suspend(() =>
+      job.foreignTo === undefined ? Effect.void : Effect.mapError(live.refresh(job), unread)
+    )
+    yield* refreshed
+    const goOn = Effect.gen(function* () {
+      const next = yield* Effect.mapError(live.loadAgain(job), unread)
+      if (next.dropped) return yield* dropped
+      leave()
+      job = next
+      leave = job.follow(noop)
+      yield* refreshed
+    })
     const page = new PageSize()
     const turn = yield* Turn
 
@@ -58,6 +73,7 @@ export const make = (
       Effect.gen(function* () {
         const from = after + 1
         yield* appended(job, after)
+        if (from > job.last && job.superseded) return yield* Effect.zipRight(goOn, read(after))
         if (from > job.last) return { events: [], through: after, ended: job.closed }
         const limit = Math.min(page.count, job.last - from + 1)
         const events = yield* eventsFrom(store, job, from, limit).pipe(

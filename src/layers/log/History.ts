@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { InternalError } from "../../protocol/Errors.js"
+import { takenAway } from "../../services/log/taken.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import {
   eventOverhead,
@@ -24,6 +25,8 @@ import { pageSize } from "./lateNumbering.js"
 import type { Sequencer } from "./Sequencer.js"
 import type { Transaction } from "./Transaction.js"
 import type { ViewState } from "./ViewState.js"
+
+const unread = toInternalError("the log could not be read")
 
 /** How many events are read at once when a job is followed. */
 const scanPage = 256
@@ -138,18 +141,21 @@ const numberFrom = (
 
 /**
  * Lets a view observe a job, with what it wants of its history: in one commit, as far as that is a page. What is more the view is
- * behind in, and is numbered for it as what a session has missed (Sequencer.ts): also if the process dies meanwhile.
+ * behind in, and is numbered for it as what a session has missed (Sequencer.ts): also if the process dies meanwhile. Returns whether it
+ * has: another log may have the place of this one by then.
  */
 const observe =
   ({ committer, sequencer, store }: Past) =>
-  (view: ViewState, job: JobState, join: Join): Effect.Effect<void, StoreError | InternalError> =>
+  (view: ViewState, job: JobState, join: Join): Effect.Effect<boolean, StoreError | InternalError> =>
     Effect.gen(function* () {
       // Of another node's it is as the store had it here: nothing of it is in memory.
       const foreign = job.foreignTo === undefined ? undefined : { last: job.last, closed: job.closed }
       const from = yield* startOf(store, job, join)
       const looked = yield* look(store, job, join, from, foreign?.last ?? job.last)
+      let isSuperseded = false
       yield* committer.change((tx) => {
-        if (join.unless?.() === true) return
+        isSuperseded = job.superseded
+        if (isSuperseded || join.unless?.() === true) return
         const { jobId } = job
         const { sessionId } = view
         const before = tx.lastOf(view)
@@ -194,13 +200,14 @@ const observe =
           else view.behind.set(jobId, behind)
         }
       })
+      return !isSuperseded
     })
 
-/** Waits until a job has an event after `after`, or has ended. */
+/** Waits until a job has an event after `after`, or has ended, or until another log has its place. */
 export const appended = (job: JobState, after: number) =>
   Effect.async<void>((resume) => {
     // The fiber may have let others go first since it looked: what they appended wakes nobody any more.
-    if (job.last > after || job.closed) return resume(Effect.void)
+    if (job.last > after || job.closed || job.superseded) return resume(Effect.void)
     const leave = job.follow(() => {
       leave()
       resume(Effect.void)
@@ -215,6 +222,7 @@ const follow =
     Stream.paginateChunkEffect(job.ledger.first, (from) =>
       Effect.gen(function* () {
         yield* appended(job, from - 1)
+        if (job.superseded && from > job.last) return yield* takenAway
         const count = Math.min(scanPage, job.last - from + 1)
         const events = count <= 0 ? [] : yield* eventsFrom(store, job, from, count)
         const next = (events[events.length - 1]?.seq ?? from - 1) + 1
@@ -225,7 +233,7 @@ const follow =
           Chunk.fromIterable(events.filter((event) => event.audience === undefined)),
           over ? Option.none() : Option.some(onward(from, next))
         ] as const
-      }).pipe(Effect.mapError(toInternalError("the log could not be read")))
+      }).pipe(Effect.catchTag("StoreError", unread))
     )
 
 /** Returns what lets sessions observe jobs with their history, and what follows a job itself. */

@@ -37,6 +37,8 @@ export class JobState implements JobLog {
   epoch: number
   /** Another process has taken it: nothing of it is written here any more. */
   taken = false
+  /** The job is another node's by now, or may be: another log has the place of this one, and whoever has this one goes on with that. */
+  superseded = false
   /** The node whose job it is, when that is another one, or none: here it is read, and nothing is appended. */
   foreignTo: string | undefined
   /** It runs in this process. The log of one that does not is kept for whoever observes it, or works on it. */
@@ -157,6 +159,12 @@ export class JobState implements JobLog {
     this.followers ??= new Set()
     this.followers.add(wake)
     return () => this.followers?.delete(wake)
+  }
+  /** Notes that another log has its place. */
+  supersede(): void {
+    this.taken = true
+    this.superseded = true
+    this.wake()
   }
   /** Wakes whoever follows the job. */
   wake(): void {

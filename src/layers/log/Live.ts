@@ -6,40 +6,22 @@ import * as Effect from "effect/Effect"
 import { nobody } from "../../services/cluster/Cluster.js"
 import type { Slow } from "../../services/log/EventLog.js"
 import { PassingMap } from "../../services/runtime/Passing.js"
-import { Turn } from "../../services/runtime/Turn.js"
 import {
   epochOf,
   firstEpoch,
   type JobRecord,
   type Owner,
+  type Place,
   type SessionRecord,
   type StoreError,
   type StoreService
 } from "../../services/store/Store.js"
-import { onward } from "../store/onward.js"
 import { Holds } from "./Holds.js"
 import { JobState } from "./JobState.js"
 import { granularityOf, Ledger, type Limits } from "./Ledger.js"
+import { countRetained, storedView } from "./stored.js"
 import type { Tail } from "./Tail.js"
 import { ViewState } from "./ViewState.js"
-
-/** Runs of a view that are read at once, with a turn of the event loop after each page. */
-const runsAtOnce = 1024
-
-/** Counts anew what the log of a job retains, mark by mark, so that the limits mean the same as before. */
-export const countRetained = (
-  store: Pick<StoreService, "marks">,
-  { jobId, ledger }: JobState,
-  { first, last }: { readonly first: number; readonly last: number }
-): Effect.Effect<void, StoreError> =>
-  Effect.map(store.marks(jobId), (marks) => {
-    ledger.last = first - 1
-    for (const mark of marks) {
-      ledger.cut()
-      ledger.add(mark.seq, mark.bytes)
-    }
-    ledger.last = last
-  })
 
 /** Holds the views and the job logs that are in memory, and loads those that are not. */
 export class LiveLogs {
@@ -47,8 +29,13 @@ export class LiveLogs {
   readonly jobs = new PassingMap<string, JobState>()
   /** Views that are caught up with what they have not numbered; see Sequencer.ts. */
   readonly catchingUp = new Set<ViewState>()
-  /** Who reads what a session observes: gets the jobs of which something is committed meanwhile. */
+  /**
+   * Who reads what a session observes, or what is stored of a job of this node: gets the jobs of which something is committed
+   * meanwhile, and those that are left.
+   */
   readonly learning = new Set<Set<string>>()
+  /** Jobs that are being left to other nodes. */
+  readonly leaving = new Set<string>()
   /** Views that observe jobs of other nodes. */
   readonly watching = new Set<ViewState>()
   /** Called when a session here reads a job of another node slowly, or fast enough again; see Pace.ts. */
@@ -106,6 +93,20 @@ export class LiveLogs {
     this.views.delete(sessionId)
     view.runs = []
     view.relieve()
+    this.settle(view)
+  }
+  /**
+   * Lets go of the logs that a view has no need of any more: of all, when nobody wants anything to be numbered for it. While it is
+   * caught up with it needs them, and whoever does that settles it.
+   */
+  settle(view: ViewState): void {
+    if (this.catchingUp.has(view)) return
+    for (const [jobId, { job }] of view.places) {
+      if (view.isWanted && view.watched.has(jobId)) continue
+      view.places.delete(jobId)
+      this.holds.release(job)
+    }
+    if (!view.isWanted || view.watched.size === 0) this.watching.delete(view)
   }
   /**
    * Another process has taken a job or a session. Returns the job that this process has lost, `undefined` when it was none of
@@ -116,7 +117,7 @@ export class LiveLogs {
       const job = this.jobs.get(owner.job)
       if (job === undefined || job.taken || job.epoch !== owner.epoch) return { lost: false }
       job.taken = true
-      if (this.node !== undefined) this.disown(job)
+      if (!this.isAlone) this.left(owner.job)
       return { job, lost: true }
     }
     // Of a key nothing is here.
@@ -126,14 +127,26 @@ export class LiveLogs {
     this.lose(owner.session)
     return { lost: true }
   }
-  /** A job is another node's: who observes it looks at it from where it has come to. */
-  private disown(job: JobState): void {
-    for (const view of [...job.observers]) {
-      job.removeObserver(view)
-      view.watch(job.jobId, job.last)
+  /**
+   * A job is not this node's any more, as far as is known here: what memory has of it is let go of, and all who observe it look at it from
+   * where they have come to. Whose it is they find in the store: also that it is still, or again, this node's. Nothing of it may be on its
+   * way to the store and be taken there, or somebody would look at what is numbered for them by then.
+   */
+  left(jobId: string): void {
+    for (const jobs of this.learning) jobs.add(jobId)
+    const job = this.jobs.get(jobId)
+    if (job?.closed === true) return
+    for (const view of this.views.values()) {
+      const cursor = job?.observers.has(view) === true ? job.last : view.behind.get(jobId)
+      if (cursor === undefined) continue
+      job?.removeObserver(view)
+      view.watch(jobId, cursor)
       this.watching.add(view)
     }
-    if (this.jobs.get(job.jobId) === job) this.jobs.delete(job.jobId)
+    if (job === undefined || job.foreignTo !== undefined) return
+    this.jobs.delete(jobId)
+    this.tail.release(job)
+    job.supersede()
   }
   /** A session is another process's: nothing is numbered for it here any more, and whoever has it here is told. */
   lose(sessionId: string): void {
@@ -145,17 +158,15 @@ export class LiveLogs {
     view.onTaken()
   }
 
-  /** This process has taken jobs: it has no state of them but what is stored. Those that it looked at are brought up to date when they are loaded. */
+  /**
+   * This process has taken jobs: what it has of when it had them before, and has not found out that they had gone, is let go of. Those
+   * that it looked at are brought up to date when they are loaded.
+   */
   took(records: ReadonlyArray<JobRecord>): void {
-    for (const { jobId } of records) {
-      const job = this.jobs.get(jobId)
-      if (job === undefined || job.foreignTo !== undefined) continue
-      for (const view of [...job.observers]) {
-        job.removeObserver(view)
-        view.behind.set(jobId, job.last)
-      }
-      this.jobs.delete(jobId)
-      this.tail.release(job)
+    for (const record of records) {
+      const job = this.jobs.get(record.jobId)
+      if (job !== undefined && job.foreignTo === undefined && job.epoch < epochOf(record))
+        this.left(record.jobId)
     }
   }
 
@@ -191,7 +202,10 @@ export class LiveLogs {
     return Effect.suspend(() => {
       const live = this.viewOf(session)
       if (live !== undefined) return Effect.succeed(live)
-      return Effect.map(this.storedView(session), (view) => this.viewOf(session) ?? this.add(view))
+      return Effect.map(
+        storedView(this.store, session, this.bounds),
+        (view) => this.viewOf(session) ?? this.add(view)
+      )
     })
   }
   /** Returns the view of a session that is in memory. One of when this process had it before is forgotten. */
@@ -205,69 +219,66 @@ export class LiveLogs {
     this.views.set(view.sessionId, view)
     return view
   }
-  private storedView(session: SessionRecord) {
-    const { bounds, store } = this
-    return Effect.gen(function* () {
-      const turn = yield* Turn
-      const { sessionId } = session
-      const [start, first, need] = yield* Effect.all(
-        [store.view(sessionId), store.runs(sessionId, 1, runsAtOnce), store.need(sessionId)],
-        { concurrency: "unbounded" }
-      )
-      const view = new ViewState(
-        sessionId,
-        session.version,
-        session.features,
-        { ...start, acked: session.acked, need, epoch: epochOf(session) },
-        bounds
-      )
-      // What it retains is counted anew, run by run, so that the limits mean the same as before.
-      view.ledger.last = start.first - 1
-      for (let from = start.first, page = first; from <= start.last; ) {
-        for (const run of page) {
-          view.ledger.cut()
-          view.ledger.add(run.eventSeq + run.count - 1, run.bytes)
-        }
-        const last = page[page.length - 1]
-        if (last === undefined) break
-        from = onward(from, last.eventSeq + last.count)
-        if (from > start.last) break
-        yield* turn.next
-        page = yield* store.runs(sessionId, from, runsAtOnce)
-      }
-      view.ledger.last = start.last
-      return view
-    })
-  }
-
   /**
    * Returns logs of jobs as the store has them; of those that have not ended, with the observers that are held here, so that what
    * is appended reaches them.
    */
   loadJobs(records: ReadonlyArray<JobRecord>): Effect.Effect<ReadonlyArray<JobState>, StoreError> {
-    return Effect.gen(this, function* () {
-      const missing = records.filter(({ jobId }) => !this.jobs.has(jobId)).map(({ jobId }) => jobId)
-      const bounds = missing.length === 0 ? noBounds : yield* this.store.boundsOf(missing)
-      const loaded: Array<JobState> = []
-      for (const record of records) {
-        const { first, last } = bounds.get(record.jobId) ?? { first: 1, last: 0 }
-        const live = this.jobs.get(record.jobId)
-        loaded.push(
-          yield* live === undefined ? this.loadStored(record, first, last) : this.current(live, record)
+    return Effect.suspend(() => {
+      const missing = new Set(records.filter(({ jobId }) => !this.jobs.has(jobId)))
+      if (missing.size === 0) return Effect.forEach(records, (record) => this.loadJob(record))
+      return this.reading([...missing], (known) =>
+        Effect.forEach(records, (record) =>
+          // It may have been loaded by somebody else, or forgotten, since they were asked for.
+          missing.has(record) && !this.jobs.has(record.jobId)
+            ? this.loadStored(record, known)
+            : this.loadJob(record)
         )
-      }
-      return loaded
+      )
     })
   }
   loadJob(record: JobRecord): Effect.Effect<JobState, StoreError> {
     return Effect.suspend(() => {
       const live = this.jobs.get(record.jobId)
       if (live !== undefined) return this.current(live, record)
-      return Effect.flatMap(this.store.boundsOf([record.jobId]), (bounds) => {
-        const { first, last } = bounds.get(record.jobId) ?? { first: 1, last: 0 }
-        return this.loadStored(record, first, last)
-      })
+      return this.reading([record], (known) => this.loadStored(record, known))
     })
+  }
+  /** Returns the log of a job as it is by now, in the place of one that it was before. Of what is not stored any more that one says so. */
+  loadAgain(job: JobState): Effect.Effect<JobState, StoreError> {
+    return Effect.flatMap(this.store.job(job.jobId), (record) => {
+      if (record !== undefined) return this.loadJob(record)
+      job.dropped = true
+      return Effect.succeed(job)
+    })
+  }
+  /**
+   * Reads what is stored of jobs, and tells of each whether it still is as it was when `read` began, and as its record says. Whoever has
+   * read that may have done much else since: by what was so before, one that was left, or written to, would get a log that nobody appends to.
+   */
+  private reading<A>(
+    records: ReadonlyArray<JobRecord>,
+    read: (known: Known) => Effect.Effect<A, StoreError>
+  ): Effect.Effect<A, StoreError> {
+    const jobIds = records.map(({ jobId }) => jobId)
+    const changed = new Set<string>()
+    const { store } = this
+    const asking = Effect.all(
+      [store.boundsOf(jobIds), this.isAlone ? Effect.succeed(noPlaces) : store.jobPlaces(jobIds)],
+      { concurrency: "unbounded" }
+    )
+    return Effect.acquireUseRelease(
+      Effect.sync(() => this.learning.add(changed)),
+      () =>
+        Effect.flatMap(asking, ([bounds, places]) => {
+          // What has no place is not stored yet: it is being opened.
+          const isStill = (record: JobRecord) =>
+            !changed.has(record.jobId) &&
+            (places.get(record.jobId)?.epoch ?? epochOf(record)) === epochOf(record)
+          return read({ bounds, isStill })
+        }),
+      () => Effect.sync(() => this.learning.delete(changed))
+    )
   }
   /** Returns whether a job that has not ended is another node's. */
   isForeign(record: Pick<JobRecord, "node" | "endedAt">): boolean {
@@ -284,20 +295,23 @@ export class LiveLogs {
   private current(job: JobState, record: JobRecord): Effect.Effect<JobState, StoreError> {
     if (job.foreignTo === undefined || record.node !== this.node || record.endedAt !== undefined)
       return Effect.succeed(job)
-    return Effect.gen(this, function* () {
-      yield* this.refresh(job)
-      job.ledger = new Ledger(this.granularity, job.ledger.first, job.last)
-      yield* countRetained(this.store, job, { first: job.ledger.first, last: job.last })
-      const numbered = yield* this.store.numbering(record.sessionId, record.jobId, 0)
-      if (job.foreignTo === undefined) return job
-      job.foreignTo = undefined
-      job.epoch = epochOf(record)
-      job.owner = record.sessionId
-      job.lastEventSeq = numbered.last
-      // Those that look at it are caught up with, and follow it then.
-      for (const view of this.watching) if (view.watched.delete(job.jobId)) view.isDue = true
-      return job
-    })
+    return this.reading([record], ({ isStill }) =>
+      Effect.gen(this, function* () {
+        yield* this.refresh(job)
+        job.ledger = new Ledger(this.granularity, job.ledger.first, job.last)
+        yield* countRetained(this.store, job, { first: job.ledger.first, last: job.last })
+        const numbered = yield* this.store.numbering(record.sessionId, record.jobId, 0)
+        if (job.foreignTo === undefined) return job
+        if (!isStill(record)) return yield* this.loadAgain(job)
+        job.foreignTo = undefined
+        job.epoch = epochOf(record)
+        job.owner = record.sessionId
+        job.lastEventSeq = numbered.last
+        // Those that look at it are caught up with, and follow it then.
+        for (const view of this.watching) if (view.watched.delete(job.jobId)) view.isDue = true
+        return job
+      })
+    )
   }
   /** Reads anew how far a job of another node has come. What was dropped says so. */
   refresh(job: JobState): Effect.Effect<void, StoreError> {
@@ -335,8 +349,9 @@ export class LiveLogs {
     }
     job.wake()
   }
-  private loadStored(record: JobRecord, first: number, last: number): Effect.Effect<JobState, StoreError> {
+  private loadStored(record: JobRecord, { bounds, isStill }: Known): Effect.Effect<JobState, StoreError> {
     const { store } = this
+    const { first, last } = bounds.get(record.jobId) ?? { first: 1, last: 0 }
     const job = new JobState(
       record,
       { first, last, lastEventSeq: record.lastEventSeq, ended: record.endedAt !== undefined },
@@ -358,7 +373,8 @@ export class LiveLogs {
       job.lastEventSeq = (yield* store.numbering(record.sessionId, record.jobId, 0)).last
       // Somebody else may have loaded it meanwhile; from here on nothing waits.
       const live = this.jobs.get(record.jobId)
-      if (live !== undefined) return live
+      if (live !== undefined) return yield* this.current(live, record)
+      if (!isStill(record)) return yield* this.loadAgain(job)
       // Nothing was appended while it was not in memory, so whoever has come to its end goes on from there.
       for (const sessionId of observers) {
         const view = this.views.get(sessionId)
@@ -372,4 +388,11 @@ export class LiveLogs {
 
 const emptyView = { first: 1, last: 0, acked: 0, need: 1, epoch: firstEpoch }
 
-const noBounds: ReadonlyMap<string, { readonly first: number; readonly last: number }> = new Map()
+/** What is known of jobs that are being loaded. */
+interface Known {
+  readonly bounds: ReadonlyMap<string, { readonly first: number; readonly last: number }>
+  /** Whether nothing has become of a job since, and its record says whose it is. */
+  readonly isStill: (record: JobRecord) => boolean
+}
+
+const noPlaces: ReadonlyMap<string, Place> = new Map()

@@ -23,7 +23,7 @@ import type { SessionRecord, StoreError, StoreService } from "../../services/sto
 import type { Committer } from "./Committer.js"
 import type { JobState } from "./JobState.js"
 import type { LiveLogs } from "./Live.js"
-import { numbering, type Place, pageSize } from "./lateNumbering.js"
+import { numbering, pageSize } from "./lateNumbering.js"
 import * as LookingFar from "./lookingFar.js"
 import * as LookingTogether from "./lookingTogether.js"
 import type { Tail } from "./Tail.js"
@@ -64,38 +64,28 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
     const { committer, live, node, store, tell } = parts
     const run = yield* FiberSet.makeRuntime<never>()
     const { arrived, discover, isSteady, loadAll } = LookingFar.make(parts)
-    /** The logs of what views are behind in: those of jobs of other nodes from one look to the next. */
-    const places = new Map<ViewState, Map<string, Place>>()
-    const placesOf = (view: ViewState): Map<string, Place> => {
-      const own = places.get(view) ?? new Map<string, Place>()
-      places.set(view, own)
-      return own
-    }
 
-    const round = (
-      view: ViewState,
-      places: Map<string, Place>
-    ): Effect.Effect<void, StoreError | InternalError> =>
+    const round = (view: ViewState): Effect.Effect<void, StoreError | InternalError> =>
       Effect.gen(function* () {
         view.isDue = false
-        yield* loadAll(view, places)
+        yield* loadAll(view)
         if (view.lost) return
         const watches = view.watched.size > 0
         if (watches && !(yield* discover(view)).isNew && !view.isLate) return
-        yield* loadAll(view, places)
+        yield* loadAll(view)
         if (view.lost) return
         view.note()
         // One that is being opened may be stored by now; of one that is being dropped nothing may be numbered.
         const asked = new Map(
-          [...view.behind].filter(([jobId]) => places.has(jobId) || !live.holds.isDropping(jobId))
+          [...view.behind].filter(([jobId]) => view.places.has(jobId) || !live.holds.isDropping(jobId))
         )
         const after = Array.from(asked, ([jobId, seq]) => ({ jobId, seq }))
         const page = yield* store.backlog(after, pageSize)
         // What a job has delegated to since comes before what it has said since: again, with both.
         if (watches && page.length > 0 && (yield* discover(view)).isMore) return
         if (page.length === 0 && !view.isLate) return
-        arrived((jobId) => places.get(jobId)?.job, page)
-        yield* committer.change(numbering(view, live, places, page, asked))
+        arrived((jobId) => view.places.get(jobId)?.job, page)
+        yield* committer.change(numbering(view, live, page, asked))
         if (page.length >= pageSize) view.isDue = true
         // What another node has dropped meanwhile does not come any more, and the store says so.
         if (page.length === 0 && !live.isAlone && (yield* store.hasLost(view.sessionId))) view.lose()
@@ -108,58 +98,46 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         )
       )
 
-    const isWanted = (view: ViewState) => !view.dropped && !view.lost && committer.over() === undefined
+    const isWanted = (view: ViewState) => view.isWanted && committer.over() === undefined
 
-    /** Lets go of what a view has no need of any more. */
-    const settle = (view: ViewState, own: Map<string, Place>) => {
+    /** A view is not caught up with any more. */
+    const settle = (view: ViewState) => {
       live.catchingUp.delete(view)
       view.noted = undefined
-      const stays = isWanted(view) && view.watched.size > 0
-      for (const [jobId, { job }] of own) {
-        if (stays && view.watched.has(jobId)) continue
-        own.delete(jobId)
-        live.holds.release(job)
-      }
-      if (stays) return
-      live.watching.delete(view)
-      places.delete(view)
+      live.settle(view)
     }
 
     /** Goes on until the view is through, or nobody wants it any more. A store that fails is asked again. */
     const catchUp = (view: ViewState) =>
-      Effect.suspend(() => {
-        const own = placesOf(view)
-        return Effect.whileLoop({
-          while: () => (view.isLate || view.isDue) && isWanted(view),
-          body: () =>
-            Effect.catchAllCause(round(view, own), (cause) =>
-              Effect.zipRight(
-                Effect.logWarning("a session's events could not be numbered; it will be tried again", cause),
-                Effect.sleep("1 second")
-              )
-            ),
-          step: () => {}
-        }).pipe(
-          Effect.ensuring(Effect.sync(() => settle(view, own))),
-          // It may have begun to observe something since it was last asked.
-          Effect.zipRight(Effect.sync(() => begin(view)))
-        )
-      })
+      Effect.whileLoop({
+        while: () => (view.isLate || view.isDue) && isWanted(view),
+        body: () =>
+          Effect.catchAllCause(round(view), (cause) =>
+            Effect.zipRight(
+              Effect.logWarning("a session's events could not be numbered; it will be tried again", cause),
+              Effect.sleep("1 second")
+            )
+          ),
+        step: () => {}
+      }).pipe(
+        Effect.ensuring(Effect.sync(() => settle(view))),
+        // It may have begun to observe something since it was last asked.
+        Effect.zipRight(Effect.sync(() => begin(view)))
+      )
 
     const due = new Signal()
     const together =
       node === undefined || store.news === undefined
         ? undefined
         : LookingTogether.make({
-            ...{ committer, live, news: store.news, node, placesOf },
+            ...{ committer, live, news: store.news, node },
             arrived: (page) => arrived((jobId) => live.jobs.get(jobId), page)
           })
 
     /** Goes on once with all views that only have to; whatever comes of it, they are seen to again. */
     const goOn = Effect.suspend(() => {
       const views = [...live.watching].filter(
-        (view) =>
-          view.isDue && isWanted(view) && !live.catchingUp.has(view) && isSteady(view, places.get(view))
+        (view) => view.isDue && isWanted(view) && !live.catchingUp.has(view) && isSteady(view)
       )
       if (views.length === 0 || together === undefined) return Effect.void
       for (const view of views) live.catchingUp.add(view)
@@ -168,7 +146,7 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
           Effect.sync(() => {
             for (const view of views) {
               if (Exit.isFailure(exit)) view.isDue = true
-              settle(view, placesOf(view))
+              settle(view)
             }
           })
         ),
@@ -191,7 +169,11 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         ).pipe(Effect.ensuring(Effect.sync(() => live.learning.delete(appended))))
         // Somebody else may have asked meanwhile; from here on nothing waits.
         if (view.isKnown) return
-        view.know(observed, lost, (jobId) => live.jobs.has(jobId) || appended.has(jobId))
+        view.know(
+          observed,
+          lost,
+          (jobId) => live.jobs.has(jobId) || live.leaving.has(jobId) || appended.has(jobId)
+        )
         for (const { cursor, ended, jobId, node } of observed) {
           if (ended || live.isOwn({ node })) continue
           view.watch(jobId, view.behind.get(jobId) ?? cursor)
@@ -200,10 +182,11 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
       })
 
     const begin = (view: ViewState, alone = together === undefined): void => {
-      if ((!view.isLate && !view.isDue) || !isWanted(view)) return
+      if (!isWanted(view)) return live.settle(view)
+      if (!view.isLate && !view.isDue) return
       if (view.watched.size > 0) live.watching.add(view)
       if (live.catchingUp.has(view)) return
-      if (!alone && isSteady(view, places.get(view))) return due.give()
+      if (!alone && isSteady(view)) return due.give()
       live.catchingUp.add(view)
       run(catchUp(view))
     }

@@ -9,6 +9,7 @@ import type { Observed, StoredEvent } from "../../services/store/Store.js"
 import { Congestion } from "./Congestion.js"
 import type { JobState } from "./JobState.js"
 import { Ledger, type Limits } from "./Ledger.js"
+import type { Place } from "./lateNumbering.js"
 
 /** A run in memory: refers to the job itself. Grows in place while it is the newest. */
 export interface RunState {
@@ -73,6 +74,8 @@ export class ViewState extends Congestion implements View {
   readonly watched = new Set<string>()
   /** Jobs of others of which it has asked for more of the past than is numbered for it, as long as it is behind in them. */
   readonly joining = new Set<string>()
+  /** The logs of what it is behind in: those of jobs of other nodes from one look to the next. They are kept in memory for it. */
+  readonly places = new Map<string, Place>()
   /** There may be something new in those that it looks at. */
   isDue = false
   /** With which this process has the session. */
@@ -146,6 +149,10 @@ export class ViewState extends Congestion implements View {
     this.loaded ??= new Set()
     this.loaded.add(jobId)
     return false
+  }
+  /** Whether anything is to be numbered for it. */
+  get isWanted(): boolean {
+    return !this.dropped && !this.lost
   }
   /** Notes that events are gone that it had not numbered. */
   lose(): void {

@@ -2,14 +2,12 @@
 import * as Effect from "effect/Effect"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { isTaken, takenAway } from "../../services/log/taken.js"
-import { absent, epochOf, Op, type SessionRecord, toInternalError } from "../../services/store/Store.js"
+import { absent, epochOf, Op, type SessionRecord } from "../../services/store/Store.js"
 import type { LogParts } from "./LogParts.js"
 import type { ViewState } from "./ViewState.js"
 
-const unread = toInternalError("the session could not be read")
-
 /** Returns what works on views: `EventLog.openView`, `dropView`, `takeSession`, `attach`, `detach`, `ack`, `read` and `again`. */
-export const make = ({ committer, elapsed, live, pace, reader, retention, store, windowMs }: LogParts) => {
+export const make = ({ committer, elapsed, live, pace, reader, retention, windowMs }: LogParts) => {
   const openView = (session: SessionRecord) =>
     Effect.suspend(() => {
       const view = live.newView(session)
@@ -52,16 +50,7 @@ export const make = ({ committer, elapsed, live, pace, reader, retention, store,
         // It was here before, and nobody has found out that it had gone.
         tx.onApply(() => live.lose(sessionId))
       })
-      .pipe(
-        Effect.flatMap(() =>
-          isLate ? takenAway : Effect.catchTag(store.session(sessionId), "StoreError", unread)
-        ),
-        // From here on nobody else writes it, unless another node has taken it already.
-        Effect.filterOrFail(
-          (taken): taken is SessionRecord => taken?.node === node && epochOf(taken) === epoch,
-          () => takenAway
-        )
-      )
+      .pipe(Effect.flatMap(() => (isLate ? takenAway : Effect.void)))
   }
 
   const attach = (view: ViewState, connection: Parameters<EventLog["Type"]["attach"]>[1]) =>

@@ -31,7 +31,6 @@ class Numbering {
   constructor(
     private readonly tx: Transaction,
     private readonly view: ViewState,
-    private readonly places: ReadonlyMap<string, Place>,
     private readonly live: LiveLogs,
     /** From where it was asked what follows. */
     private readonly asked: ReadonlyMap<string, number>
@@ -40,7 +39,7 @@ class Numbering {
   }
 
   private jobOf(jobId: string): JobState | undefined {
-    return this.places.get(jobId)?.job ?? this.live.jobs.get(jobId)
+    return this.view.places.get(jobId)?.job ?? this.live.jobs.get(jobId)
   }
 
   /** Takes the next event, in the order of commits. */
@@ -56,7 +55,7 @@ class Numbering {
       return
     }
     // It has ended since its record was read, and what is listed of it changes with the number of its end.
-    if (event.type !== "job.event" && this.places.get(jobId)?.record.endedAt === undefined) {
+    if (event.type !== "job.event" && this.view.places.get(jobId)?.record.endedAt === undefined) {
       this.isOver = true
       return
     }
@@ -97,7 +96,7 @@ class Numbering {
       const job = this.jobOf(jobId)
       if (job === undefined) continue
       const last = this.numbered.get(jobId)
-      if (last !== undefined && job.owner === sessionId) this.list(job, this.places.get(jobId)?.record, last)
+      if (last !== undefined && job.owner === sessionId) this.list(job, view.places.get(jobId)?.record, last)
       if (this.ended.has(jobId)) {
         tx.ops.push(Op.Unobserve({ sessionId, jobId }))
         view.unwatch(jobId)
@@ -128,18 +127,12 @@ class Numbering {
 
 /** Numbers a page for a view, and, when that is all there was, what was committed since it was `asked` for from these cursors on. */
 export const numbering =
-  (
-    view: ViewState,
-    live: LiveLogs,
-    places: ReadonlyMap<string, Place>,
-    page: ReadonlyArray<LateEvent>,
-    asked: ReadonlyMap<string, number>
-  ) =>
+  (view: ViewState, live: LiveLogs, page: ReadonlyArray<LateEvent>, asked: ReadonlyMap<string, number>) =>
   (tx: Transaction): (() => void) | undefined => {
     if (view.dropped || view.lost) return undefined
     const before = new Map(view.behind)
     const watched = new Set(view.watched)
-    const numbering = new Numbering(tx, view, places, live, asked)
+    const numbering = new Numbering(tx, view, live, asked)
     for (const event of page) numbering.take(event.jobId, event, event.bytes)
     if (page.length < pageSize && view.noted !== undefined) {
       for (const { events, job } of view.noted)

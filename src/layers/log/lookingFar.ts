@@ -21,7 +21,11 @@ interface Parts {
 const loadedAtOnce = 16
 
 const isOpen = (place: Place | undefined): boolean =>
-  place !== undefined && !place.job.closed && place.record.endedAt === undefined
+  place !== undefined && !place.job.superseded && !place.job.closed && place.record.endedAt === undefined
+
+/** Whether what is known of a job is what it is: that it has ended, or not, and which log it has. */
+const isCurrent = ({ job, record }: Place): boolean =>
+  !job.superseded && job.closed === (record.endedAt !== undefined)
 
 /** Returns what finds and loads the jobs that views have to come to. */
 export const make = ({ live, store, tail }: Parts) => {
@@ -29,12 +33,13 @@ export const make = ({ live, store, tail }: Parts) => {
    * Loads the log of a job that a view is behind in. Of one that is being opened, or dropped, it is known in a later round
    * what became of it; what is not stored any more the view cannot come to.
    */
-  const load = (view: ViewState, places: Map<string, Place>, jobId: string) =>
+  const load = (view: ViewState, jobId: string) =>
     Effect.gen(function* () {
+      const { places } = view
       const known = places.get(jobId)
-      if (known !== undefined && known.job.closed === (known.record.endedAt !== undefined)) return
+      if (known !== undefined && isCurrent(known)) return
       const record = yield* store.job(jobId)
-      if (known !== undefined) {
+      if (known?.job.superseded === false) {
         if (record !== undefined) places.set(jobId, { job: known.job, record })
         return
       }
@@ -46,6 +51,7 @@ export const make = ({ live, store, tail }: Parts) => {
       const job = yield* live.loadJob(record)
       if (live.holds.isDropping(jobId)) return
       live.holds.keep(job)
+      if (known !== undefined) live.holds.release(known.job)
       places.set(jobId, { job, record })
       if (job.foreignTo === undefined) {
         // It has ended since, or is this node's by now.
@@ -57,8 +63,8 @@ export const make = ({ live, store, tail }: Parts) => {
       live.watching.add(view)
     })
 
-  const loadAll = (view: ViewState, places: Map<string, Place>) =>
-    Effect.forEach([...view.behind.keys()], (jobId) => load(view, places, jobId), {
+  const loadAll = (view: ViewState) =>
+    Effect.forEach([...view.behind.keys()], (jobId) => load(view, jobId), {
       concurrency: loadedAtOnce,
       discard: true
     })
@@ -100,8 +106,8 @@ export const make = ({ live, store, tail }: Parts) => {
   }
 
   /** Returns whether all that a view has to come to is jobs of other nodes, whose logs are here and have not ended. */
-  const isSteady = (view: ViewState, places: ReadonlyMap<string, Place> | undefined): boolean =>
-    places !== undefined && !view.isLate && [...view.watched].every((jobId) => isOpen(places.get(jobId)))
+  const isSteady = ({ isLate, places, watched }: ViewState): boolean =>
+    watched.size > 0 && !isLate && [...watched].every((jobId) => isOpen(places.get(jobId)))
 
   return { loadAll, discover, arrived, isSteady }
 }

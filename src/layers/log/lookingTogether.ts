@@ -11,7 +11,7 @@ import type { InternalError } from "../../protocol/Errors.js"
 import type { News, StoreError, StoreService } from "../../services/store/Store.js"
 import type { Committer } from "./Committer.js"
 import type { LiveLogs } from "./Live.js"
-import { numbering, type Place } from "./lateNumbering.js"
+import { numbering } from "./lateNumbering.js"
 import type { ViewState } from "./ViewState.js"
 
 /** Events, and bytes of their payloads, that are read at once: whoever is further behind catches up without the others. */
@@ -26,8 +26,6 @@ interface Parts {
   readonly committer: Committer
   readonly live: LiveLogs
   readonly arrived: (page: News["events"]) => void
-  /** The logs of what a view looks at. */
-  readonly placesOf: (view: ViewState) => ReadonlyMap<string, Place>
 }
 
 /** Returns how far all of these have come with each job. */
@@ -43,7 +41,7 @@ const newestOf = ({ events }: News) => new Map(events.map(({ jobId, seq }) => [j
 
 /** Returns what numbers for some views what is new; it gives those that have to be seen to by themselves. */
 export const make =
-  ({ arrived, committer, live, news, node, placesOf }: Parts) =>
+  ({ arrived, committer, live, news, node }: Parts) =>
   (views: ReadonlyArray<ViewState>): Effect.Effect<ReadonlySet<ViewState>, StoreError | InternalError> =>
     Effect.gen(function* () {
       for (const view of views) view.isDue = false
@@ -70,7 +68,7 @@ export const make =
       for (const view of alone) view.isDue = true
       yield* Effect.forEach(
         numbered,
-        (view) => committer.change(numbering(view, live, placesOf(view), found.events, asked)),
+        (view) => committer.change(numbering(view, live, found.events, asked)),
         { concurrency: "unbounded", discard: true }
       )
       return alone

@@ -232,10 +232,11 @@ const handle = (
       session.send({ type: "session.closed", payload: message.payload })
       return Effect.succeed<Verdict>({ _tag: "Close", code: closeCode.normal, reason: "closed" })
     case "session.bye":
-      return Effect.as(
-        services.cancelOnBye ? jobs.cancelAll(session.sessionId, "the session said bye") : Effect.void,
-        { _tag: "Close", code: closeCode.normal, reason: "bye" } as const
-      )
+      return Effect.as(services.cancelOnBye ? jobs.cancelAll(session, "the session said bye") : Effect.void, {
+        _tag: "Close",
+        code: closeCode.normal,
+        reason: "bye"
+      } as const)
     case "job.cancel": {
       const jobId = jobOf(message)
       if (jobId === undefined) return invalid("job_id: is missing")

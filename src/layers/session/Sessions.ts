@@ -21,6 +21,7 @@ import { Secrets } from "../../services/runtime/Secrets.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { Sessions } from "../../services/session/Sessions.js"
+import { mapSessions } from "../../services/store/paged.js"
 import { Store } from "../../services/store/Store.js"
 import * as Connections from "./Connection.js"
 import * as Dispatch from "./Dispatch.js"
@@ -49,9 +50,12 @@ const restoreAll = (services: Resume.ResumeServices, resume: Resume.Resume) =>
     const { cluster, store, options, now, elapsed } = services
     const aliveAt = yield* store.aliveAt
     const at = now()
-    const ours = (yield* store.sessions).filter((record) => Cluster.isOurs(cluster, record))
-    const found = ours.map((record) => surviving(record, { aliveAt, at, resumeWindow: options.resumeWindow }))
-    found.sort((a, b) => a.left - b.left)
+    const { resumeWindow } = options
+    // Of one that is alone all are.
+    const ours = yield* mapSessions(store, { node: cluster?.node }, (record) =>
+      surviving(record, { aliveAt, at, resumeWindow })
+    )
+    const found = [...ours].sort((a, b) => a.left - b.left)
     for (const { record, left } of found) yield* resume.restore(record, elapsed() + left)
   })
 

@@ -8,10 +8,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { type InternalError, InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import * as Cluster from "../../services/cluster/Cluster.js"
+import { takenAway } from "../../services/log/taken.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { epochOf, type SessionRecord, type StoreError, toInternalError } from "../../services/store/Store.js"
 import * as Forgetting from "./forgetting.js"
@@ -60,6 +62,8 @@ export const unassigned = () =>
 /** What takes sessions here, each one hello at a time. */
 export class Takes {
   private readonly underway = new Map<string, Deferred.Deferred<void>>()
+  /** Sessions that are this node's by a commit of its own, and are not in its table until they have been read. */
+  readonly unread = new Set<string>()
 
   /** Waits for whoever takes the session: between its commit and its place in the table it is nowhere to be found. */
   readonly alone = <A, E, R>(sessionId: string, take: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -79,6 +83,33 @@ export class Takes {
     })
 }
 
+/** Between two tries to read what was taken: soon at first, then every 5 s. */
+const readAgain = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("5 seconds"))
+
+/** Puts a session that this node has taken in the table, as it is stored by now; nothing when another node has taken it since. */
+const addTaken = (services: ResumeServices, { node }: Cluster.ClusterService, sessionId: string) =>
+  Effect.gen(function* () {
+    const { elapsed, options, store, table, takes } = services
+    if (!takes.unread.has(sessionId)) return
+    const taken = yield* store.session(sessionId)
+    takes.unread.delete(sessionId)
+    if (taken?.node !== node) return
+    const stale = table.get(sessionId)
+    if (stale !== undefined) letGoOf(services, stale)()
+    yield* restore(services, taken, elapsed() + Duration.toMillis(options.resumeWindow))
+  }).pipe(Effect.uninterruptible)
+
+/** Does so beside whoever asked for it, who may not come back: nobody but this node would ever drop it. */
+const addLater = (services: ResumeServices, cluster: Cluster.ClusterService, sessionId: string): void =>
+  services.background(
+    services.takes.alone(sessionId, addTaken(services, cluster, sessionId)).pipe(
+      Effect.retry({ schedule: readAgain, while: ({ damaged }) => damaged === undefined }),
+      Effect.catchAllCause((cause) =>
+        Effect.logError(`session ${sessionId} was taken, and could not be read`, cause)
+      )
+    )
+  )
+
 /**
  * Takes a session that another node has, when the guest may have it: it is here from now on, detached, and can be resumed as any
  * other. Does nothing with one that is here and has not moved, and of a runtime that is alone.
@@ -89,28 +120,31 @@ export const bring = (
   request: ResumeRequest
 ): Effect.Effect<void, ResumeWindowExpired | InvalidRequest | InternalError> =>
   Effect.suspend(() => {
-    const { cluster, elapsed, log, options, store, table, takes } = services
+    const { cluster, log, store, table, takes } = services
     if (cluster === undefined) return Effect.void
+    const { sessionId } = request
     const take = Effect.gen(function* () {
-      const held = table.get(request.sessionId)
+      yield* addTaken(services, cluster, sessionId)
+      const held = table.get(sessionId)
       if (held !== undefined) {
-        const stored = yield* store.session(request.sessionId)
+        const stored = yield* store.session(sessionId)
         if (stored === undefined || epochOf(stored) === epochOf(held.record)) return
         // It has moved, and this node has not found out: what is here knows nothing of its newest token.
         letGoOf(services, held)()
       }
       const record = yield* admitted(services, cluster, identity, request)
-      const taken = yield* log.takeSession(record, cluster.node)
-      const stale = table.get(taken.sessionId)
-      if (stale !== undefined) letGoOf(services, stale)()
-      const windowMs = Duration.toMillis(options.resumeWindow)
-      yield* restore(services, taken, elapsed() + windowMs)
+      yield* log.takeSession(record, cluster.node)
+      takes.unread.add(sessionId)
       if (record.node !== undefined) cluster.wake.tell(Cluster.matter(record.node, "sessions"))
+      yield* Effect.tapError(addTaken(services, cluster, sessionId), () =>
+        Effect.sync(() => addLater(services, cluster, sessionId))
+      )
+      if (table.get(sessionId) === undefined) return yield* takenAway
     }).pipe(
       Effect.uninterruptible,
       Effect.catchTag("StoreError", (error) => unread(error))
     )
-    return takes.alone(request.sessionId, take)
+    return takes.alone(sessionId, take)
   })
 
 /** Between two looks for sessions that others have taken, however often somebody says so. */

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../protocol/Errors.js"
 import * as Cluster from "../../services/cluster/Cluster.js"
+import { mapSessions } from "../../services/store/paged.js"
 import { type SessionRecord, toInternalError } from "../../services/store/Store.js"
 import { closeCode } from "../../services/transport/Transport.js"
 import type { ResumeServices } from "./Resume.js"
@@ -36,8 +37,13 @@ export const make =
         for (const { record } of all) ended.add(record.sessionId)
         return Effect.forEach(all, (entry) => end(table, entry), { discard: true })
       })
-      const elsewhere = Effect.map(Effect.mapError(store.sessions, unread), (all) =>
-        all.filter((record) => record.principal === principal && !Cluster.isOurs(cluster, record))
+      const notOf = cluster === undefined ? [] : [cluster.node]
+      const elsewhere = Effect.map(
+        Effect.mapError(
+          mapSessions(store, { notOf }, (record) => (record.principal === principal ? [record] : [])),
+          unread
+        ),
+        (all) => all.flat()
       )
       yield* endHere
       for (let look = 0; cluster !== undefined && look < looks; look++) {

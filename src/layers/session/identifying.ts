@@ -29,6 +29,14 @@ const undecided = new InternalError({
   details: { reason: "authentication" }
 })
 
+/** Returns why a login was refused, for the log, where whoever has refused it says so. */
+export const reasonOf = ({
+  cause
+}: {
+  readonly cause?: unknown
+}): { readonly reason?: string | undefined } =>
+  typeof cause === "string" ? { reason: cause } : cause instanceof Error ? { reason: cause.message } : {}
+
 /** Refuses a login, a failed one when its turn has come. */
 const refused = (
   { kind, remote }: Peer,
@@ -40,7 +48,8 @@ const refused = (
   if (error._tag !== "Unauthenticated") return Effect.fail(error)
   const said = Effect.annotateLogs(Effect.logWarning(`a login was refused: ${error.message}`), {
     code: error.code,
-    peer: `${kind} ${remote}`
+    peer: `${kind} ${remote}`,
+    ...reasonOf(error)
   })
   const slowly = wait === 0 ? said : Effect.zipRight(said, Effect.raceFirst(Effect.sleep(wait), halted))
   return Effect.zipRight(slowly, Effect.fail(error))

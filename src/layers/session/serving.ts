@@ -15,6 +15,7 @@ import type * as Connections from "./Connection.js"
 import { failedTooOften } from "./FailedLogins.js"
 import * as Handshake from "./Handshake.js"
 import type { HelloRoom } from "./HelloRoom.js"
+import { reasonOf } from "./identifying.js"
 import * as Measuring from "./measuring.js"
 import { Outbox } from "./Outbox.js"
 import type { Records } from "./Records.js"
@@ -40,7 +41,8 @@ const refusedLogin = ({ kind, remote }: Connection, refusal: Handshake.HelloRefu
     {
       code: refusal.error.code,
       peer: kind === remote ? kind : `${kind} ${remote}`,
-      ...(refusal.scheme === undefined ? {} : { scheme: refusal.scheme })
+      ...(refusal.scheme === undefined ? {} : { scheme: refusal.scheme }),
+      ...reasonOf(refusal.error)
     }
   )
 

@@ -52,6 +52,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     sessions: Effect.sync(() =>
       Array.from(sessions.values(), (session) => session.record).filter((record) => record !== undefined)
     ),
+    sessionPage: reads(reading.sessionPage),
     runs: reads(reading.runsFrom),
     job: (jobId) => Effect.sync(() => jobs.get(jobId)?.record),
     jobs: (filter) =>

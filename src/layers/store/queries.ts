@@ -11,6 +11,7 @@ export type { EndedRow } from "./retentionQuery.js"
 export const sqlite = {
   session: query.session,
   sessions: query.sessions,
+  sessionPage: query.sessionPage,
   job: query.job,
   jobBySubmit: query.jobBySubmit,
   jobByKey: query.jobByKey,

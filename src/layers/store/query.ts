@@ -12,6 +12,7 @@ import type {
   Place,
   PlacedWish,
   Run,
+  SessionFilter,
   StoredEvent,
   ViewEvent
 } from "../../services/store/Store.js"
@@ -368,6 +369,25 @@ export const input = (jobId: string): Query<{ readonly input: string }> => [
 export const session = (sessionId: string): Query<RecordRow> => [
   "SELECT record FROM {sessions} WHERE session_id = ?",
   [sessionId]
+]
+
+/** A session, whose record may be damaged, as a row. */
+export interface SessionRow extends RecordRow {
+  readonly sessionId: string
+}
+
+/** Selects sessions, by id. A record that is no JSON is of no node. */
+export const sessionPage = ({ after = "", limit, node, notOf = [] }: SessionFilter): Query<SessionRow> => [
+  `SELECT session_id AS sessionId, record FROM {sessions} WHERE session_id > ?
+   ${node === undefined ? "" : `AND CASE WHEN json_valid(record) THEN ${nodeOfRow} = ? END`}
+   ${notOf.length === 0 ? "" : `AND CASE WHEN json_valid(record) THEN ${nodeOfRow} NOT IN (${notOf.map(() => "?").join(", ")}) END`}
+   ORDER BY session_id LIMIT ?`,
+  [
+    after,
+    ...(node === undefined ? [] : [JSON.stringify(node)]),
+    ...notOf.map((name) => JSON.stringify(name)),
+    limit
+  ]
 ]
 
 /** The records of all sessions. */

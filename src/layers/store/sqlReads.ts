@@ -55,30 +55,50 @@ const selecting = <E>(name: string, read: Read<E>) => {
 
 type Select = ReturnType<typeof selecting>
 
-/** Jobs of rows but for those that are damaged: of these the operator is told where they are read. */
-const undamaged = ({ intact }: Select, rows: ReadonlyArray<query.RecordRow>) =>
+/** Records of rows but for those that are damaged: of these the operator is told where they are read. */
+const undamaged = <A>(
+  rows: ReadonlyArray<query.RecordRow>,
+  parse: (row: query.RecordRow) => Effect.Effect<A, StoreError>
+) =>
   Effect.map(
     Effect.forEach(rows, (row) =>
-      Effect.catchAll(intact.job(row), (error) =>
+      Effect.catchAll(parse(row), (error) =>
         error.damaged === undefined ? error : Effect.succeed(undefined)
       )
     ),
-    (found) => found.filter((job) => job !== undefined)
+    (found) => found.filter((record) => record !== undefined)
   )
 
-/** Finds jobs that are due; what is damaged takes nobody's place. */
-const dueJobs = (reading: Select, asked: Queries, turn: TurnService) => (wanted: DueQuery) =>
+/** Reads a page of records; what is damaged takes nobody's place. */
+const pageOf = <Row extends query.RecordRow, A>(
+  limit: number,
+  read: (after: Row | undefined, limit: number) => Effect.Effect<ReadonlyArray<Row>, StoreError>,
+  parse: (row: query.RecordRow) => Effect.Effect<A, StoreError>,
+  turn: TurnService
+) =>
   Effect.gen(function* () {
-    const found: Array<JobRecord> = []
-    for (let { after } = wanted; ; ) {
-      const limit = wanted.limit - found.length
-      const rows = yield* reading.select(asked.due({ ...wanted, after, limit }))
-      found.push(...(yield* undamaged(reading, rows)))
+    const found: Array<A> = []
+    for (let after: Row | undefined; ; ) {
+      const left = limit - found.length
+      const rows: ReadonlyArray<Row> = yield* read(after, left)
+      found.push(...(yield* undamaged(rows, parse)))
       after = rows.at(-1)
-      if (rows.length < limit || found.length >= wanted.limit) return found
+      if (rows.length < left || found.length >= limit) return found
       yield* turn.next
     }
   })
+
+/** Finds jobs that are due. */
+const dueJobs =
+  ({ intact, select }: Select, asked: Queries, turn: TurnService) =>
+  (wanted: DueQuery) =>
+    pageOf(
+      wanted.limit,
+      (after: query.DueRow | undefined, limit) =>
+        select(asked.due({ ...wanted, after: after ?? wanted.after, limit })),
+      intact.job,
+      turn
+    )
 
 /** Finds jobs: those of a listing, and those that have ended and may be dropped. */
 const searching = (reading: Select, asked: Queries, turn: TurnService) => {
@@ -94,7 +114,7 @@ const searching = (reading: Select, asked: Queries, turn: TurnService) => {
     (rows: ReadonlyArray<query.ListedRow>): Effect.Effect<ListingStep<JobRecord>, StoreError> => {
       const records = rows.flatMap(({ record }) => (record === null ? [] : [{ record }]))
       return Effect.map(
-        damaged === "left out" ? undamaged(reading, records) : Effect.forEach(records, intact.job),
+        damaged === "left out" ? undamaged(records, intact.job) : Effect.forEach(records, intact.job),
         (found) => ({ found, next: rows.at(-1) })
       )
     }
@@ -150,6 +170,14 @@ export const readsOver = <E>(
       ...searching(reading, asked, turn),
       session: (sessionId) => one(asked.session(sessionId), intact.session),
       sessions: Effect.flatMap(select(asked.sessions), Effect.forEach(intact.session)),
+      sessionPage: (filter) =>
+        pageOf(
+          filter.limit,
+          (after: query.SessionRow | undefined, limit) =>
+            select(asked.sessionPage({ ...filter, after: after?.sessionId ?? filter.after, limit })),
+          intact.session,
+          turn
+        ),
       view: (sessionId) =>
         Effect.map(selectOne(asked.view(sessionId)), (row) => row ?? { first: 1, last: 0 }),
       page: (sessionId, after, limit, maxBytes) =>

@@ -13,9 +13,12 @@ import {
 } from "../../services/runtime/Metrics.js"
 import { within } from "../../services/runtime/within.js"
 
-/** Agents, and currencies, that are counted apart. */
+/** Agents that are counted apart, and currencies that are made up. */
 const maxAgents = 200
 const maxCurrencies = 32
+
+/** Currencies of ISO 4217. */
+const money: ReadonlySet<string> = new Set(Intl.supportedValuesOf("currency"))
 
 /** How long a reading waits for what it asks. */
 const patience = "1 second"
@@ -94,7 +97,8 @@ const make = (): MetricsService => {
       const name = at < 0 ? ref : ref.slice(0, at)
       return agents.known.has(name) ? name : other
     },
-    currency: currencies.learn,
+    currency: (code, isBudgeted) =>
+      money.has(code) || currencies.known.has(code) ? code : isBudgeted ? currencies.learn(code) : other,
     watch: (source) =>
       Effect.acquireRelease(
         Effect.sync(() => {

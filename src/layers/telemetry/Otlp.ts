@@ -14,6 +14,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { Metrics } from "../../services/runtime/Metrics.js"
+import { withoutInterrupted } from "./interruptedSpans.js"
 import type { OtlpSettings, Sampling, Signal, Target } from "./OtlpConfig.js"
 import { settings } from "./OtlpConfig.js"
 
@@ -65,6 +66,16 @@ export const sampling = (tracer: Tracer.Tracer, { followsParent, ratio }: Sampli
 
 type Loaded = Effect.Effect.Success<typeof packages>
 
+/** How what is exported is written. */
+const written = ({ OtlpSerialization, layerJson, layerProtobuf }: Loaded[3], protocol: Target["protocol"]) =>
+  Layer.effect(
+    OtlpSerialization,
+    Effect.map(OtlpSerialization, (as) => ({
+      ...as,
+      traces: (data: unknown) => as.traces(withoutInterrupted(data))
+    }))
+  ).pipe(Layer.provide(protocol === "http/json" ? layerJson : layerProtobuf))
+
 /** Options of an exporter, and what it works with. */
 const exporting = (
   [, , , Serialization, { HttpClient: client }, { make }]: Loaded,
@@ -94,9 +105,7 @@ const exporting = (
     if (target === undefined) return Effect.succeed(undefined)
     return Effect.flatMap(make(signal, target, lastFlush), (service) =>
       start(options(target)).pipe(
-        Effect.provide(
-          target.protocol === "http/json" ? Serialization.layerJson : Serialization.layerProtobuf
-        ),
+        Effect.provide(written(Serialization, target.protocol)),
         Effect.provideService(client, service)
       )
     ).pipe(

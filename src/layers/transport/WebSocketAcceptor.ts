@@ -16,6 +16,7 @@ import { connected, TurnShare } from "../../services/runtime/TurnShare.js"
 import { type Connection, closeCode, type Evidence } from "../../services/transport/Transport.js"
 import { addressGroup, clientAddress, plainAddress, trustedProxies } from "./clientAddress.js"
 import * as Door from "./Door.js"
+import { repeatedHeader, repeatedMessage } from "./repeatedHeader.js"
 import type { Traffic } from "./StreamWriter.js"
 import { check, isExposed, isTrusted, policyRules, type UpgradePolicy } from "./UpgradePolicy.js"
 import { evidenceOf, hasTooManyHeaders } from "./upgradeEvidence.js"
@@ -201,6 +202,8 @@ export const make = (
       if (stopping) return isStopping
       if (hasTooManyHeaders(request))
         return { status: 431, message: "the headers of the request are too large" }
+      const twice = repeatedHeader(request)
+      if (twice !== undefined) return { status: 400, message: repeatedMessage(twice) }
       return check(request, boundHost(), policy)
     }
     return {

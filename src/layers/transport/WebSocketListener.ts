@@ -17,6 +17,7 @@ import { TransportError, TransportServer } from "../../services/transport/Transp
 import { trustedProxies } from "./clientAddress.js"
 import * as HttpRoutes from "./HttpRoutes.js"
 import * as OtherUpgrade from "./otherUpgrade.js"
+import { repeatedHeader, repeatedMessage } from "./repeatedHeader.js"
 import * as RequestLine from "./requestLine.js"
 import { pathOf, trimmed } from "./requestPath.js"
 import { pathRule, policyRules, type UpgradePolicy } from "./UpgradePolicy.js"
@@ -150,11 +151,7 @@ const answering =
   (request, response) => {
     const at = pathOf(request)
     const found = pages.get(at)
-    if (found !== undefined && (request.method === "GET" || request.method === "HEAD")) {
-      response.writeHead(200, { ...found.headers, "content-length": Buffer.byteLength(found.body) })
-      response.end(request.method === "HEAD" ? undefined : found.body)
-      return
-    }
+    const route = found === undefined ? mounts.at(at) : undefined
     const refuse = (status: number, text: string, headers: Http.OutgoingHttpHeaders = {}) => {
       response.writeHead(status, {
         "content-type": "text/plain; charset=utf-8",
@@ -163,9 +160,16 @@ const answering =
       })
       response.end(text)
     }
+    const twice = repeatedHeader(request)
+    // A mount says it as it says all that it refuses.
+    if (twice !== undefined && route === undefined) return refuse(400, `${repeatedMessage(twice)}\n`)
+    if (found !== undefined && (request.method === "GET" || request.method === "HEAD")) {
+      response.writeHead(200, { ...found.headers, "content-length": Buffer.byteLength(found.body) })
+      response.end(request.method === "HEAD" ? undefined : found.body)
+      return
+    }
     if (found !== undefined) return refuse(405, "this page can only be read\n", { allow: "GET, HEAD" })
     if (at === trimmed(path)) return refuse(426, usage, { upgrade: "websocket" })
-    const route = mounts.at(at)
     return route === undefined
       ? refuse(
           404,

@@ -109,9 +109,15 @@ export interface Importing {
   readonly address: (file: string) => string
   /** Returns the files that were read since it was asked last, newest first. */
   readonly read: () => ReadonlyArray<string>
+  /** Runs what imports a file. */
+  readonly within: <A>(file: string, load: () => A) => A
 }
 
-const plainly: Importing = { address: (file) => pathToFileURL(file).href, read: () => [] }
+const plainly: Importing = {
+  address: (file) => pathToFileURL(file).href,
+  read: () => [],
+  within: (_, load) => load()
+}
 
 /**
  * Returns whether all of a file could be read whose import has failed: then it has begun to run. What throws stands before it, so it
@@ -147,7 +153,7 @@ const loadForeign = (name: string, importing: Importing): Effect.Effect<AgentsMo
         throw new UsageError({ message: fileProblem(error) })
       })
       if (!stats.isFile()) throw new UsageError({ message: "it is no file" })
-      return imported(file, importing)
+      return importing.within(name, () => imported(file, importing))
     },
     catch: (cause) => cause
   }).pipe(

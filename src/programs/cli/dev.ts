@@ -1,7 +1,7 @@
 /** `arcp dev`: a server to write agents with. */
 import * as Command from "./Command.js"
 import * as Flags from "./Flags.js"
-import { onlys, options, presentation } from "./serve.js"
+import { logFormat, onlys, options, presentation } from "./serve.js"
 import { isShipped } from "./shipped.js"
 
 // Whoever has a token may cancel what was submitted with it, also from another tab.
@@ -13,6 +13,7 @@ const devOptions = {
     Flags.withDescription("demo, conformance, or a module that exports agents, beside those of FILE"),
     Flags.repeated
   ),
+  logFormat: logFormat("pretty"),
   open: Flags.boolean("open").pipe(Flags.withDescription("open the console in the browser"))
 }
 export type DevFlags = Flags.Values<typeof devOptions>
@@ -32,6 +33,13 @@ export const dev = Command.make(
     untilSignal: true,
     serves: true,
     examples: ["arcp dev ./agents.ts --open", "arcp dev ./agents.mjs --port 0 --memory"],
+    more: {
+      "What an agent throws": [
+        "The log has it with its stack, and clients are told its message. With a --host",
+        "that others can reach, or with --limit revealFailures=false, they are told only",
+        "that the agent failed; --limit revealFailures=true tells them everywhere."
+      ]
+    },
     modules: ({ texts, words }) =>
       [...words.slice(0, 1), ...(texts.get(options.agents.name) ?? [])].filter((name) => !isShipped(name))
   },

@@ -12,6 +12,7 @@ import {
 } from "../../protocol/Errors.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import { columnsOf, fitted } from "./columns.js"
+import { refusalHint, refused } from "./refusal.js"
 import { json, safe } from "./text.js"
 import { UsageError } from "./UsageError.js"
 
@@ -95,7 +96,7 @@ const messageOf = (error: unknown): string =>
 const denialHint = (error: PermissionDenied): string | undefined =>
   error.message.startsWith("only the session")
     ? "Ctrl-C where arcp submit runs cancels the job, arcp cancel where it was submitted with --detach"
-    : "what a job may do is given with --lease, see arcp submit --help"
+    : (refusalHint(error.details) ?? "what a job may do is given with --lease, see arcp submit --help")
 
 /** What to do about a refusal, by the reason that the runtime names. */
 const reasonHints: { readonly [reason: string]: string } = {
@@ -137,6 +138,12 @@ const declared = (error: unknown): string | undefined => {
   return `${typeof name === "string" ? name : "the agent failed"}${said === "{}" ? "" : `: ${cut(said, 400)}`}`
 }
 
+/** What a lease has refused, after the message, which does not say it. */
+const targetOf = ({ details }: ArcpError): string => {
+  const target = refused(details)
+  return target === undefined ? "" : ` (${target})`
+}
+
 /** What the store says of the file that `--db` names has the flag before the name. */
 const withFlag = (message: string, db: string): string => {
   const at = message.indexOf(db)
@@ -165,7 +172,7 @@ const explained = (error: unknown, db: string | undefined): Explained => {
         : error instanceof InvalidRequest
           ? requestHint(error)
           : hints[tagOf(error)]
-  const message = failure ?? messageOf(error)
+  const message = failure ?? `${messageOf(error)}${isArcpError(error) ? targetOf(error) : ""}`
   const said = db !== undefined && tagOf(error) === "StoreError" ? withFlag(message, db) : message
   return { code, message: said, hint }
 }

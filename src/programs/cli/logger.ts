@@ -1,8 +1,8 @@
 import * as Effect from "effect/Effect"
-import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import { inLine, safe, safeJson } from "./text.js"
+import { prettyLogger } from "./prettyLog.js"
+import { coloured, safe, safeJson } from "./text.js"
 
 /** How a log is written. */
 export const formats = ["pretty", "json", "logfmt"] as const
@@ -19,15 +19,16 @@ const gatheringMs = 10
  * the answer that a line tells of would wait for its write too. The last ones are written with the scope, or when the
  * process exits.
  */
-const gathered = (logger: Logger.Logger<unknown, string>) =>
+const gathered = (logger: Logger.Logger<unknown, string>, written?: (text: string) => void) =>
   Effect.gen(function* () {
     const { unsafe } = yield* Effect.console
+    const write = written ?? ((text: string) => unsafe.error(text))
     let lines: Array<string> = []
     const flush = () => {
       if (lines.length === 0) return
       const text = lines.join("\n")
       lines = []
-      unsafe.error(text)
+      write(text)
     }
     yield* Effect.acquireRelease(
       Effect.sync(() => process.on("exit", flush)),
@@ -43,35 +44,22 @@ const gathered = (logger: Logger.Logger<unknown, string>) =>
     })
   })
 
-/** Further lines of a text, set in: what begins in the first column is an entry of the log. */
-const setIn = (value: unknown): unknown =>
-  typeof value === "string" ? value.replace(/\r?\n|[\r\v\f\u0085\u2028\u2029]/g, "\n    ") : value
-
-/** The logger for people, in which no text can pass for an entry of its own. */
-const pretty = (): Logger.Logger<unknown, void> => {
-  const logger = Logger.prettyLogger({ stderr: true, mode: "tty" })
-  return Logger.make((options) =>
-    logger.log({
-      ...options,
-      message: Array.isArray(options.message) ? options.message.map(setIn) : setIn(options.message),
-      annotations: HashMap.fromIterable(
-        Array.from(options.annotations, ([name, value]) => [inLine(name), setIn(value)] as const)
-      )
-    })
-  )
+/** Writes what has colours of its own, past the console, which takes such away. */
+const writeError = (text: string): void => {
+  process.stderr.write(`${text}\n`)
 }
 
 /** Logs go to stderr: stdout is for results, for the address of a runtime, or for envelopes. */
-export const stderrLogger = (format: LogFormat): Layer.Layer<never> =>
-  format === "pretty"
-    ? Logger.replace(Logger.defaultLogger, pretty())
-    : Layer.unwrapScoped(
-        Effect.map(
-          gathered(
-            format === "json"
-              ? Logger.map(Logger.jsonLogger, safeJson)
-              : Logger.map(Logger.logfmtLogger, safe)
-          ),
-          (logger) => Logger.replace(Logger.defaultLogger, logger)
-        )
-      )
+export const stderrLogger = (format: LogFormat): Layer.Layer<never> => {
+  const colours = coloured(process.stderr)
+  return Layer.unwrapScoped(
+    Effect.map(
+      format === "json"
+        ? gathered(Logger.map(Logger.jsonLogger, safeJson))
+        : format === "logfmt"
+          ? gathered(Logger.map(Logger.logfmtLogger, safe))
+          : gathered(prettyLogger(colours), colours ? writeError : undefined),
+      (logger) => Logger.replace(Logger.defaultLogger, logger)
+    )
+  )
+}

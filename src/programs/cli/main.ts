@@ -2,10 +2,10 @@
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
-import * as Option from "effect/Option"
-import { type Command, idle, isOn, type Surroundings, type Written } from "./Command.js"
+import { type Command, type Given, idle, isOn, type Surroundings, type Written } from "./Command.js"
 import { decode } from "./decode.js"
 import { exitCode, leaving, report } from "./exit.js"
+import type { Sourced } from "./Flags.js"
 import { formats, type LogFormat, stderrLogger } from "./logger.js"
 import type { Asked } from "./parse.js"
 import { harmlessly } from "./terminal.js"
@@ -19,13 +19,13 @@ const levels: Readonly<Record<string, LogLevel.LogLevel>> = {
   none: LogLevel.None
 }
 
-/** `--log-format`, where a command has it; else as everything else is written. */
-const formatOf = ({ json, logFormat }: Readonly<Record<string, unknown>>): LogFormat =>
-  Option.isOption(logFormat) && Option.isSome(logFormat)
-    ? (formats.find((format) => format === logFormat.value) ?? "logfmt")
-    : json === true
-      ? "json"
-      : "logfmt"
+/** `--log-format`, where it is given; else with `--json` as everything else is written, and without as the command does it. */
+const formatOf = ({ flags }: Command, given: Given["flags"]): LogFormat => {
+  const { fallback } = flags["logFormat"] ?? {}
+  const written = given["logFormat"] as Sourced<unknown> | undefined
+  const asked = written?.value ?? (given["json"] === true ? "json" : fallback)
+  return formats.find((format) => format === asked) ?? "logfmt"
+}
 
 /** The file of a runtime that a command works on, if it does. */
 const fileOf = ({ flags }: Command, { texts }: Written): string | undefined =>
@@ -41,7 +41,7 @@ export const main = ({
     return Effect.forEach(idle(command.onlys, written, true), (said) => Effect.logWarning(said)).pipe(
       Effect.zipRight(Effect.promise(() => command.start(given))),
       Effect.flatten,
-      Effect.provide(stderrLogger(formatOf(given.flags))),
+      Effect.provide(stderrLogger(formatOf(command, given.flags))),
       Logger.withMinimumLogLevel(level)
     )
   }).pipe(

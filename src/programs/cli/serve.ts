@@ -9,6 +9,13 @@ const text = (name: string, description: string) =>
 const integer = (name: string, description: string) =>
   CliOptions.integer(name).pipe(CliOptions.withDescription(description), CliOptions.optional)
 
+export const logFormat = (fallback: "pretty" | "logfmt") =>
+  CliOptions.choice("log-format", ["pretty", "json", "logfmt"]).pipe(
+    CliOptions.withDescription("how the log is written, with --json json"),
+    CliOptions.withDefault(fallback),
+    CliOptions.sourced
+  )
+
 /** What `arcp serve` takes. */
 export const options = {
   transport: CliOptions.choice("transport", ["ws", "stdio"]).pipe(
@@ -144,10 +151,7 @@ export const options = {
     CliOptions.repeated
   ),
   logLevel,
-  logFormat: CliOptions.choice("log-format", ["pretty", "json", "logfmt"]).pipe(
-    CliOptions.withDescription("how the log is written (default logfmt, with --json json)"),
-    CliOptions.optional
-  ),
+  logFormat: logFormat("logfmt"),
   json: CliOptions.boolean("json").pipe(
     CliOptions.withDescription("one JSON value per line on stdout and stderr")
   )

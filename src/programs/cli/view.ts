@@ -10,6 +10,7 @@ import * as Vendor from "../../protocol/Vendor.js"
 import type { ArcpClientService, ClientError, JobEvent, JobHandle } from "../../services/client/ArcpClient.js"
 import * as Gauge from "./gauge.js"
 import * as Lost from "./lost.js"
+import { refused } from "./refusal.js"
 import type { Screen } from "./screen.js"
 import * as Summary from "./summary.js"
 import { coloured, json, safe, safeJson } from "./text.js"
@@ -35,9 +36,10 @@ const brief = (value: unknown): string => {
 
 /** What failed, in red; what the lease did not allow, in yellow. */
 const failure = (error: unknown): string => {
-  const { code, message } = membersOf(error)
+  const { code, details, message } = membersOf(error)
+  const target = refused(details)
   return typeof code === "string" && denials.has(code)
-    ? paint(33, `✗ ${code} ${brief(message ?? "")}`)
+    ? paint(33, `✗ ${code} ${brief(message ?? "")}${target === undefined ? "" : ` (${target})`}`)
     : paint(31, `← ${brief(error)}`)
 }
 

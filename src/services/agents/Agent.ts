@@ -13,10 +13,9 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Argument from "../../protocol/Argument.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
 import { describe } from "../../protocol/Problem.js"
-import { type EmitOptions, Job, type JobService } from "../jobs/Job.js"
+import { Job } from "../jobs/Job.js"
 import { Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
 import { mapBothNow } from "../runtime/decided.js"
@@ -24,10 +23,9 @@ import type { Contract, Outcome, Restart } from "./Contract.js"
 import { decodeUnknown } from "./decoding.js"
 import { checkDeclared, checkHandled, checkRun } from "./given.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
-import { identityOf, type PromiseJob } from "./PromiseJob.js"
+import { inPromises, type PromiseJob } from "./PromiseJob.js"
 import { assertSteps, make as makeInPromises } from "./PromiseStep.js"
-import { readable } from "./Thrown.js"
-import type { AnyVendorEvent, Emits, VendorKind, Writable } from "./VendorEvent.js"
+import type { AnyVendorEvent, Emits, VendorKind } from "./VendorEvent.js"
 
 export type { Contract, Outcome, PromiseJob, Restart }
 
@@ -113,8 +111,8 @@ export interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
   readonly examples?: ReadonlyArray<NoInfer<IE>> | undefined
   /**
-   * Default: any JSON. Members that it does not know are left out, as by any schema; one annotated with
-   * `parseOptions: { onExcessProperty: "error" }` refuses them, by name.
+   * Default: any JSON. Members that it does not know are left out, as by any schema, so that clients may know a newer version; one
+   * annotated with `parseOptions: { onExcessProperty: "error" }` refuses them, by name.
    */
   readonly input?: Schema.Schema<I, IE> | undefined
   readonly output?: Schema.Schema<O, OE> | undefined
@@ -279,21 +277,16 @@ const messageOf = (failure: unknown): string => {
 export const failureMessage = (failure: unknown): string =>
   messageOf(failure).split(/\n\s+at /)[0] || "the agent failed"
 
-/** Emits, as a promise agent does: what its contract declares is not a matter of types there. */
-const emitting = <Value>(
-  job: JobService,
-  event: VendorKind | Writable<VendorKind, Value>,
-  value: Value,
-  options?: EmitOptions
-): Effect.Effect<void, ArcpError> =>
-  typeof event === "string" || typeof event?.encode !== "function"
-    ? job.emit(event as VendorKind, value, options)
-    : Effect.flatMap(event.encode(value), (body) => job.emit(event.kind, body, options))
+/** The function of an async agent. What its contract says is not inferred from it, as with `handle`. */
+type Run<I, O, Events extends AnyVendorEvent> = (
+  input: I,
+  job: PromiseJob<Events>
+) => NoInfer<O> | PromiseLike<NoInfer<O>>
 
 /**
  * Makes an agent of a plain function, async or not. What its job refuses it (`authorize`, `delegate`, an emit …) rejects with
- * the protocol's error, and ends the job with that error's code when it is not caught. Any other rejection ends it in
- * `INTERNAL_ERROR`, and is in the runtime's log.
+ * the protocol's error, and ends the job with that error's code when it is not caught. What `error` takes reaches the client as
+ * the declared failure that it is. Any other rejection ends the job in `INTERNAL_ERROR`, and is in the runtime's log.
  *
  * When the job is ended (a cancel, a limit, a shutdown) everything of it that is waited for rejects with that as the protocol's
  * error (`Cancelled`, `Timeout`, `LeaseExpired`, `InternalError`), which is also the reason of the signal, and the function is
@@ -303,79 +296,45 @@ const emitting = <Value>(
  * then is in the log, and it is run again.
  *
  * @example
- * Agent.fromPromise("hello", { version: "1.0.0" }, async (input, job) => {
- *   await job.log("info", "working")
- *   return { hello: input }
+ * const Count = Schema.Struct({ to: Schema.Int })
+ * Agent.fromPromise("count", { version: "1.0.0", input: Count, output: Schema.Int }, async ({ to }, job) => {
+ *   await job.log("info", "counting")
+ *   return to
  * })
  */
-export const fromPromise = <
-  Input = unknown,
-  InputEncoded = unknown,
-  Events extends AnyVendorEvent = AnyVendorEvent
->(
-  name: string,
-  options: AgentOptions<Input, InputEncoded, unknown, unknown, never, never, Events>,
-  run: (input: Input, job: PromiseJob<Events>) => unknown
+export const fromPromise: {
+  <
+    I = unknown,
+    IE = unknown,
+    O = unknown,
+    OE = unknown,
+    F = never,
+    FE = never,
+    Events extends AnyVendorEvent = AnyVendorEvent
+  >(
+    name: string,
+    options: AgentOptions<I, IE, O, OE, F, FE, Events>,
+    run: Run<I, O, Events>
+  ): Registered
+  /** The same for a contract that clients share. */
+  <I, IE, O, OE, F, FE, Events extends AnyVendorEvent = AnyVendorEvent>(
+    contract: Contract<I, IE, O, OE, F, FE, Events>,
+    run: Run<I, O, Events>
+  ): Registered
+} = <I, IE, O, OE, F, FE, Events extends AnyVendorEvent>(
+  ...given:
+    | readonly [string, AgentOptions<I, IE, O, OE, F, FE, Events>, Run<I, O, Events>]
+    | readonly [Contract<I, IE, O, OE, F, FE, Events>, Run<I, O, Events>]
 ): Registered => {
-  checkRun(name, options, run)
-  if (options.durable === true) assertSteps(name)
-  return handle(make(name, options), (input: Input) =>
+  checkRun(given)
+  const [contract, run] = given.length === 3 ? [make(given[0], given[1]), given[2]] : given
+  if (contract.restart === "steps") assertSteps(contract.name)
+  return handle(contract, (input: I) =>
     Effect.gen(function* () {
       const job = yield* Job
       const lease = yield* Lease
-      const { handle, promise, step, unlessEnded, waiting } = yield* makeInPromises(job)
-      const lift =
-        <P extends ReadonlyArray<unknown>, A, E>(method: (...args: P) => Effect.Effect<A, E>) =>
-        (...args: P) =>
-          promise(method(...args))
-      return yield* handle((signal) =>
-        run(input, {
-          ...identityOf(job),
-          signal,
-          step,
-          sleep: (key, duration) => unlessEnded(job.sleep(key, duration)),
-          hold: (run) => {
-            const refused = Argument.refusal("hold", ["run", Argument.callable, run])
-            if (refused !== undefined) return Promise.reject(refused)
-            return waiting(job.hold(Effect.tryPromise({ try: async () => run(), catch: readable })))
-          },
-          input: (key, options) => unlessEnded(job.input(key, options)),
-          log: lift(job.log),
-          thought: lift(job.thought),
-          status: lift(job.status),
-          metric: lift(job.metric),
-          toolCall: lift(job.toolCall),
-          toolResult: lift(job.toolResult),
-          artifact: lift(job.artifact),
-          progress: lift(job.progress),
-          emit: <Value>(
-            event: VendorKind | Writable<VendorKind, Value>,
-            value: Value,
-            options?: EmitOptions
-          ) => promise(emitting(job, event, value, options)),
-          flush: () => promise(job.flush),
-          authorize: lift(lease.authorize),
-          spend: lift(lease.spend),
-          delegate: (agent, input, options) =>
-            unlessEnded(
-              Effect.map(
-                Effect.suspend(() => job.delegate(agent, input, options)),
-                (child) => ({
-                  jobId: child.jobId,
-                  result: () => unlessEnded(child.await),
-                  cancel: () => waiting(child.cancel)
-                })
-              )
-            ),
-          openResult: (encoding) =>
-            promise(
-              Effect.map(
-                Effect.suspend(() => job.openResult(encoding)),
-                ({ end, resultId, write }) => ({ resultId, write: lift(write), end: lift(end) })
-              )
-            )
-        })
-      )
+      const promises = yield* makeInPromises(job)
+      return yield* promises.handle<O, F>((signal) => run(input, inPromises(job, lease, promises, signal)))
     })
   )
 }

@@ -1,9 +1,12 @@
 /** A job as an async function sees it. */
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
+import * as Argument from "../../protocol/Argument.js"
+import type { ArcpError } from "../../protocol/Errors.js"
 import type { InputOptions } from "../jobs/Input.js"
 import type { DelegateOptions, EmitOptions, JobService } from "../jobs/Job.js"
-import type { Cost } from "../lease/Lease.js"
-import type { PromiseStep } from "./PromiseStep.js"
+import type { Cost, LeaseService } from "../lease/Lease.js"
+import type { InPromises, PromiseStep } from "./PromiseStep.js"
+import { readable } from "./Thrown.js"
 import type { AnyVendorEvent, VendorKind, Writable } from "./VendorEvent.js"
 
 type Promised<A> = A extends (...args: infer P) => Effect.Effect<infer X, infer _E, infer _R>
@@ -74,14 +77,78 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
   }>
 }
 
-/** Returns what a job says of itself. Named one by one: the service may be there only when something of it is used. */
-export const identityOf = ({
-  agent,
-  deadline,
-  jobId,
-  lease,
-  leaseConstraints,
-  principal,
-  sessionId,
-  traceId
-}: JobService) => ({ agent, deadline, jobId, lease, leaseConstraints, principal, sessionId, traceId })
+/** Emits, as a promise agent does: what its contract declares is not a matter of types there. */
+const emitting = <Value>(
+  job: JobService,
+  event: VendorKind | Writable<VendorKind, Value>,
+  value: Value,
+  options?: EmitOptions
+): Effect.Effect<void, ArcpError> =>
+  typeof event === "string" || typeof event?.encode !== "function"
+    ? job.emit(event as VendorKind, value, options)
+    : Effect.flatMap(event.encode(value), (body) => job.emit(event.kind, body, options))
+
+/** Returns a job as an async function sees it, whose calls run as `promises` has it. */
+export const inPromises = <Events extends AnyVendorEvent>(
+  job: JobService,
+  lease: LeaseService,
+  { promise, step, unlessEnded, waiting }: InPromises,
+  signal: AbortSignal
+): PromiseJob<Events> => {
+  const lift =
+    <P extends ReadonlyArray<unknown>, A, E>(method: (...args: P) => Effect.Effect<A, E>) =>
+    (...args: P) =>
+      promise(method(...args))
+  // What it says of itself is named one by one: the service may be there only when something of it is used.
+  const { agent, deadline, jobId, leaseConstraints, principal, sessionId, traceId } = job
+  return {
+    agent,
+    deadline,
+    jobId,
+    lease: job.lease,
+    leaseConstraints,
+    principal,
+    sessionId,
+    traceId,
+    signal,
+    step,
+    sleep: (key, duration) => unlessEnded(job.sleep(key, duration)),
+    hold: (run) => {
+      const refused = Argument.refusal("hold", ["run", Argument.callable, run])
+      if (refused !== undefined) return Promise.reject(refused)
+      return waiting(job.hold(Effect.tryPromise({ try: async () => run(), catch: readable })))
+    },
+    input: (key, options) => unlessEnded(job.input(key, options)),
+    log: lift(job.log),
+    thought: lift(job.thought),
+    status: lift(job.status),
+    metric: lift(job.metric),
+    toolCall: lift(job.toolCall),
+    toolResult: lift(job.toolResult),
+    artifact: lift(job.artifact),
+    progress: lift(job.progress),
+    emit: <Value>(event: VendorKind | Writable<VendorKind, Value>, value: Value, options?: EmitOptions) =>
+      promise(emitting(job, event, value, options)),
+    flush: () => promise(job.flush),
+    authorize: lift(lease.authorize),
+    spend: lift(lease.spend),
+    delegate: (agent, input, options) =>
+      unlessEnded(
+        Effect.map(
+          Effect.suspend(() => job.delegate(agent, input, options)),
+          (child) => ({
+            jobId: child.jobId,
+            result: () => unlessEnded(child.await),
+            cancel: () => waiting(child.cancel)
+          })
+        )
+      ),
+    openResult: (encoding) =>
+      promise(
+        Effect.map(
+          Effect.suspend(() => job.openResult(encoding)),
+          ({ end, resultId, write }) => ({ resultId, write: lift(write), end: lift(end) })
+        )
+      )
+  }
+}

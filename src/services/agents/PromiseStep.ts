@@ -221,8 +221,8 @@ export interface InPromises {
    */
   readonly unlessEnded: <A, E>(effect: Effect.Effect<A, E>) => Promise<A>
   readonly step: PromiseStep
-  /** Runs the async function of the handler: a rejection with an error of the protocol is a failure, any other a defect. */
-  readonly handle: (run: (signal: AbortSignal) => unknown) => Effect.Effect<unknown, ArcpError>
+  /** Runs the async function of the handler. It fails with what that rejects with, whether or not its contract declares it (`F`). */
+  readonly handle: <A, F>(run: (signal: AbortSignal) => A | PromiseLike<A>) => Effect.Effect<A, F | ArcpError>
 }
 
 /** What an async function has thrown. */
@@ -386,11 +386,12 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
       })
     }
 
-    const handle: InPromises["handle"] = (run) =>
-      settling<unknown, ArcpError>(
+    const handle: InPromises["handle"] = <A, F>(run: (signal: AbortSignal) => A | PromiseLike<A>) =>
+      settling<A, F | ArcpError>(
         own,
         () => within(own, () => run(own.signal)),
-        (error) => (isArcpError(error) ? Effect.fail(error) : Effect.die(error)),
+        // No type says what a function throws: the contract's schema does, where failures become errors of the protocol.
+        (error) => Effect.fail(error as F),
         endedBy,
         graceMs
       )

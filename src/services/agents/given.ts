@@ -58,26 +58,28 @@ const tag = that(
     typeof value.key === "string"
 )
 
+const contractRule = fields({
+  name: Argument.text,
+  version: Argument.text,
+  input: that("a contract's", Schema.isSchema)
+})
+
 /** Throws when these do not make an agent. */
 export const checkHandled = (contract: unknown, handler: unknown, needs: unknown): void =>
   check(
     "Agent.handle",
-    [
-      "contract",
-      fields({ name: Argument.text, version: Argument.text, input: that("a contract's", Schema.isSchema) }),
-      contract
-    ],
+    ["contract", contractRule, contract],
     ["handler", callable, handler],
     ["needs", fields({ requires: maybe(listOf(tag)) }), needs]
   )
 
-/** Throws when this is no function of an agent. */
-export const checkRun = (name: string, options: unknown, run: unknown): void =>
-  check(
-    `Agent.fromPromise ${typeof name === "string" ? name : ""}`.trim(),
-    ["options", object, options],
-    ["run", callable, run]
-  )
+/** Throws when an agent cannot be made of these: a name, options and a function, or a contract and a function. */
+export const checkRun = (given: ReadonlyArray<unknown>): void => {
+  const [first, second, third] = given
+  const of = `Agent.fromPromise ${typeof first === "string" ? first : ""}`.trim()
+  if (typeof first === "object") check(of, ["contract", contractRule, first], ["run", callable, second])
+  else check(of, ["options", object, second], ["run", callable, third])
+}
 
 /** What `Agent.handle` returns, as far as it can be told by looking. */
 export const registered: Argument.Rule = fields({

@@ -145,8 +145,14 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
     readonly dropped: (sessionId: string) => void
     /** Tells whether a job that the session owns is running, here or on another node. */
     readonly hasRunning: (session: JobSession) => boolean
-    /** Cancels every job that the session owns and that has not ended, without acknowledgement. */
-    readonly cancelAll: (sessionId: string, reason: string) => Effect.Effect<void>
+    /**
+     * Cancels every job that the session owns and that has not ended, without acknowledgement; what is not in memory, or on another
+     * node, in the background, for as long as the runtime.
+     */
+    readonly cancelAll: (
+      session: Pick<JobSession, "sessionId" | "identity">,
+      reason: string
+    ) => Effect.Effect<void>
     /**
      * Returns the `job.accepted` of a job that the session owns, as it is made again before the job's first event
      * (§6.3): with the original `request_id`, or as that of a delegated job. None for a refused submit.

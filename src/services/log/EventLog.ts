@@ -55,8 +55,14 @@ export interface NewEvent {
   readonly ending?: boolean | undefined
   /** Its emitter waits for the commit. Whoever emits something that has a cost does so anyway. */
   readonly awaited?: boolean | undefined
-  /** An entry, or several, of the job's journal that are committed with it. */
+  /** An entry, or several, of the job's journal that are committed with it; see `makeJournal`. */
   readonly journal?: JournalEntry | ReadonlyArray<JournalEntry> | undefined
+  /**
+   * Makes `journal` in the step in which the event takes its place in the log: what is decided, counted and remembered with its entries
+   * is so from then on, and not at all when there is no place for it. An effect is what comes of the event instead, which then takes no
+   * place.
+   */
+  readonly makeJournal?: (() => NewEvent["journal"] | Effect.Effect<void, InternalError>) | undefined
   /** Gives the job's record, as it is stored with the event; asked at the commit. */
   readonly record?: (() => JobRecord) | undefined
   /** Called synchronously at the commit, before the event can be read. */
@@ -186,13 +192,10 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      */
     readonly holdView: (session: SessionRecord) => Effect.Effect<View, InternalError>
     /**
-     * Takes a session from whoever has it, as it was read from the store, for a node; returns it as it is then. From now on its
-     * view can be held. Fails when somebody else has taken it since (`isTaken`).
+     * Takes a session from whoever has it, as it was read from the store, for a node. When it returns its record is to be read
+     * again, and its view can be held. Fails when somebody else has taken it since (`isTaken`).
      */
-    readonly takeSession: (
-      session: SessionRecord,
-      node: string
-    ) => Effect.Effect<SessionRecord, InternalError>
+    readonly takeSession: (session: SessionRecord, node: string) => Effect.Effect<void, InternalError>
     /** Returns what is here of the view of a stored session, for a job that is run before that has come back. */
     readonly absentView: (session: SessionRecord) => View
     /**
@@ -281,8 +284,11 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      * that are held here, and observe one, go on where they had come to.
      */
     readonly took: (jobs: ReadonlyArray<JobRecord>) => void
-    /** Whether sessions that are held here may see what comes of a job: there are some, or its log is in memory. */
-    readonly isSeen: (jobId: string) => boolean
+    /**
+     * Runs `move`, which leaves a stored job to other nodes; nothing of it runs here. Whatever comes of that, whoever observes the
+     * job here, or follows it, finds out by what is stored whose it is, and looks at it there.
+     */
+    readonly leaving: <A, E>(job: JobRecord, move: Effect.Effect<A, E>) => Effect.Effect<A, E | InternalError>
     /**
      * Closes the log of a durable job that has not ended, and goes on later: whatever is appended from now on is discarded, of what
      * has this log for ever, also when the job is reopened. Its record may still be amended.

@@ -2,9 +2,11 @@
  * What a runtime counts and measures: the one place of the names, of `effect/Metric`. A runtime that finds `Metrics` in its
  * context keeps them, as it uses a tracer that it finds; one without it pays a comparison where it would have counted.
  *
- * Values of labels are bounded: names of agents are those that are registered, capabilities those of the protocol, reasons
- * and outcomes the runtime's own. No principal, session or job is a label. Whatever is none of these is `other`.
+ * Values of labels are bounded, in their number and in their length: names of agents are those that are registered, capabilities
+ * those of the protocol, reasons and outcomes the runtime's own, currencies those of ISO 4217 and of budgets. No principal, session or
+ * job is a label. Whatever is none of these is `other`.
  */
+import * as BigDecimal from "effect/BigDecimal"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -13,12 +15,16 @@ import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
 import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
+import * as Budget from "../../protocol/Budget.js"
 
 /** A metric of one set of labels. */
 type Series = Metric.Metric.Counter<number> | Metric.Metric.Gauge<number> | Metric.Metric.Histogram<number>
 
 /** Sets of labels of one family at the most; what comes after is counted as `other`. */
 const maxSeries = 1000
+
+/** Characters of the value of a label at the most, as many as the name of an agent may have. */
+const maxLabel = 256
 
 /** What stands for a label whose value is not one of those that are counted apart. */
 export const other = "other"
@@ -58,7 +64,8 @@ export class Family {
   }
 
   /** Returns the metric of these values of the labels, in their order. */
-  of(...values: ReadonlyArray<string>): Series {
+  of(...given: ReadonlyArray<string>): Series {
+    const values = given.map((value) => (value.length > maxLabel ? other : value))
     const key = values.join("\0")
     const found = this.series.get(key)
     if (found !== undefined) return found
@@ -77,6 +84,28 @@ export class Family {
 
 /** One and the same, or the metric looks for itself at each call. */
 const noTags: Array<MetricLabel.MetricLabel> = []
+
+const nothing = BigDecimal.make(0n, 0)
+
+/** A counter of amounts. The sum is kept as a decimal: floats that are added up drift from what budgets say. */
+export class Amounts extends Family {
+  private readonly sums = new Map<Series, BigDecimal.BigDecimal>()
+
+  /** Adds an amount. */
+  add(amount: BigDecimal.BigDecimal, ...values: ReadonlyArray<string>): void {
+    const series = this.of(...values)
+    const before = this.sums.get(series) ?? nothing
+    const sum = BigDecimal.sum(before, amount)
+    this.sums.set(series, sum)
+    const from = Budget.toNumber(before)
+    const to = Budget.toNumber(sum)
+    // A counter only adds, and rounds. The difference of floats is exact when the larger is no more than twice the smaller, so
+    // the counter goes most of the way first, and then arrives.
+    const most = (to - from) * 0.75
+    series.unsafeUpdate(most, noTags)
+    series.unsafeUpdate(to - (from + most), noTags)
+  }
+}
 
 const counter = (name: string, help: string, ...labels: ReadonlyArray<string>) =>
   new Family("counter", name, help, labels)
@@ -179,7 +208,7 @@ export const families = {
     "capability",
     "code"
   ),
-  spend: counter("arcp_spend_total", "costs that jobs have told, by currency", "currency"),
+  spend: new Amounts("counter", "arcp_spend_total", "costs that jobs have told, by currency", ["currency"]),
   hookCalls: counter("arcp_hook_calls_total", "calls of hooks, by outcome: succeeded or given_up", "outcome"),
   credentialsOutstanding: gauge(
     "arcp_credentials_outstanding",
@@ -239,8 +268,11 @@ export interface MetricsService {
   readonly know: (agents: Iterable<string>) => void
   /** Returns the label of an agent, `name` or `name@version`. */
   readonly agent: (ref: string) => string
-  /** Returns the label of a currency: of so many that people make up, no more are counted apart. */
-  readonly currency: (code: string) => string
+  /**
+   * Returns the label of a currency: those of ISO 4217 are counted apart, and of others so many, if a budget has them. What a job says
+   * by itself takes no place from what others are given to spend.
+   */
+  readonly currency: (code: string, isBudgeted: boolean) => string
   /**
    * Has gauges told by `source` for as long as the scope. What several sources tell of one gauge is added up, and what is
    * told no more is 0.

@@ -47,6 +47,8 @@ export class StoreError extends Data.TaggedError("StoreError")<{
 export class Fenced extends Data.TaggedError("Fenced")<{
   /** Those that have another epoch than was stated: all of them, as the batch stated them. */
   readonly owners: ReadonlyArray<Owner>
+  /** The node that was stated to be gone (`Batch.gone`), and is back. */
+  readonly back?: string | undefined
 }> {}
 
 /**
@@ -308,6 +310,11 @@ export interface Batch {
   readonly ops: ReadonlyArray<Op>
   /** Each job, each session and each key at most once. */
   readonly owners: ReadonlyArray<Owner>
+  /**
+   * A node that was buried: nothing is written when it is back under its name, so that it finds all that it has left, or what was not
+   * taken until then. Only a store that nodes share knows of it.
+   */
+  readonly gone?: string | undefined
 }
 
 /** Which jobs a listing wants: those that fulfil every condition that is given. */
@@ -333,6 +340,17 @@ export interface JobFilter {
   /** Only jobs after this one in `(createdAt, jobId)` order. */
   readonly after?: { readonly createdAt: number; readonly jobId: string } | undefined
   /** The oldest so many. */
+  readonly limit: number
+}
+
+/** Which sessions are wanted: those that fulfil every condition that is given. */
+export interface SessionFilter {
+  /** Only what this node has; the empty name is that of a runtime which is alone. */
+  readonly node?: string | undefined
+  /** Nothing that one of these nodes has. */
+  readonly notOf?: ReadonlyArray<string> | undefined
+  /** Only sessions after this one, by id. */
+  readonly after?: string | undefined
   readonly limit: number
 }
 
@@ -377,7 +395,13 @@ export interface StoreService {
   readonly commit: (batch: Batch) => Effect.Effect<void, StoreError | Fenced>
 
   readonly session: (sessionId: string) => Effect.Effect<SessionRecord | undefined, StoreError>
+  /** Returns all of them at once, and fails when one is damaged: for tools that look at a store. */
   readonly sessions: Effect.Effect<ReadonlyArray<SessionRecord>, StoreError>
+  /**
+   * Returns sessions by id, at most `limit`. Those whose record is damaged are left out, and fewer are given only when there are no
+   * more.
+   */
+  readonly sessionPage: (filter: SessionFilter) => Effect.Effect<ReadonlyArray<SessionRecord>, StoreError>
   /**
    * Returns what of a view can be read: 1 and 0 for one that never had a run, `first` = `last` + 1 when nothing is
    * retained.

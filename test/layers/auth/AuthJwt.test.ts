@@ -162,6 +162,33 @@ describe("time, issuer and audience", () => {
   )
 })
 
+it.effect("why a token is refused is for the log, and has nothing of what only the token says", () =>
+  Effect.gen(function* () {
+    yield* atNow
+    const good = { ...valid, iss: "a", aud: "arcp" }
+    const why = (token: string) =>
+      Effect.map(Effect.flip(verify(token)), ({ cause, message }) => {
+        expect(message).toBe(theAnswer)
+        expect(cause).not.toMatch(/spoiled|mallory/)
+        return cause
+      })
+    const iat = new Date((now - 10) * 1000).toISOString()
+    expect(yield* why(yield* sign({ ...good, exp: now - 10 }))).toBe(`the JWT expired at ${iat}`)
+    expect(yield* why(yield* sign({ ...good, aud: "spoiled" }))).toMatch(/"aud"/)
+    expect(yield* why(yield* sign({ ...good, iss: "mallory" }))).toMatch(/"iss"/)
+    expect(yield* why(yield* sign({ sub: "mallory", iss: "a", aud: "arcp" }))).toMatch(/missing.*"exp"/)
+    expect(yield* why(yield* sign({ ...good, nbf: now + 99 }))).toMatch(/"nbf"/)
+    expect(yield* why(yield* sign({ ...good, sub: 7 as never }))).toMatch(/malformed/)
+    const another = new TextEncoder().encode("another secret of thirty-two bytes!!!")
+    expect(yield* why(yield* sign(good, another))).toMatch(/signature/)
+    const crit = { alg: "HS256", crit: ["spoiled"], spoiled: 1 } as jose.JWTHeaderParameters
+    const [, body, signature] = (yield* sign(good)).split(".")
+    const head = jose.base64url.encode(JSON.stringify(crit))
+    expect(yield* why(`${head}.${body}.${signature}`)).toMatch(/^ERR_/)
+    expect(yield* why("nonsense")).toMatch(/^ERR_/)
+  }).pipe(Effect.provide(hmac({ issuer: "a", audience: "arcp" })))
+)
+
 describe("signatures", () => {
   it.effect("everything that is not a good signature gets the same answer", () =>
     Effect.gen(function* () {

@@ -512,6 +512,25 @@ describe("a connection", () => {
     })
   )
 
+  it.scoped("that brings more than may be held, and the end, has brought all that a reader wants", () =>
+    Effect.gen(function* () {
+      const { dialled, open, submitted } = yield* scripted
+      const { client, server } = yield* open(undefined, { held: { events: 2 } })
+      const job = yield* submitted(client, server)
+      const part = (seq: number, more: boolean) =>
+        event(
+          seq,
+          { result_id: "r", chunk_seq: seq - 1, data: `${seq}`, encoding: "utf8", more },
+          "result_chunk"
+        )
+      yield* server.send(part(1, true), part(2, true), part(3, false), result(4, { result_id: "r" }))
+      yield* settle
+      assert.strictEqual(yield* job.result, "123")
+      assert.lengthOf([...(yield* Stream.runCollect(job.events))], 3)
+      assert.strictEqual(yield* dialled, 1)
+    })
+  )
+
   it.scoped("goes on when the reader of a full stream makes room within a moment", () =>
     Effect.gen(function* () {
       const { dialled, open, submitted } = yield* scripted

@@ -131,14 +131,29 @@ describe("what is kept of a client", () => {
     Effect.gen(function* () {
       const writes = new Writes()
       const { save } = yield* opened(writes)
-      for (const lost of [[true, false], [true], []] as ReadonlyArray<ReadonlyArray<boolean>>) {
-        const jobs = [0, 1, 2].map((n) =>
-          lost[n] === undefined ? job(n, 7) : { ...job(n, 7), lost: lost[n] }
-        )
+      const said = [
+        [{ lost: true }, { lost: true, rebased: true }, {}],
+        [{ rebased: true, gap: true }, { lost: true }, {}],
+        [{ rebased: true }, {}, {}]
+      ] as const
+      for (const each of said) {
+        const jobs = each.map((more, n) => ({ ...job(n, 7), ...more }))
         const state = { sessionId: "sess_2", resumeToken: "rt", lastEventSeq: 0, jobs }
         yield* save(() => state)
         assert.deepStrictEqual(sorted((yield* opened(writes)).saved), state)
       }
+    })
+  )
+
+  it.effect("may be of an earlier version, with a place before the first event", () =>
+    Effect.gen(function* () {
+      const writes = new Writes()
+      const state = { sessionId: "sess_2", resumeToken: "rt", lastEventSeq: 0, jobs: [job(0, -1), job(1, 7)] }
+      yield* (yield* opened(writes)).save(() => state)
+      assert.deepStrictEqual(sorted((yield* opened(writes)).saved), {
+        ...state,
+        jobs: [job(0, 0), job(1, 7)]
+      })
     })
   )
 

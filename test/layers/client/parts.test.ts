@@ -191,7 +191,7 @@ describe("JobInbox", () => {
 
   it("a rotation changes the credential that it names, and no other", () => {
     const inbox = new JobInbox(makeHost().host)
-    inbox.accept({
+    inbox.current.accept({
       job_id: "job_1",
       agent: "x@1",
       lease: {},
@@ -199,7 +199,7 @@ describe("JobInbox", () => {
     })
     inbox.offer(frame(1, "status", { phase: "credential_rotated", id: "b", value: "new" }), 1)
     assert.deepStrictEqual(
-      inbox.credentials.current.map(({ value }) => Redacted.value(value)),
+      inbox.current.credentials.current.map(({ value }) => Redacted.value(value)),
       ["a secret", "new"]
     )
   })
@@ -208,7 +208,7 @@ describe("JobInbox", () => {
     const inbox = new JobInbox(makeHost().host)
     for (const n of [1, 2, 3]) inbox.offer(frame(n, "progress", { current: n }), 1)
     for (const n of [1, 2]) inbox.offer(frame(n, "progress", { current: n }), 1)
-    assert.deepStrictEqual(inbox.progress.current, { current: 3 })
+    assert.deepStrictEqual(inbox.current.progress.current, { current: 3 })
   })
 
   it.effect("chunks that come again in another session's numbering are taken once", () =>
@@ -227,6 +227,37 @@ describe("JobInbox", () => {
       } as const
       inbox.offer({ type: "job.result", event_seq: 14, payload }, 1)
       assert.strictEqual((yield* inbox.result).result, "abc")
+    })
+  )
+})
+
+describe("what an inbox says to the next process", () => {
+  it("is where the chunks begin that have not come here again, also while others come", () => {
+    const inbox = new JobInbox(makeHost().host, { events: 5, chunks: 2, from: 5 })
+    inbox.offer(frame(6, "result_chunk", chunk(3, "x", true)), 1)
+    assert.deepInclude(inbox.readTo, { chunksAfter: 2 })
+  })
+
+  it("is no place before the first event, when what was skipped is gone", () => {
+    const inbox = new JobInbox(makeHost().host)
+    inbox.cut()
+    inbox.offer(log(1), 1)
+    inbox.events.reading = true
+    inbox.evicted()
+    assert.strictEqual(inbox.readTo.eventsAfter, 0)
+  })
+
+  it.effect("is in the numbers of the session that it goes on in, also of events that have all come", () =>
+    Effect.gen(function* () {
+      const inbox = new JobInbox(makeHost().host)
+      for (const seq of [501, 502]) inbox.offer(log(seq), 1)
+      inbox.cut()
+      inbox.events.rewound(502)
+      inbox.offer({ type: "job.error", event_seq: 503, payload: { code: "TIMEOUT" } as never }, 1)
+      inbox.lose()
+      inbox.rebase(30, true)
+      assert.strictEqual(inbox.readTo.eventsAfter, 30)
+      assert.lengthOf([...(yield* Stream.runCollect(inbox.events.items))], 2)
     })
   )
 })

@@ -7,7 +7,7 @@ import * as TestClock from "effect/TestClock"
 import { commitUnowned } from "../../../src/layers/store/unowned.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
-import { Op } from "../../../src/services/store/Store.js"
+import { Op, StoreError } from "../../../src/services/store/Store.js"
 import { cluster } from "../../support/Nodes.js"
 import { boot, Disk } from "../../support/Rig.js"
 import { connect, hello, open } from "../../support/Wire.js"
@@ -215,6 +215,50 @@ describe("a session that comes back on another node", () => {
       yield* disk.release()
       assert.strictEqual(yield* Fiber.join(slow), "session.welcome")
       assert.strictEqual(yield* b.run(answer(from(moved))), "session.welcome")
+    })
+  )
+
+  /** Has the store fail to read sessions from when one is taken until it is told otherwise. */
+  const unreadWhenTaken = ({ disk }: Effect.Effect.Success<typeof cluster>) => {
+    const control = { fails: true, taken: false }
+    disk.onCommit = ({ ops }) =>
+      Effect.sync(() => {
+        if (ops.some(({ _tag }) => _tag === "TakeSession")) control.taken = true
+      })
+    disk.onRead = (name) =>
+      control.taken && control.fails && name === "session"
+        ? new StoreError({ message: "restarts" })
+        : undefined
+    return control
+  }
+
+  it.scoped("can come back there again when what was taken could not be read", () =>
+    Effect.gen(function* () {
+      const nodes = yield* cluster
+      const [a, b] = [yield* nodes.start("a", agents), yield* nodes.start("b", agents)]
+      const session = yield* a.run(open())
+      const control = unreadWhenTaken(nodes)
+      for (let n = 0; n < 2; n++) assert.strictEqual(yield* b.run(answer(from(session))), "INTERNAL_ERROR")
+      control.fails = false
+      const moved = yield* b.run(open(from(session)))
+      assert.strictEqual((yield* session.closed).code, 4001)
+      yield* submit(moved)
+      assert.deepInclude(yield* nodes.disk.store.session(session.sessionId), { node: "b", epoch: 2 })
+    })
+  )
+
+  it.scoped("is dropped by whoever took and could not read it, when nobody comes back", () =>
+    Effect.gen(function* () {
+      const nodes = yield* cluster
+      const given = { options: { resumeWindow: "20 seconds" } } as const
+      const [a, b] = [yield* nodes.start("a", agents, given), yield* nodes.start("b", agents, given)]
+      const session = yield* a.run(open())
+      const control = unreadWhenTaken(nodes)
+      assert.strictEqual(yield* b.run(answer(from(session))), "INTERNAL_ERROR")
+      yield* Effect.zipRight(TestClock.adjust("10 seconds"), settle)
+      control.fails = false
+      for (let n = 0; n < 40; n++) yield* Effect.zipRight(TestClock.adjust("1 second"), settle)
+      assert.isUndefined(yield* nodes.disk.store.session(session.sessionId))
     })
   )
 

@@ -2,6 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/TestClock"
@@ -250,4 +252,32 @@ describe("a job that is watched from another node", () => {
       assert.isTrue((yield* job.bounds).ended)
     })
   )
+
+  for (const goes of ["has moved", "is gone"])
+    it.scoped(`is let go of by a session that watches it and ${goes}, and can be deleted there`, () =>
+      Effect.gen(function* () {
+        const { disk, start } = yield* cluster
+        const { agents, say } = yield* speaker
+        const a = yield* start("a", agents)
+        const b = yield* start("b", agents, { options: { resumeWindow: "1 second" } })
+        const owner = yield* a.run(open())
+        const jobId = yield* begin(owner)
+        yield* say(1)
+        yield* settle
+        const watcher = yield* b.run(open())
+        yield* subscribe(watcher, jobId, { history: true })
+        yield* seconds(1)
+        if (goes === "has moved") yield* a.run(open(from(watcher)))
+        else yield* Effect.zipRight(watcher.connection.close(1000, ""), seconds(5))
+        yield* say(0)
+        yield* seconds(2)
+        const record = yield* disk.store.job(jobId)
+        if (record === undefined) return assert.fail("no job")
+        assert.strictEqual(record.status, "success")
+        const forgetting = yield* Effect.fork(Context.get(b.context, EventLog).forget([record]))
+        yield* seconds(1)
+        assert.isTrue(Option.isSome(yield* Fiber.poll(forgetting)))
+        assert.isUndefined(yield* disk.store.job(jobId))
+      })
+    )
 })

@@ -289,6 +289,55 @@ describe("a cancel on another node", () => {
   )
 })
 
+describe("many jobs of a session that ends with its jobs", () => {
+  const bye = (more: (disk: Disk) => void = () => {}) =>
+    Effect.gen(function* () {
+      const { a, b, disk } = yield* pairOf({ cancelOnBye: true, maxJobsPerSession: 400 })
+      const owner = yield* a.run(open())
+      for (let n = 0; n < 300; n++) yield* owner.request("job.submit", { agent: "forever", input: {} })
+      for (let n = 0; n < 300; n++) yield* owner.expect("job.accepted")
+      const moved = yield* b.run(open(from(owner)))
+      more(disk)
+      yield* moved.request("session.bye", {})
+      return { disk, sessionId: owner.sessionId }
+    })
+  const unended = (disk: Disk) =>
+    Effect.map(
+      disk.store.jobs({ principals: "everyone", status: ["pending", "running"], limit: 999 }),
+      (jobs) => jobs.length
+    )
+
+  it.scoped("are all cancelled on other nodes: more than may be wished for at once", () =>
+    Effect.gen(function* () {
+      const { disk } = yield* bye()
+      yield* seconds(20)
+      assert.strictEqual(yield* unended(disk), 0)
+      yield* nothingLeft(disk)
+    })
+  )
+
+  it.scoped("are so when the store fails meanwhile, without what it submits when it is back", () =>
+    Effect.gen(function* () {
+      let failing = true
+      const { disk, sessionId } = yield* bye((disk) => {
+        disk.onRead = (name) =>
+          failing && name === "jobs" ? Effect.fail(new StoreError({ message: "not now" })) : undefined
+        disk.onCommit = ({ ops }) =>
+          failing && ops.some(({ _tag }) => _tag === "PutWish")
+            ? Effect.fail(new StoreError({ message: "not now" }))
+            : Effect.void
+      })
+      yield* seconds(4)
+      assert.strictEqual(yield* unended(disk), 300)
+      const later = { ...aJob("job_later"), node: "a", sessionId, createdAt: 60_000 }
+      yield* disk.store.commit({ ops: [Op.PutJob({ job: later })], owners: [] })
+      failing = false
+      yield* seconds(20)
+      assert.strictEqual(yield* unended(disk), 1)
+    })
+  )
+})
+
 describe("wishes of a node that is gone", () => {
   it.scoped("are granted, and dropped: by itself when it is back, else by the oldest node", () =>
     Effect.gen(function* () {

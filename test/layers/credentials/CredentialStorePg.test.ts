@@ -51,6 +51,39 @@ describe.skipIf(missing !== undefined)(title("records of credentials in Postgres
   const bury = (prefix: string, node: string) =>
     sql(`DELETE FROM ${prefix}writers WHERE slot = 'node ${node}'`)
 
+  it.scopedLive("nothing is taken from a node that comes back right then", () =>
+    Effect.gen(function* () {
+      const prefix = fresh()
+      const [a, b] = [yield* open(prefix, "a"), yield* open(prefix, "b")]
+      const left = aRecord("cred_a", { node: "a", epoch: 1 })
+      yield* a.insert(left)
+      yield* bury(prefix, "a")
+      const client = yield* Effect.acquireRelease(
+        Effect.promise(async () => {
+          const client = new pg.Client({ connectionString: await stores.url() })
+          await client.connect()
+          return client
+        }),
+        (client) => Effect.promise(() => client.end())
+      )
+      const ask = (text: string) => Effect.promise(() => client.query(text))
+      yield* ask("BEGIN")
+      yield* ask(`SELECT pg_advisory_xact_lock(hashtextextended('${prefix}writers', 0))`)
+      yield* ask(
+        `INSERT INTO ${prefix}writers VALUES ('node a', 'x', 'a', 0, clock_timestamp(), clock_timestamp() + interval '1 minute')`
+      )
+      const taking = yield* Effect.fork(b.shared.take("a", "b"))
+      const waits = sql(
+        `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid IN
+           (SELECT pid FROM pg_stat_activity WHERE query LIKE '%''${prefix}writers''%')`
+      )
+      while ((yield* waits).length === 0 && taking.unsafePoll() === null) yield* pause
+      yield* ask("COMMIT")
+      assert.deepStrictEqual(yield* Fiber.join(taking), [])
+      assert.deepStrictEqual(yield* b.list, [left])
+    })
+  )
+
   it.scopedLive("a node that was taken for gone writes nothing more, and what it has left is another's", () =>
     Effect.gen(function* () {
       const prefix = fresh()

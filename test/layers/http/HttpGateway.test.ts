@@ -242,7 +242,7 @@ describe("events", () => {
                 ? new ResumeWindowExpired({ message: "gone", details: { after, next: 9 } })
                 : Effect.succeed({ events: [event(9), event(10)], through: 10, ended: true })
           },
-          after: 3,
+          after: { seq: 3, saidBy: "after" },
           format: Events.eventStream,
           until: Number.POSITIVE_INFINITY,
           heartbeat: Duration.minutes(1),
@@ -323,7 +323,8 @@ describe("results", () => {
         ["bytes=a-b", 200, 0, 300_000],
         ["bytes=0-1,5-6", 200, 0, 300_000],
         ["lines=0-1", 200, 0, 300_000],
-        [`bytes=${"9".repeat(400)}-`, 200, 0, 300_000]
+        [`bytes=299999-${"9".repeat(400)}`, 206, 299_999, 300_000],
+        [`bytes=-${"9".repeat(20)}`, 206, 0, 300_000]
       ]
       for (const [range, status, from, to] of cases) {
         const part = await ask(path, { headers: { range } })
@@ -331,7 +332,12 @@ describe("results", () => {
         expect(Buffer.from(await part.arrayBuffer()).equals(bytes.subarray(from, to)), range).toBe(true)
         if (status === 206) expect(part.headers.get("content-range")).toBe(`bytes ${from}-${to - 1}/300000`)
       }
-      for (const range of ["bytes=300000-", "bytes=-0"]) {
+      for (const range of [
+        "bytes=300000-",
+        "bytes=-0",
+        `bytes=${"9".repeat(20)}-`,
+        `bytes=${"9".repeat(400)}-`
+      ]) {
         const outside = await ask(path, { headers: { range } })
         expect(outside.status, range).toBe(416)
         expect(outside.headers.get("content-range")).toBe("bytes */300000")
@@ -478,6 +484,38 @@ describe("who asks", () => {
         const { body, status } = await posted(path, given)
         expect([status, body.code, body.detail]).toEqual([400, "INVALID_REQUEST", says])
       }
+    })
+  )
+
+  it.scopedLive("parameters that nobody would read, or that say two things", () =>
+    test(async ({ ask }) => {
+      const { body: job } = await submit(ask, "echo", 1, { headers: { prefer: "wait=60" } })
+      const at = `/v1/jobs/${job.job_id}`
+      const status = "there are status, agent, created_after, created_before, parent_job_id, limit, cursor"
+      for (const [method, path, says] of [
+        ["GET", "/v1/jobs?stat=1", "stat: is no parameter of this; did you mean status?"],
+        ["GET", "/v1/jobs?q=1", `q: is no parameter of this; ${status}`],
+        ["GET", "/v1/jobs?limit=1&limit=2", "limit: is there more than once"],
+        ["GET", "/v1/jobs?status=error&status=success", "status: is there more than once"],
+        ["POST", "/v1/jobs?agent=echo", "agent: is no parameter of this; there are none"],
+        ["GET", `${at}?after=1`, "after: is no parameter of this; there are none"],
+        ["GET", `${at}/events?afte=1`, "afte: is no parameter of this; did you mean after?"],
+        ["GET", `${at}/events?after=0&after=1`, "after: is there more than once"],
+        ["GET", `${at}/events?after=-1`, "after: the id of an event of this job is a number"],
+        ["GET", `${at}/events?after=99`, /^after: greater than the number of any event of this job/],
+        ["DELETE", "/v1/jobs?principal=bob&principal=alice", "principal: is there more than once"],
+        ["DELETE", `${at}?cancel=false&cancel=true`, "cancel: is there more than once"],
+        ["DELETE", `${at}?force=true`, "force: is no parameter of this; there are cancel"],
+        ["GET", "/v1/me?%F0%9F%A6%8A=1", "🦊: is no parameter of this; there are none"]
+      ] as const) {
+        const { body, status } = await json(ask(path, { method }))
+        expect([status, body.code], path).toEqual([400, "INVALID_REQUEST"])
+        expect(body.detail, path).toMatch(says)
+      }
+      const { body } = await json(ask(`${at}/events?after=1`, { headers: { "last-event-id": "x" } }))
+      expect(body.detail).toBe("Last-Event-ID: the id of an event of this job is a number")
+      // Who asks comes first.
+      expect((await json(ask("/v1/jobs?stat=1", { token: "" }))).status).toBe(401)
     })
   )
 

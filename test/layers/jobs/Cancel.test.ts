@@ -199,6 +199,39 @@ describe("a cancel", () => {
     })
   )
 
+  it.scoped(
+    "that comes when the end is decided is answered when that is stored, and is not stored itself",
+    () =>
+      Effect.gen(function* () {
+        const store = yield* makeStore
+        const finish = yield* Deferred.make<void>()
+        const agent = Agent.handle(Agent.make("finishing", { version: "1.0.0" }), () =>
+          Effect.as(Deferred.await(finish), "done")
+        )
+        yield* Effect.gen(function* () {
+          const session = yield* open()
+          const { job_id } = yield* submit(session, "finishing")
+          yield* session.expect("job.event")
+          store.failing = true
+          yield* Deferred.succeed(finish, undefined)
+          yield* session.expect("session.error", ({ payload }) => payload.details?.job_id === job_id)
+          // The end is tried again after a pause; whatever else is stored meanwhile is so at once.
+          yield* TestClock.adjust("30 seconds")
+          store.failing = false
+          yield* cancel(session, job_id)
+          yield* cancel(session, job_id)
+          yield* pong(session)
+          assert.deepStrictEqual(typesOf(session, job_id), ["job.accepted", "job.event"])
+          yield* TestClock.adjust("10 seconds")
+          const end = yield* session.expect("job.result")
+          assert.strictEqual(end.payload.result, "done")
+          yield* session.expect("job.cancelled")
+          yield* session.expect("job.cancelled")
+          assert.isUndefined((yield* store.store.job(job_id as string))?.cancelRequested)
+        }).pipe(Effect.provide(serve(store, [agent], { heartbeatInterval: "1 hour" })))
+      })
+  )
+
   it.scoped("of a finished job of one's own is acknowledged and changes nothing", () =>
     Effect.gen(function* () {
       const store = yield* makeStore

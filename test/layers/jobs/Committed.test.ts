@@ -1,17 +1,22 @@
 /** What consumers of committed events get of whole jobs: from the accept to the end, whoever writes it. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
 import { Credentials } from "../../../src/layers/credentials/Credentials.js"
 import * as Committed from "../../../src/layers/log/Committed.js"
+import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { open } from "../../support/Wire.js"
 import { agents, makeStore, pong, restarted, serve, submit } from "./support.js"
+import { isEnd, isSleep, until } from "./unloading.js"
 
 type Event = Committed.CommittedEvent
 
@@ -243,6 +248,63 @@ describe("committed events of jobs", () => {
           const end = yield* session.expect("job.result", (frame) => frame.job_id === job_id)
           assert.strictEqual(end.payload.result_size, 9)
         }).pipe(Effect.provide(serve(yield* makeStore, [...agents, unfinished], {}, { consumers })))
+      })
+    )
+
+    it.scoped("leaves nothing behind of what a durable job did not wait for", () =>
+      Effect.gen(function* () {
+        const go = yield* Deferred.make<void>()
+        const left = yield* Deferred.make<void>()
+        const consumers = [
+          Committed.consumer((events) => Effect.zipRight(Deferred.await(go), Stream.runDrain(events)), {
+            capacity: 2
+          })
+        ]
+        const asking = Agent.handle(Agent.make("asking", { version: "1.0.0", durable: true }), () =>
+          Effect.gen(function* () {
+            const job = yield* Job
+            const asked = job.input("a", { prompt: "Which?" })
+            const slept = job.sleep("nap", "1 hour")
+            const tried = [
+              yield* Effect.timeoutOption(asked, "1 minute"),
+              yield* Effect.timeoutOption(slept, "1 minute"),
+              yield* Effect.timeoutOption(job.log("info", "said", {}, { key: "k" }), "1 minute")
+            ]
+            yield* Deferred.succeed(left, undefined)
+            yield* Deferred.await(go)
+            yield* job.log("info", "said", {}, { key: "k" })
+            yield* slept
+            return [tried.map(Option.isSome), yield* asked]
+          }).pipe(Effect.orDie)
+        )
+        yield* Effect.gen(function* () {
+          const session = yield* open()
+          const { job_id } = yield* submit(session, "asking")
+          yield* until(
+            Effect.zipRight(TestClock.adjust("1 minute"), Effect.map(Deferred.poll(left), Option.isSome))
+          )
+          yield* Deferred.succeed(go, undefined)
+          yield* session.expect("job.event", ({ payload }) => payload.kind === "log")
+          yield* session.next(isSleep)
+          yield* TestClock.adjust("1 hour")
+          const asked = yield* session.expect(
+            "job.event",
+            ({ payload }) => payload.kind === Vendor.inputRequest
+          )
+          const { input_id } = asked.payload.body
+          yield* session.request(Vendor.jobInput, { input_id, value: "this" }, { job_id })
+          const end = yield* session.next(isEnd)
+          assert.deepStrictEqual(end.payload.result, [[false, false, false], "this"])
+        }).pipe(
+          Effect.provide(
+            serve(
+              yield* makeStore,
+              [...agents, asking],
+              { heartbeatInterval: "300 days", unloadAfter: "1 day" },
+              { consumers }
+            )
+          )
+        )
       })
     )
 

@@ -204,6 +204,40 @@ describe("a durable job whose process dies", () => {
       })
   )
 
+  it.scopedLive("fails again what was refused, and has of it what came in its place", () =>
+    Effect.gen(function* () {
+      const tooLong = "x".repeat(20_000)
+      const options = { maxOutboundFrameBytes: 16_384 }
+      const logged = yield* over(
+        (job, crash) =>
+          Effect.gen(function* () {
+            yield* Effect.catchAll(job.log("info", tooLong), () => job.log("info", "short"))
+            yield* Effect.catchAll(job.log("info", tooLong), () =>
+              Effect.zipRight(job.log("info", "also short"), job.step("in its place", Effect.void))
+            )
+            yield* Effect.catchAll(job.log("info", tooLong, {}, { key: "k" }), () =>
+              job.log("info", "short by its key", {}, { key: "k" })
+            )
+            yield* job.flush
+            yield* crash
+            yield* job.log("info", "never logged before")
+          }),
+        { options }
+      )
+      assert.deepStrictEqual(logged.told, [
+        "running",
+        "short",
+        "also short",
+        "in its place#1 started",
+        "in its place#1 ended",
+        "short by its key",
+        "recovered 2",
+        "never logged before"
+      ])
+      assert.strictEqual(logged.end.type, "job.result")
+    })
+  )
+
   it.scopedLive("has what a cut off attempt has spent, and pays again only for what has no outcome", () =>
     Effect.gen(function* () {
       const result = yield* over(

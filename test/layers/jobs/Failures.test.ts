@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { InternalError, InvalidRequest, isArcpError } from "../../../src/protocol/Errors.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
@@ -126,6 +127,115 @@ describe("what a promise agent is refused", () => {
       assert.strictEqual((yield* ends(agent)).end.payload.result, 42)
     })
   )
+})
+
+class TooLate extends Schema.TaggedError<TooLate>()("TooLate", { since: Schema.Date }) {}
+
+describe("what a promise agent declares", () => {
+  const since = new Date("2026-01-31T00:00:00Z")
+  const declared = (run: () => unknown) =>
+    ends(
+      Agent.fromPromise(
+        "bad",
+        { version: "1.0.0", output: Schema.Struct({ since: Schema.Date }), error: TooLate },
+        run as () => { since: Date }
+      )
+    )
+
+  it.scoped("its output goes over the wire as the schema says", () =>
+    Effect.gen(function* () {
+      const { end } = yield* declared(async () => ({ since }))
+      assert.deepStrictEqual(end.payload.result, { since: "2026-01-31T00:00:00.000Z" })
+    })
+  )
+
+  it.scoped("an output that is none of the schema's ends the job, with the path that is wrong", () =>
+    Effect.gen(function* () {
+      const { end } = yield* declared(async () => ({ since: "today" }))
+      assert.strictEqual(end.payload.code, "INTERNAL_ERROR")
+      assert.include(end.payload.message, "the agent's output is not what its contract says: output.since")
+    })
+  )
+
+  for (const [how, run] of [
+    ["rejects", () => Promise.reject(new TooLate({ since }))],
+    [
+      "throws",
+      () => {
+        throw new TooLate({ since })
+      }
+    ]
+  ] as const)
+    it.scoped(`a declared failure reaches the client as one: it ${how}`, () =>
+      Effect.gen(function* () {
+        const { end, entries } = yield* declared(run)
+        assert.strictEqual(end.payload.code, "INTERNAL_ERROR")
+        assert.deepStrictEqual(end.payload.details, {
+          error: { _tag: "TooLate", since: "2026-01-31T00:00:00.000Z" }
+        })
+        assert.deepStrictEqual(entries, [])
+      })
+    )
+
+  it.scoped("of a contract that clients share, the same", () =>
+    Effect.gen(function* () {
+      const Bad = Agent.make("bad", {
+        version: "1.0.0",
+        output: Schema.Struct({ since: Schema.Date }),
+        error: TooLate
+      })
+      const good = yield* ends(Agent.fromPromise(Bad, async () => ({ since })))
+      assert.deepStrictEqual(good.end.payload.result, { since: "2026-01-31T00:00:00.000Z" })
+      const late = yield* ends(Agent.fromPromise(Bad, () => Promise.reject(new TooLate({ since }))))
+      assert.deepInclude(late.end.payload.details, { error: { _tag: "TooLate", since: since.toISOString() } })
+    })
+  )
+
+  it.scoped("any other stays what it is: logged, and not shown", () =>
+    Effect.gen(function* () {
+      const { end, entries } = yield* declared(() => Promise.reject(broken()))
+      assert.notInclude(JSON.stringify(end), "s3cret")
+      assert.include(entries[0]?.text, "s3cret at /srv/db")
+    })
+  )
+})
+
+const durableOnly: ReadonlyArray<readonly [string, Agent.Registered]> = [
+  [
+    "job.input",
+    Agent.fromPromise("bad", { version: "1.0.0" }, async (_, job) => job.input("go", { prompt: "Go on?" }))
+  ],
+  [
+    "job.step",
+    Agent.fromPromise("bad", { version: "1.0.0" }, async (_, job) => {
+      await job.log("info", "begun")
+      return await job.step("one", () => 1)
+    })
+  ],
+  ["job.sleep", Agent.fromPromise("bad", { version: "1.0.0" }, (_, job) => job.sleep("a while", 1))],
+  [
+    "job.input",
+    Agent.handle(Agent.make("bad", { version: "1.0.0" }), () =>
+      Effect.gen(function* () {
+        const job = yield* Job
+        return yield* Effect.orDie(job.input("go", { prompt: "Go on?" }))
+      })
+    )
+  ]
+]
+
+describe("what is for durable agents only", () => {
+  for (const [method, agent] of durableOnly)
+    it.scoped(`${method} says so elsewhere, by its name and the agent's line, and how one is declared`, () =>
+      Effect.gen(function* () {
+        const { end, entries } = yield* ends(agent, { revealFailures: true })
+        assert.strictEqual(
+          end.payload.message,
+          `${method} is for durable agents only: declare the agent with durable: true, among the options of Agent.make or Agent.fromPromise`
+        )
+        assert.include(entries[0]?.text, "Failures.test.ts")
+      })
+    )
 })
 
 const unsayable: ReadonlyArray<readonly [string, () => unknown]> = [

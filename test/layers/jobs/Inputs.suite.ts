@@ -238,6 +238,30 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>) =>
         })
       )
 
+      it.scoped("is closed when it is not waited for any more, also before it is stored", () =>
+        Effect.gen(function* () {
+          const go = yield* Deferred.make<void>()
+          const { session, store } = yield* asking((job) =>
+            Effect.gen(function* () {
+              yield* Deferred.await(go)
+              yield* Effect.timeoutOption(job.input("a", { prompt: "?" }), "1 second")
+              yield* job.log("info", "goes on")
+            })
+          )
+          yield* session.expect("job.event")
+          yield* store.gate.close
+          yield* Deferred.succeed(go, undefined)
+          yield* until(Effect.sync(() => store.waiting > 0))
+          yield* TestClock.adjust("1 second")
+          yield* store.gate.open
+          yield* session.next(isEnd)
+          assert.deepStrictEqual(
+            session.seen.filter(({ type }) => type === "job.event").map(({ payload }) => payload.kind),
+            ["status", Vendor.inputRequest, Vendor.inputClosed, "log"]
+          )
+        })
+      )
+
       it.scopedLive("is closed by a cancel, and by the end of its job, before that", () =>
         Effect.gen(function* () {
           for (const how of ["cancel", "returns", "loses"] as const) {

@@ -6,9 +6,10 @@ import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/TestClock"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import { Job } from "../../../src/services/jobs/Job.js"
 import { Lease } from "../../../src/services/lease/Lease.js"
 import { open } from "../../support/Wire.js"
-import { agents, makeStore, type Session, serve, submit } from "./support.js"
+import { agents, makeStore, pong, type Session, serve, submit } from "./support.js"
 
 const options = { heartbeatInterval: "1 day", resumeWindow: "10 days" } as const
 
@@ -118,6 +119,38 @@ describe("a lease", () => {
         )
       })
     )
+
+  it.scoped("ends all that was delegated under it as itself, whichever timer comes first", () =>
+    Effect.gen(function* () {
+      const parent = Agent.handle(Agent.make("parent", { version: "1.0.0" }), () =>
+        Effect.gen(function* () {
+          const job = yield* Job
+          yield* Effect.all([job.delegate("forever", {}), job.delegate("forever", {})])
+          yield* Effect.never
+        }).pipe(Effect.orDie)
+      )
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(
+          session,
+          "parent",
+          {},
+          {
+            lease_request: { "agent.delegate": ["*"] },
+            lease_constraints: { expires_at: "1970-01-01T00:01:00Z" }
+          }
+        )
+        for (let i = 0; i < 2; i++) yield* session.expect("job.event", (f) => f.payload.kind === "delegate")
+        yield* pong(session)
+        yield* TestClock.adjust("1 minute")
+        yield* session.expect("job.error", (frame) => frame.job_id === job_id)
+        const codes = session.seen
+          .filter(({ type }) => type === "job.error")
+          .map(({ payload }) => payload.code)
+        assert.deepStrictEqual(codes, ["LEASE_EXPIRED", "LEASE_EXPIRED", "LEASE_EXPIRED"])
+      }).pipe(Effect.provide(serve(yield* makeStore, [parent, ...agents], options)))
+    })
+  )
 
   it.scoped("is over at exactly expires_at, for an operation and for a submit", () =>
     Effect.gen(function* () {

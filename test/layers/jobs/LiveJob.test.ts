@@ -13,9 +13,9 @@ describe("an ending", () => {
     live.end({ _tag: "Timeout" })
     live.end({ _tag: "LeaseExpired" })
     assert.strictEqual(live.ending?._tag, "Timeout")
-    live.cancel("enough")
+    live.cancel("enough")()
     live.end({ _tag: "Timeout" })
-    live.cancel("again")
+    live.cancel("again")()
     assert.deepStrictEqual(live.ending, { _tag: "Cancel", reason: "enough" })
   })
 
@@ -25,14 +25,14 @@ describe("an ending", () => {
     live.end({ _tag: "Timeout" })
     live.end({ _tag: "Shutdown" })
     assert.isUndefined(live.ending)
-    live.cancel("enough")
+    live.cancel("enough")()
     assert.deepStrictEqual(live.ending, { _tag: "Cancel", reason: "enough" })
   })
 
   it("that comes when the end is decided changes nothing", () => {
     const live = job()
     live.concluded = true
-    live.cancel("too late")
+    live.cancel("too late")()
     live.end({ _tag: "LeaseExpired" })
     assert.isUndefined(live.ending)
   })
@@ -44,7 +44,7 @@ describe("a child", () => {
     const early = job(parent)
     assert.isTrue(parent.takeChild(early))
     assert.isUndefined(early.ending)
-    parent.cancel(undefined)
+    parent.cancel(undefined)()
     assert.strictEqual(early.ending, parentEnded)
     const late = job(parent)
     assert.isTrue(parent.takeChild(late))

@@ -54,6 +54,25 @@ describe("a job that is unloaded ends without being loaded", () => {
     })
   )
 
+  it.scoped("as it was decided, when it is cancelled while that is not stored", () =>
+    Effect.gen(function* () {
+      const submitted = { lease_constraints: { expires_at } }
+      const { jobId, session, store } = yield* asleep(sleeper([]), { submitted })
+      store.failing = true
+      yield* TestClock.adjust("20 minutes")
+      yield* session.expect("session.error", ({ payload }) => payload.details?.job_id === jobId)
+      yield* TestClock.adjust("30 seconds")
+      store.failing = false
+      yield* session.request("job.cancel", {}, { job_id: jobId })
+      yield* pong(session)
+      assert.isUndefined(session.seen.find(({ type }) => type === "job.cancelled"))
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(yield* ended(session, jobId), "LEASE_EXPIRED")
+      yield* session.expect("job.cancelled")
+      assert.isUndefined((yield* store.store.job(jobId))?.cancelRequested)
+    })
+  )
+
   it.scoped("when it was to be cancelled and the process has died", () =>
     Effect.gen(function* () {
       const did: Array<string> = []

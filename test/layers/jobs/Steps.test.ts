@@ -285,6 +285,33 @@ describe("what a durable job emits and pays", () => {
     })
   )
 
+  it.scoped("leaves its key and its child to the next when it is refused", () =>
+    Effect.gen(function* () {
+      const tooLong = "x".repeat(20_000)
+      const ran = yield* runIn(
+        (job) =>
+          Effect.gen(function* () {
+            const log = (text: string) => job.log("info", text, {}, { key: "k" })
+            const child = (input: unknown) => job.delegate("nobody", input, { key: "child" })
+            const refused = [
+              yield* Effect.flip(log(tooLong)),
+              yield* Effect.flip(child(tooLong)),
+              yield* Effect.flip(child(tooLong))
+            ]
+            yield* log("short")
+            yield* log("again")
+            const { code } = yield* Effect.flip(child("short"))
+            return [refused.map(({ details }) => details?.["limit"]), code]
+          }),
+        { maxOutboundFrameBytes: 16_384 },
+        { lease_request: { "agent.delegate": ["*"] } }
+      )
+      const limit = "event_bytes"
+      assert.deepStrictEqual(ran.end.payload["result"], [[limit, limit, limit], "AGENT_NOT_AVAILABLE"])
+      assert.deepStrictEqual(ran.told, ["status running", "short", "delegate", "tool_result"])
+    })
+  )
+
   it.scoped("is paid in steps only", () =>
     Effect.gen(function* () {
       const lease = { "cost.budget": ["USD:1.00"], "tool.call": ["**"] }

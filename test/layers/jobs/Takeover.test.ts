@@ -142,7 +142,9 @@ it.effect(
       const ended = { ...over, status: "success", endedAt: 9 } as const
       yield* commit(spent, ended)
       const cancelRequested = { reason: "enough", at: 5 }
-      const taken = yield* take({ store }, families, "b", new Map([["job_open", cancelRequested]]))
+      const taken = yield* take({ store }, families, "b", {
+        cancels: new Map([["job_open", cancelRequested]])
+      })
       assert.deepStrictEqual(taken, [{ ...spent, node: "b", epoch: 2, cancelRequested }])
       assert.deepStrictEqual(yield* store.job("job_open"), taken[0])
       assert.deepStrictEqual(yield* store.job("job_over"), ended)
@@ -221,6 +223,32 @@ it.effect(
       yield* sweep(parts, nodes("b"))
       assert.deepStrictEqual(dropped.sort(), ["sess_forgotten", "sess_gone", "sess_over"])
     }).pipe(Effect.provide(StoreMemory.layer()))
+)
+
+it.effect("what cannot be swept of one kind keeps nothing of another from being swept", () =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const wish = { jobId: "job_gone", kind: "cancel", body: "{}", at: 0 }
+    yield* store.commit({ ops: [Op.PutWish({ wish: { ...wish, id: "wish_1", from: "gone" } })], owners: [] })
+    const node: SeenNode = {
+      ...{ name: "a", address: undefined, version: "", startedAt: 1 },
+      ...{ silentFor: 0, isAlive: true }
+    }
+    const fails = new StoreError({ message: "not now" })
+    const parts = {
+      now: () => 10_000_000,
+      store: { ...store, sessionPage: () => fails },
+      turn: yield* Turn,
+      options: { resumeWindow: Duration.minutes(10) },
+      log: { dropView: () => Effect.void }
+    }
+    const nodes = {
+      ...{ list: Effect.succeed([node]), time: Clock.currentTimeMillis },
+      ...{ join: () => Effect.die("not here"), bury: () => Effect.die("not here") }
+    }
+    yield* sweep(parts, { node: "a", nodes })
+    assert.deepStrictEqual(yield* store.wishes(undefined, 9), [])
+  }).pipe(Effect.provide(StoreMemory.layer()))
 )
 
 it.effect("when nodes have lived of which no session can be resumed is forgotten", () =>

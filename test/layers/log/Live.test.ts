@@ -5,6 +5,8 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import { LiveLogs } from "../../../src/layers/log/Live.js"
+import * as Sequencer from "../../../src/layers/log/Sequencer.js"
+import { Tail } from "../../../src/layers/log/Tail.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { Op, Store } from "../../../src/services/store/Store.js"
 import { record, session } from "./harness.js"
@@ -106,6 +108,69 @@ describe("a job", () => {
       yield* Fiber.join(late)
       yield* trim
       assert.deepStrictEqual(done, ["joined", "trimmed"])
+    })
+  )
+})
+
+describe("a view that nobody wants any more", () => {
+  /** A view that looks at a job of another node, whose log is kept for it. */
+  const watching = Effect.gen(function* () {
+    const store = yield* Store
+    const live = new LiveLogs(store, { events: 100, bytes: 100_000 }, { release: () => {} }, "b")
+    const stored = session()
+    const view = yield* live.loadView(stored)
+    const of = { ...record(owner), node: "a" }
+    const job = yield* live.loadJob(of)
+    live.holds.keep(job)
+    view.places.set(job.jobId, { job, record: of })
+    view.watch(job.jobId, 0)
+    live.watching.add(view)
+    return { job, live, store, view }
+  }).pipe(Effect.provide(StoreMemory.layer()))
+
+  const isLetGo = (live: LiveLogs, { jobId }: { readonly jobId: string }) =>
+    !live.holds.isHeld(jobId) && live.watching.size === 0
+
+  it.effect("keeps no log of a job from being dropped once it has ended", () =>
+    Effect.gen(function* () {
+      const { job, live, view } = yield* watching
+      assert.isFalse(isLetGo(live, job))
+      live.endView(view.sessionId)
+      assert.isTrue(isLetGo(live, job))
+    })
+  )
+
+  it.effect("is let go of by whoever catches up with it, when it ends meanwhile", () =>
+    Effect.gen(function* () {
+      const { job, live, view } = yield* watching
+      live.catchingUp.add(view)
+      live.endView(view.sessionId)
+      assert.isFalse(isLetGo(live, job))
+      live.catchingUp.delete(view)
+      live.settle(view)
+      assert.isTrue(isLetGo(live, job))
+    })
+  )
+
+  it.scoped("is let go of at the next look, when it has lost what it had not come to", () =>
+    Effect.gen(function* () {
+      const { job, live, store, view } = yield* watching
+      const sequencer = yield* Sequencer.make({
+        ...{ store, live, node: "b", tell: () => {} },
+        tail: new Tail(1_000, () => {}),
+        committer: {
+          enqueue: () => assert.fail("nothing is to be numbered"),
+          queued: () => 0,
+          isIdle: () => true,
+          change: () => Effect.dieMessage("nothing is to be numbered"),
+          over: () => undefined,
+          stopped: Effect.never
+        }
+      })
+      view.lose()
+      assert.isFalse(isLetGo(live, job))
+      sequencer.look()
+      assert.isTrue(isLetGo(live, job))
     })
   )
 })

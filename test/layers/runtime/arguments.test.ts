@@ -114,6 +114,8 @@ describe("odd options", () => {
       Agent.handle(contract, () => Effect.void, { requires: [3 as never] })
     )
     refused("Agent.fromPromise a: options", () => Agent.fromPromise("a", null as never, () => 1))
+    refused("Agent.fromPromise: run", () => Agent.fromPromise(contract, {} as never))
+    refused("Agent.fromPromise: contract.version", () => Agent.fromPromise({ name: "a" } as never, () => 1))
   })
 
   it("of a runtime: parts and options that there are not, in a sentence", () =>

@@ -1,16 +1,16 @@
-/** Jobs of a file whose record is damaged: whoever wants the others gets them, in pages, and is kept from none. */
+/** Jobs and sessions of a file whose record is damaged: whoever wants the others gets them, in pages, and is kept from none. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
-import { mapJobs } from "../../../src/services/store/paged.js"
+import { mapJobs, mapSessions } from "../../../src/services/store/paged.js"
 import { Op, Store, type StoreService } from "../../../src/services/store/Store.js"
 import { statements } from "../../e2e/support/sqlite.js"
-import { aJob, survival } from "./fixtures.js"
+import { aJob, aSession, survival } from "./fixtures.js"
 
-/** A file with jobs that are due, one after the other, of which some are damaged. */
+/** A file with jobs that are due, one after the other, and sessions, of which some are damaged. */
 const withDamage = (
   damaged: ReadonlyArray<number>,
   use: (store: StoreService) => Effect.Effect<void, unknown>
@@ -26,12 +26,20 @@ const withDamage = (
     const jobs = Array.from({ length: 6 }, (_, i) =>
       aJob(`job_${i}`, { createdAt: i, survival: { ...survival, waiting: { dueAt: i } } })
     )
-    yield* inFile(({ commit }) => commit({ ops: jobs.map((job) => Op.PutJob({ job })), owners: [] }))
+    const sessions = jobs.map((_, i) => Op.PutSession({ session: aSession(`sess_${i}`) }))
+    yield* inFile(({ commit }) =>
+      commit({ ops: [...jobs.map((job) => Op.PutJob({ job })), ...sessions], owners: [] })
+    )
     const ids = damaged.map((i) => `'job_${i}'`).join(", ")
     yield* Effect.promise(() =>
       statements(
         filename,
         `UPDATE jobs SET record = json_set(record, '$.createdAt', 'x') WHERE job_id IN (${ids})`
+      )
+    )
+    yield* Effect.forEach(damaged, (i) =>
+      Effect.promise(() =>
+        statements(filename, `UPDATE sessions SET record = '{' || record WHERE session_id = 'sess_${i}'`)
       )
     )
     yield* inFile(use)
@@ -62,6 +70,22 @@ it.scoped("are left out of a listing that is asked to, and are its answer else",
       )
       const error = yield* Effect.flip(store.jobs({ ...everyone, limit: 9 }))
       assert.isDefined(error.damaged)
+    })
+  )
+)
+
+it.scoped("are left out of the sessions of a node, and of those of none: no page is shorter for them", () =>
+  withDamage([0, 1, 3], (store) =>
+    Effect.gen(function* () {
+      for (const filter of [{}, { node: "" }, { notOf: ["a"] }]) {
+        const page = yield* store.sessionPage({ ...filter, limit: 2 })
+        assert.deepStrictEqual(
+          page.map(({ sessionId }) => sessionId),
+          ["sess_2", "sess_4"]
+        )
+        const all = yield* mapSessions(store, filter, ({ sessionId }) => sessionId)
+        assert.deepStrictEqual(all, ["sess_2", "sess_4", "sess_5"])
+      }
     })
   )
 )

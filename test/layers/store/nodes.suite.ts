@@ -2,7 +2,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
-import { absent, type JobRecord, Op, Store, type StoreError } from "../../../src/services/store/Store.js"
+import {
+  absent,
+  type JobRecord,
+  Op,
+  type SessionFilter,
+  Store,
+  type StoreError
+} from "../../../src/services/store/Store.js"
 import { aJob, append, aSession, put, survival } from "./fixtures.js"
 
 export const nodesSuite = (name: string, layer: Layer.Layer<Store, StoreError>): void => {
@@ -203,6 +210,34 @@ export const nodesSuite = (name: string, layer: Layer.Layer<Store, StoreError>):
           ])
         )
         assert.strictEqual((yield* store.jobPlaces([])).size, 0)
+      }))
+
+    test("gives sessions by id, a page after the other, of a node or of none of some", (store) =>
+      Effect.gen(function* () {
+        const session = (sessionId: string, node: string | undefined) =>
+          Op.PutSession({ session: { ...aSession(sessionId), node } })
+        yield* store.commit({
+          ops: [
+            session("sess_c", "a\0"),
+            session("sess_a", "a\0"),
+            session("sess_d", "b"),
+            session("sess_b", undefined)
+          ],
+          owners: []
+        })
+        const page = (filter: Omit<SessionFilter, "limit"> = {}, limit = 9) =>
+          Effect.map(store.sessionPage({ ...filter, limit }), (found) =>
+            found.map(({ sessionId }) => sessionId.slice(-1)).join("")
+          )
+        assert.strictEqual(yield* page(), "abcd")
+        assert.strictEqual(yield* page({}, 2), "ab")
+        assert.strictEqual(yield* page({ after: "sess_b" }, 2), "cd")
+        assert.strictEqual(yield* page({ after: "sess_d" }), "")
+        assert.strictEqual(yield* page({ node: "a\0" }), "ac")
+        assert.strictEqual(yield* page({ node: "a\0", after: "sess_a" }), "c")
+        assert.strictEqual(yield* page({ node: "" }), "b")
+        assert.strictEqual(yield* page({ notOf: ["a\0", "none"] }), "bd")
+        assert.strictEqual(yield* page({ notOf: ["", "b"] }), "ac")
       }))
 
     test("keeps what nodes want of each other until it is dropped, answers included", (store) =>

@@ -1,10 +1,12 @@
 /** What a runtime counts, and that labels stay few whatever people and agents are called. */
 import { assert, describe, it } from "@effect/vitest"
+import * as BigDecimal from "effect/BigDecimal"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import * as fc from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
@@ -18,10 +20,11 @@ import * as Metrics from "../../../src/layers/telemetry/Metrics.js"
 import * as Process from "../../../src/layers/telemetry/Process.js"
 import * as Prometheus from "../../../src/layers/telemetry/Prometheus.js"
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
+import * as Budget from "../../../src/protocol/Budget.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { Lease } from "../../../src/services/lease/Lease.js"
-import { families, Metrics as MetricsTag } from "../../../src/services/runtime/Metrics.js"
+import { Amounts, families, Metrics as MetricsTag } from "../../../src/services/runtime/Metrics.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { TransportServer } from "../../../src/services/transport/Transport.js"
 import { readExposition, sampleIn } from "../../support/exposition.js"
@@ -41,6 +44,24 @@ const worker = Agent.handle(Agent.make("mx_worker", { version: "1.0.0", input: S
     return "done"
   }).pipe(Effect.orDie)
 )
+const inventive = Agent.handle(Agent.make("mx_inventive", { version: "1.0.0" }), () =>
+  Effect.gen(function* () {
+    const job = yield* Job
+    const tell = (unit: string) => job.metric({ name: "cost.x", value: 1, unit })
+    for (let i = 0; i < 40; i++) {
+      yield* tell(`mxmade${i}`)
+      yield* tell(`${i}${"u".repeat(100_000)}`)
+    }
+    yield* tell("CHF")
+    yield* tell("mx-credits")
+  }).pipe(Effect.orDie)
+)
+const thrifty = Agent.handle(Agent.make("mx_thrifty", { version: "1.0.0" }), () =>
+  Effect.gen(function* () {
+    const lease = yield* Lease
+    for (let i = 0; i < 50; i++) yield* lease.spend({ amount: "0.10", currency: "SEK" })
+  }).pipe(Effect.orDie)
+)
 const failing = Agent.handle(Agent.make("mx_failing", { version: "1.0.0" }), () => Effect.die("it broke"))
 const asker = Agent.handle(Agent.make("mx_asker", { version: "1.0.0", durable: true }), () =>
   Effect.flatMap(Job, (job) => job.input("ok?", { prompt: "go on?", schema: Schema.Boolean })).pipe(
@@ -51,6 +72,12 @@ const one = Agent.handle(
   Agent.make("mx_one", { version: "1.0.0", concurrency: 1 }),
   () => Effect.never as Effect.Effect<never>
 )
+
+const amounts = fc
+  .tuple(fc.bigInt({ min: 0n, max: 10n ** 20n }), fc.integer({ min: 0, max: 30 }))
+  .map(([digits, scale]) => BigDecimal.make(digits, scale))
+const counted = new Amounts("counter", "mx_amounts_total", "amounts by run of a property", ["run"])
+let runs = 0
 
 /** Runs with metrics, over a store. */
 const measuring =
@@ -221,13 +248,68 @@ describe("metrics of a runtime", () => {
       assert.isAtMost(labels.size, 201)
       assert.isTrue(labels.has("other"))
       assert.strictEqual(metrics.agent("nobody knows"), "other")
-      assert.isAtMost(new Set(odd.map((code) => metrics.currency(code))).size, 33)
+      assert.deepStrictEqual(new Set(odd.map((code) => metrics.currency(code, false))), new Set(["other"]))
+      assert.isAtMost(new Set(odd.map((code) => metrics.currency(code, true))).size, 33)
+      assert.strictEqual(metrics.currency("EUR", false), "EUR")
       for (const name of odd) families.loginsRefused.update(0, name)
+      families.recoveries.update(1, "x".repeat(257))
       const text = yield* read
+      assert.isTrue(
+        text
+          .get("arcp_recoveries_total")
+          ?.samples.every(({ labels }) => (labels["outcome"] ?? "").length < 257)
+      )
       assert.isAtMost(text.get("arcp_logins_refused_total")?.samples.length ?? 0, 1_001)
       for (const { samples } of text.values()) assert.isAtMost(samples.length, 20_000)
     }).pipe(Effect.provide(Metrics.layer()))
   )
+
+  it.scopedLive(
+    "give no label to what a job says its costs are in, unless that is money, or in its budget",
+    () =>
+      Effect.gen(function* () {
+        const others = measured(families.spend, "other")
+        yield* measuring(yield* makeStore, [inventive], { maxFrameBytes: 1_000_000 })(
+          Effect.gen(function* () {
+            const session = yield* open()
+            yield* submit(session, "mx_inventive")
+            yield* session.expect("job.result")
+            const told = yield* read
+            const spent = (currency: string) => sampleIn(told, "arcp_spend_total", { currency })
+            assert.strictEqual(spent("CHF"), 1)
+            assert.isUndefined(spent("mx-credits"))
+            assert.strictEqual((spent("other") ?? 0) - others, 81)
+            assert.isBelow((yield* Prometheus.text).length, 200_000)
+            yield* submit(session, "mx_inventive", {}, { lease_request: { "cost.budget": ["mx-credits:5"] } })
+            yield* session.expect("job.result")
+            assert.strictEqual(sampleIn(yield* read, "arcp_spend_total", { currency: "mx-credits" }), 1)
+          })
+        )
+      })
+  )
+
+  it.scopedLive("add costs up exactly", () =>
+    Effect.gen(function* () {
+      yield* measuring(yield* makeStore, [thrifty])(
+        Effect.gen(function* () {
+          const session = yield* open()
+          yield* submit(session, "mx_thrifty")
+          yield* session.expect("job.result")
+        })
+      )
+      assert.strictEqual(measured(families.spend, "SEK"), 5)
+    })
+  )
+
+  it.prop("say of amounts what their exact sum is", [fc.array(amounts)], ([amounts]) => {
+    const run = `${runs++}`
+    let sum = BigDecimal.make(0n, 0)
+    for (const amount of amounts) {
+      sum = BigDecimal.sum(sum, amount)
+      counted.add(amount, run)
+      assert.strictEqual(measured(counted, run), Budget.toNumber(sum))
+    }
+  })
 
   it.scoped("add up what several sources tell of one gauge, and take back what is told no more", () =>
     Effect.gen(function* () {

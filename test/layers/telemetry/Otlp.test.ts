@@ -150,6 +150,9 @@ describe("OTLP", () => {
       const died = jobs.find(
         ({ attributes }) => attributesOf(attributes)["arcp.agent"] === "otel_dying@1.0.0"
       )
+      // It has failed, and nobody has interrupted it.
+      assert.strictEqual(died?.status.code, 2)
+      assert.notInclude(JSON.stringify(spans), "nterrupted")
       const ofDied = sink
         .logs()
         .filter(({ attributes }) => attributesOf(attributes)["agent"] === "otel_dying@1.0.0")

@@ -313,6 +313,41 @@ describe("who may ask", () => {
     })
   )
 
+  it.scoped("not who says a header twice of which one counts", () =>
+    Effect.gen(function* () {
+      const url = yield* serving(
+        HttpRoutes.layer("/v1", named("v1"), ({ message }) => ({ contentType: "text/x", body: message })),
+        { pages: { "/page": { headers: {}, body: "a page" } } }
+      )
+      const host = "host: 127.0.0.1"
+      const upgrade = [host, "connection: upgrade", "upgrade: websocket", "sec-websocket-version: 13"]
+      for (const [path, lines, says] of [
+        [
+          "/v1",
+          [host, "Host: evil"],
+          /^HTTP\/1\.1 400 .*text\/x.*host: this header is there more than once/s
+        ],
+        ["/v1", [host, "authorization: a", "Authorization: b"], /^HTTP\/1\.1 400 .*authorization: this/s],
+        ["/v1", [host, "idempotency-key: a", "idempotency-key: b"], /^HTTP\/1\.1 400 /],
+        ["/page", [host, host], /^HTTP\/1\.1 400 .*text\/plain.*host: this header/s],
+        ["/nothing", [host, host], /^HTTP\/1\.1 400 /],
+        ["/arcp", [...upgrade, host, "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="], /^HTTP\/1\.1 400 /],
+        ["/v1", [host, "accept: a/b", "accept: c/d", "connection: close"], /^HTTP\/1\.1 200 /]
+      ] as const) {
+        const socket = yield* connected(url)
+        const answer = yield* Effect.async<string>((resume) => {
+          let text = ""
+          socket.on("data", (data) => {
+            text += data
+          })
+          socket.once("close", () => resume(Effect.succeed(text)))
+          socket.write([`GET ${path} HTTP/1.1`, ...lines, "x-end: 1", "", ""].join("\r\n"))
+        })
+        expect(answer, path).toMatch(says)
+      }
+    })
+  )
+
   it.scoped(
     "is told in a sentence when what a mount writes of refusals cannot be sent; the server goes on",
     () =>

@@ -2,9 +2,11 @@
 import {
   chmodSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
   utimesSync,
@@ -186,8 +188,31 @@ it("says what is missing, open to others, damaged, newer, or left by a killed ru
     said: expect.stringMatching(/newer version \(schema 99/)
   })
   expect(newer.code).toBe(1)
+})
+
+it("says of what is no database of a runtime what to do about that, and nothing else", async () => {
+  const said = async () => {
+    const { code, of } = await doctor()
+    expect(code).toBe(1)
+    const { said, todo } = of("schema") ?? {}
+    return `${said}; ${todo}`.replace(db, "DB")
+  }
+  mkdirSync(db)
+  expect(await said()).toBe("DB is a directory; name a file in it")
+  rmdirSync(db)
   writeFileSync(db, "rubbish".repeat(1_000))
-  expect(await doctor()).toMatchObject({ code: 1 })
+  expect(await said()).toBe("DB is not a SQLite database; choose another file")
+  rmSync(db)
+  await withFile()
+  const bytes = readFileSync(db)
+  bytes.writeUInt32BE(99, 60)
+  writeFileSync(db, bytes)
+  expect(await said()).toMatch(
+    /^DB was written by a newer version \(.*\); use that version, or choose another file$/
+  )
+  bytes.writeUInt32BE(1234, 68)
+  writeFileSync(db, bytes)
+  expect(await said()).toBe("DB is the database of another application; choose another file")
 })
 
 it("says of a port, a key set, a gateway and the contexts what is the matter", async () => {

@@ -14,7 +14,7 @@ import { askedFor } from "../../../src/programs/cli/lease.js"
 import { commandLines } from "../../../src/programs/cli/run/agents.js"
 import { bar } from "../../../src/programs/cli/screen.js"
 import { plain, safe } from "../../../src/programs/cli/text.js"
-import { InternalError } from "../../../src/protocol/Errors.js"
+import { InternalError, PermissionDenied } from "../../../src/protocol/Errors.js"
 import { run, serving } from "./inProcess.js"
 
 const folder = mkdtempSync(join(tmpdir(), "arcp-cli-usage-"))
@@ -594,6 +594,34 @@ describe("what is printed", () => {
   ])("calls a failure that an agent declares by its name: %j", (failure, said) => {
     expect(explain(new InternalError({ message: "m", details: { error: failure } }))).toBe(`error: ${said}`)
   })
+
+  it.each([
+    ["fs.read", "/etc/passwd", 'fs.read "/etc/passwd"', "fs.read=/etc/passwd"],
+    ["model.use", "gpt-5:mini", 'model.use "gpt-5:mini"', "model.use=gpt-5:mini"],
+    // A pattern that is copied must allow no more than what is shown, and nothing else to be done.
+    ["fs.read", "/**", 'fs.read "/**"', "fs.read=PATTERN"],
+    ["fs.read", "/a'; rm -rf '/b", `fs.read "/a'; rm -rf '/b"`, "fs.read=PATTERN"],
+    ["fs.read", "../a", 'fs.read "../a"', "fs.read=PATTERN"],
+    ["fs.read", "/a/../b", 'fs.read "/a/../b"', "fs.read=PATTERN"],
+    ["tool.call", "a\u001b[2J\u202eb", 'tool.call "a\\u001b[2J\\u202eb"', "tool.call=PATTERN"],
+    ["net.fetch", "https://a.example/x", 'net.fetch "https://a.example/x"', "net.fetch=PATTERN"],
+    ["fs.read", `/${"a".repeat(300)}`, `fs.read "/${"a".repeat(198)}…"`, "fs.read=PATTERN"]
+  ])("says what a lease has refused, and the flag that would have allowed it: %s %j", (...given) => {
+    const [capability, target, shown, flag] = given
+    const error = new PermissionDenied({ message: "no", details: { capability, target } })
+    expect(explain(error)).toBe(
+      `error: PERMISSION_DENIED: no (${shown})\n  --lease '${flag}' allows it, see arcp submit --help`
+    )
+  })
+
+  it.each([{}, { capability: 1, target: [] }, { capability: "a b'c\n", target: null }])(
+    "of details that name nothing there is nothing to show: %j",
+    (details) => {
+      expect(explain(new PermissionDenied({ message: "no", details }))).toBe(
+        "error: PERMISSION_DENIED: no\n  what a job may do is given with --lease, see arcp submit --help"
+      )
+    }
+  )
 
   it("has no colours where nobody sees them", async () => {
     expect(plain("\u001b[0;1mUSAGE\u001b[0m")).toBe("USAGE")

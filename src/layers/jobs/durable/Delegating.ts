@@ -22,20 +22,22 @@ import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
 import type { Durable } from "./Durable.js"
 import * as Enduring from "./Enduring.js"
-import { type About, type Known, nondeterministic } from "./Journal.js"
+import { type About, type EventEntry, type Known, nondeterministic } from "./Journal.js"
 import * as Outcome from "./Outcome.js"
 
 /** What of a delegation is in the journal of its job. */
 export interface Journaled {
   readonly delegateId: string
   /** Of the event that tells of it; `told`: that was told before. */
-  readonly begun: JournalEntry | "told"
+  readonly begun: EventEntry | "told"
+  /** Tells whether that event has its place: a log that has ended takes none. */
+  readonly isBegun: () => boolean
   /** Made when the child is opened, and stored with it. */
   readonly opened: (jobId: string) => JournalEntry
   /** The child could not be stored, and nothing of it is. */
   readonly unopened: () => void
   /** Of the event that tells that it is refused. */
-  readonly refused: (error: ArcpError) => JournalEntry | undefined
+  readonly refused: (error: ArcpError) => EventEntry | undefined
 }
 
 type Handle = Delegated<unknown, never>
@@ -108,13 +110,14 @@ const journaling = (
     journal.entry(known, { ...about, ...more }, value)
   return {
     delegateId,
-    begun: isNew ? entry() : "told",
+    begun: isNew ? { make: () => entry() } : "told",
+    isBegun: () => known.about.delegateId === delegateId,
     opened: (jobId) => entry(JSON.stringify({ ok: jobId }), { jobId }),
     unopened: () => journal.undo(known),
     // A fault of the runtime's may be gone the next time.
     refused: (error) => {
       if (error._tag !== "InternalError" || error.details?.["limit"] !== undefined)
-        return entry(Outcome.ofError(error).text)
+        return { make: () => entry(Outcome.ofError(error).text) }
       journal.undo(known)
       return undefined
     }

@@ -92,10 +92,8 @@ const ask = (
   { expiresIn, tellValue }: Pick<InputOptions<unknown, unknown>, "expiresIn" | "tellValue">
 ): Effect.Effect<void, InternalError> =>
   Effect.suspend(() => {
-    const { inputs, journal, maxEventBytes, now } = context
+    const { inputs, maxEventBytes, now } = context
     const { about, choices, key, schema } = question
-    const full = journal.overLimit(key, 0)
-    if (full !== undefined) return full
     const inputId = context.inputId()
     const until = expiresIn === undefined ? undefined : now() + Duration.toMillis(expiresIn)
     const body = bodyOf(question, inputId, until)
@@ -134,24 +132,34 @@ const outcomeOf = (
       const asked = inputs.of(inputId)
       asked.check = check
       const { until } = known.about
-      const close = (reason: "expired" | "cancelled") =>
-        Effect.suspend(() =>
-          asked.taken || job.ended ? Effect.void : inputs.close(inputId, known, { reason })
-        )
+      const expire = Effect.suspend(() =>
+        asked.taken || job.ended ? Effect.void : inputs.close(inputId, known, { reason: "expired" })
+      )
       // One that is withdrawn has none, and nobody waits for it.
       const answered = Effect.flatMap(Deferred.await(asked.outcome), (text) =>
         text === undefined ? Effect.interrupt : Effect.succeed(text)
       )
       const waited = until === undefined ? answered : Effect.raceFirst(answered, sleepUntil(until))
       return restore(presence.waiting({ until, inputId }, waited)).pipe(
-        Effect.onInterrupt(() => Effect.ignore(close("cancelled"))),
-        Effect.zipRight(close("expired")),
+        Effect.zipRight(expire),
         // Whatever has closed it is being committed.
         Effect.zipRight(restore(answered)),
         Effect.ensuring(Effect.sync(() => inputs.leave(inputId)))
       )
     })
   )
+
+/** Closes a question that is not waited for any more, if it was asked. */
+const withdraw = ({ inputs, job }: InputContext, known: Known): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { inputId } = known.about
+    return inputId === undefined ||
+      !isOpenInput(known) ||
+      inputs.current(inputId)?.taken === true ||
+      job.ended
+      ? Effect.void
+      : Effect.ignore(inputs.close(inputId, known, { reason: "cancelled" }))
+  })
 
 /** Returns what takes an answer as the handler wants it: with no more than its JSON Schema tells of. */
 const decoding = <A, I>({ schema }: InputOptions<A, I>) => {
@@ -207,4 +215,7 @@ const wait = <A, I>(
 export const make =
   (context: InputContext): AskInput =>
   (key, options) =>
-    Steps.keyed(context, "input", key, (known, within) => wait(context, known, within, options))
+    Steps.keyed(context, "input", key, (known, within) =>
+      // Wherever that comes: it may have its place, and not be committed, or have been asked by an earlier run.
+      Effect.onInterrupt(wait(context, known, within, options), () => withdraw(context, known))
+    )

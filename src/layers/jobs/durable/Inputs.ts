@@ -13,10 +13,11 @@ import { InternalError, type InvalidRequest } from "../../../protocol/Errors.js"
 import { eventPayload, timestamp } from "../../../protocol/EventText.js"
 import * as Vendor from "../../../protocol/Vendor.js"
 import type { JsonSchema } from "../../../services/agents/JsonSchema.js"
-import type { EventLog, JobLog, NewEvent } from "../../../services/log/EventLog.js"
+import type { EventLog, JobLog } from "../../../services/log/EventLog.js"
 import type { JobRecord } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import type { HookCalls } from "../hooks/HookCalls.js"
+import * as Appending from "./appending.js"
 import type { About, Journal, Known } from "./Journal.js"
 import { isOpenInput } from "./Known.js"
 import * as Survival from "./Survival.js"
@@ -144,7 +145,10 @@ export class Inputs {
 
   /** Ids of the questions that are open, and of which nobody has taken what closes them. */
   get open(): ReadonlyArray<string> {
-    return this.journal.openInputs.map(([inputId]) => inputId)
+    return this.openKnown.map(([inputId]) => inputId)
+  }
+  private get openKnown(): ReadonlyArray<readonly [inputId: string, known: Known]> {
+    return this.journal.openInputs.filter(([inputId]) => this.asked.get(inputId)?.taken !== true)
   }
   /** Returns what is known of a question that is open, by its key. */
   known(inputId: string, key: string): Known | undefined {
@@ -176,29 +180,33 @@ export class Inputs {
 
   /** Tells of a new question. */
   tell(known: Known, about: About & { readonly inputId: string }, request: StoredRequest, body: string) {
-    const { holder, hooks, journal, now } = this.home
-    return Effect.suspend(() => {
-      if (this.sealed) return Effect.interrupt
-      const waitingFor = holder.record.waitingFor ?? []
-      if (waitingFor.length >= maxOpen)
-        return new InternalError({
-          message: `at most ${maxOpen} inputs of a job are open at once`,
-          details: { limit: "open_inputs" }
-        })
-      const entries = [
-        journal.entry(known, about),
-        journal.note("request", about.inputId, JSON.stringify(request))
-      ]
-      holder.record = { ...holder.record, waitingFor: [...waitingFor, about.inputId] }
-      return this.append({
+    const { holder, hooks, journal, now, rests } = this.home
+    return Effect.suspend(() =>
+      Appending.begin(this.home, {
         type: "job.event",
         kind: Vendor.inputRequest,
         payload: eventPayload(Vendor.inputRequest, timestamp(now()), body),
-        journal: entries,
+        awaited: rests,
         record: () => holder.record,
-        hook: hooks.waiting(holder.record, now(), about.inputId, request.until)
+        hook: hooks.waiting(holder.record, now(), about.inputId, request.until),
+        makeJournal: () => {
+          if (this.sealed) return Effect.interrupt
+          const full = journal.overLimit(known.key, 0)
+          if (full !== undefined) return full
+          const waitingFor = holder.record.waitingFor ?? []
+          if (waitingFor.length >= maxOpen)
+            return new InternalError({
+              message: `at most ${maxOpen} inputs of a job are open at once`,
+              details: { limit: "open_inputs" }
+            })
+          holder.record = { ...holder.record, waitingFor: [...waitingFor, about.inputId] }
+          return [
+            journal.entry(known, about),
+            journal.note("request", about.inputId, JSON.stringify(request))
+          ]
+        }
       })
-    })
+    )
   }
 
   /**
@@ -216,21 +224,25 @@ export class Inputs {
     const asked = this.of(inputId)
     asked.taken = true
     let committed = false
+    /** As it was when what closes it took its place. */
+    let before: JobRecord | undefined
     const { outcome, about } = closed(known, closing)
-    const entries = [
-      journal.entry(known, about, outcome),
-      journal.note("request", inputId, JSON.stringify(closedRequest(known, closing)))
-    ]
-    const before = holder.record
-    // What else is stored of it from here on says so too.
-    holder.record = without(rests ? Survival.dueNow(before) : before, inputId)
-    const appended = this.append({
+    const appended = Appending.append(this.home, {
       type: "job.event",
       kind: Vendor.inputClosed,
       payload: closedEvent(now(), inputId, closing, maxEventBytes),
-      journal: entries,
+      awaited: rests,
       ending: this.sealed,
       record: () => holder.record,
+      makeJournal: () => {
+        before = holder.record
+        // What else is stored of it from here on says so too.
+        holder.record = without(rests ? Survival.dueNow(before) : before, inputId)
+        return [
+          journal.entry(known, about, outcome),
+          journal.note("request", inputId, JSON.stringify(closedRequest(known, closing)))
+        ]
+      },
       onCommit: () => {
         committed = true
         this.asked.delete(inputId)
@@ -242,23 +254,17 @@ export class Inputs {
       Effect.zipRight(Effect.tapError(log.flush(job), Faults.blamed)),
       Effect.zipRight(Effect.suspend(() => (committed ? Effect.void : closedLog))),
       Effect.tapError((error) => {
-        holder.record = reopened(holder.record, inputId, rests ? before : undefined)
+        if (before !== undefined) holder.record = reopened(holder.record, inputId, rests ? before : undefined)
         return Deferred.fail(asked.outcome, error)
       })
     )
   }
 
-  private append(event: NewEvent): Effect.Effect<void, InternalError> {
-    const { job, log, rests } = this.home
-    return Effect.tapError(log.append(job, { ...event, awaited: rests }), Faults.blamed)
-  }
-
   /** The job ends: what is open is asked no more, and nothing is asked from now on. */
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
     this.sealed = true
-    const open = this.journal.openInputs.filter(([inputId]) => this.asked.get(inputId)?.taken !== true)
     return Effect.forEach(
-      open,
+      this.openKnown,
       ([inputId, known]) =>
         Effect.suspend(() => Effect.ignore(this.close(inputId, known, { reason: "cancelled" }))),
       { concurrency: "unbounded", discard: true }

@@ -2,7 +2,8 @@
  * What a durable job has done, in memory: the one place that decides what is known of a key, and in which order outcomes
  * that were found are handed out. Values stay in the store until they are asked for.
  *
- * An entry is made with the event that it is committed with, so its ordinal is its place in the order of commits.
+ * An entry is made in the step in which the event that it is committed with takes its place in the log, so its ordinal is its place
+ * in the order of commits; see appending.ts.
  */
 import * as Effect from "effect/Effect"
 import { InternalError } from "../../../protocol/Errors.js"
@@ -47,6 +48,14 @@ export const nondeterministic = (message: string, keys: ReadonlyArray<string>): 
     details: { reason: "nondeterministic", keys: keys.slice(0, 16) }
   })
 
+/** What the journal has of an event that is logged once, however often its handler is run. */
+export interface EventEntry {
+  /** Tells whether the event was logged before; then it is passed over. */
+  readonly isKnown?: (() => boolean) | undefined
+  /** Makes the entry, when the event takes its place. An effect says why it takes none. */
+  readonly make: () => JournalEntry | Effect.Effect<void, InternalError>
+}
+
 /** The journal of one job that runs. */
 export class Journal {
   private readonly known = new Map<string, Known>()
@@ -67,9 +76,8 @@ export class Journal {
   result: ResultProgress | undefined
   /** Newest ordinal of an outcome, as loaded; 0 without any. */
   lastOutcome = 0
-  /** Keys that the handler's own fiber has passed, and what it has emitted since. */
-  private passed = 0
-  private emitted = 0
+  /** Where the handler's own fiber is: keys that it has passed, and what it has emitted since. */
+  private here = { passed: 0, emitted: 0 }
 
   constructor(
     readonly jobId: string,
@@ -316,42 +324,45 @@ export class Journal {
 
   /** The handler's own fiber has come past a key: what it emits from here on is at another place. */
   pass(): void {
-    this.passed++
-    this.emitted = 0
+    this.here = { passed: this.here.passed + 1, emitted: 0 }
   }
 
-  /**
-   * Returns the entry of an event of the handler's own fiber; `undefined` when it was logged before, and an error when there is no
-   * room for a new one.
-   */
-  place(): JournalEntry | InternalError | undefined {
-    const count = this.emitted + 1
-    const { passed } = this
-    const known = this.placed.get(passed)
-    if (known === undefined) {
-      const full = this.overLimit(String(passed), 0)
+  /** Returns the entry of an event of the handler's own fiber, which is where it is now, also when the event has to wait for its place. */
+  place(): EventEntry {
+    const { here } = this
+    const { passed } = here
+    const isKnown = () => {
+      if (here.emitted >= (this.placed.get(passed) ?? 0)) return false
+      here.emitted++
+      return true
+    }
+    const make = () => {
+      const key = String(passed)
+      if (!this.placed.has(passed)) {
+        const full = this.overLimit(key, 0)
+        if (full !== undefined) return full
+        this.bytes += journalOverhead
+      }
+      const count = ++here.emitted
+      this.placed.set(passed, count)
+      return { kind: "emits", key, ordinal: this.nextOrdinal++, about: JSON.stringify({ count }) } as const
+    }
+    return { isKnown, make }
+  }
+
+  /** Returns the entry of a keyed event. */
+  once(key: string): EventEntry {
+    const isKnown = () => this.keyed.has(key)
+    const make = () => {
+      // Another one with this key may have taken its place meanwhile.
+      if (isKnown()) return Effect.void
+      const full = this.overLimit(key, 0)
       if (full !== undefined) return full
-      this.bytes += journalOverhead
+      this.keyed.add(key)
+      this.bytes += journalOverhead + key.length
+      return { kind: "emit", key, ordinal: this.nextOrdinal++, about: "{}" } as const
     }
-    this.emitted = count
-    if (known !== undefined && count <= known) return undefined
-    this.placed.set(passed, count)
-    return {
-      kind: "emits",
-      key: String(passed),
-      ordinal: this.nextOrdinal++,
-      about: JSON.stringify({ count })
-    }
-  }
-
-  /** Returns the entry of a keyed event; `undefined` when it was logged before, and an error when there is no room for it. */
-  once(key: string): JournalEntry | InternalError | undefined {
-    if (this.keyed.has(key)) return undefined
-    const full = this.overLimit(key, 0)
-    if (full !== undefined) return full
-    this.keyed.add(key)
-    this.bytes += journalOverhead + key.length
-    return { kind: "emit", key, ordinal: this.nextOrdinal++, about: "{}" }
+    return { isKnown, make }
   }
 
   /** Returns the entry that says how far the result is streamed with this chunk. */

@@ -41,9 +41,15 @@ export class Owners {
   session(sessionId: string): JobSession | undefined {
     return this.sessions.get(sessionId)
   }
-  /** Gives a job its session when that comes; returns what ends the wait. */
+  /** Gives a job its session, now or when that comes; returns what ends the wait. */
   own(live: LiveJob): () => void {
     const { sessionId } = live.owner
+    const here = this.sessions.get(sessionId)
+    // It may have come while what is stored of it was read.
+    if (here !== undefined) {
+      live.owner = here
+      return () => {}
+    }
     const jobs = this.jobs.get(sessionId) ?? new Set()
     this.jobs.set(sessionId, jobs)
     jobs.add(live)

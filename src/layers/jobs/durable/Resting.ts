@@ -66,8 +66,21 @@ const conclude = (parts: JobParts, { live, log: job }: RunningJob): Effect.Effec
       if (undoing?.isDue === true && (yield* attemptUndo(parts, { live, log: job }, terminalNow))) return
       const last = () => (undoing === undefined ? terminalNow() : Terminal.notUndone(terminalNow(), undoing))
       yield* Inputs.endStored(parts, job, live)
+      live.concluded = true
+      // One that came since.
+      yield* live.cancelStored
       const terminal = yield* Effect.gen(() =>
-        Terminal.write(parts, job, live.owner, last, at, () => live.record)
+        Terminal.write(
+          parts,
+          job,
+          live.owner,
+          last,
+          at,
+          () => live.record,
+          (isOurs) => {
+            live.ended = isOurs
+          }
+        )
       )
       live.status = terminal.status
       if (live.awaited !== undefined) yield* Deferred.complete(live.awaited.outcome, terminal.outcome)
@@ -203,6 +216,7 @@ export const endRows = (
       const records: ReadonlyArray<JobRecord> = yield* Faults.storage(
         parts.store.jobs({
           ...{ principals: "everyone", waiting: "rows", after, limit: page },
+          damaged: "left out",
           node: parts.cluster?.node
         })
       )

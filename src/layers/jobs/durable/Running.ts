@@ -1,9 +1,8 @@
 /** Where something of a durable job runs: in which step, or in its handler's own fiber, or elsewhere. */
 import type * as Fiber from "effect/Fiber"
-import { type InternalError, InvalidRequest, PermissionDenied } from "../../../protocol/Errors.js"
+import { InvalidRequest, PermissionDenied } from "../../../protocol/Errors.js"
 import { type EmitOptions, HandlerThread, Step, type StepService } from "../../../services/jobs/Job.js"
-import type { JournalEntry } from "../../../services/store/Store.js"
-import { type Journal, keyProblem } from "./Journal.js"
+import { type EventEntry, type Journal, keyProblem } from "./Journal.js"
 
 type AnyFiber = Pick<Fiber.RuntimeFiber<unknown, unknown>, "currentContext" | "id">
 
@@ -23,19 +22,23 @@ export class RunningStep implements StepService {
   }
 }
 
-/** What becomes of an emit: it is not logged again, it is refused, or it is logged, with an entry of the journal. */
+/** Where an event of a durable job comes from. */
+export interface Origin {
+  /** The step that it is in. */
+  readonly step?: RunningStep | undefined
+  /** What the journal has of it, where its step does not say that it is another one. */
+  readonly entry?: EventEntry | undefined
+}
+
+/** What becomes of an emit: nothing, it is refused, or it is logged, unless the journal knows it. */
 export type Verdict =
-  | { readonly _tag: "Known" }
-  | { readonly _tag: "Refused"; readonly error: InvalidRequest | InternalError }
-  | {
-      readonly _tag: "Logged"
-      readonly step: RunningStep | undefined
-      readonly journal: JournalEntry | undefined
-    }
+  | { readonly _tag: "Ignored" }
+  | { readonly _tag: "Refused"; readonly error: InvalidRequest }
+  | { readonly _tag: "Logged"; readonly origin: Origin }
 
 const outside = { reason: "outside_step" }
 
-const known: Verdict = { _tag: "Known" }
+const ignored: Verdict = { _tag: "Ignored" }
 
 const misplaced: Verdict = {
   _tag: "Refused",
@@ -52,15 +55,6 @@ const paidOutside: Verdict = {
     message: "a cost of a durable job belongs in a step: outside one it would be paid again after a crash",
     details: outside
   })
-}
-
-/** Returns what becomes of an emit that has an entry of its own, if it was not logged before and there is room for one. */
-const logged = (
-  journal: JournalEntry | InternalError | undefined,
-  step: RunningStep | undefined
-): Verdict => {
-  if (journal === undefined) return known
-  return "_tag" in journal ? { _tag: "Refused", error: journal } : { _tag: "Logged", step, journal }
 }
 
 /** Tells where an effect of a durable job runs, and what that makes of it. */
@@ -94,17 +88,17 @@ export class Whereabouts {
   /** Decides what becomes of an emit. */
   emitted(fiber: AnyFiber, { key }: EmitOptions, paid: boolean): Verdict {
     const step = this.stepOf(fiber)
-    if (this.isMute(fiber)) return known
+    if (this.isMute(fiber)) return ignored
     if (paid && (step === undefined || step.over)) return paidOutside
     if (key !== undefined) {
       const problem = keyProblem(key)
       if (problem !== undefined)
         return { _tag: "Refused", error: new InvalidRequest({ message: `options.key: ${problem}` }) }
-      return logged(this.journal.once(key), step)
+      return { _tag: "Logged", origin: { step, entry: this.journal.once(key) } }
     }
-    if (step !== undefined) return step.over ? misplaced : { _tag: "Logged", step, journal: undefined }
+    if (step !== undefined) return step.over ? misplaced : { _tag: "Logged", origin: { step } }
     if (!this.isOwn(fiber)) return misplaced
-    return logged(this.journal.place(), undefined)
+    return { _tag: "Logged", origin: { entry: this.journal.place() } }
   }
 
   /** Returns why a paid operation may not be done here, if it may not. */

@@ -23,11 +23,12 @@ import {
   type StepError,
   type StepOptions
 } from "../../../services/jobs/Job.js"
-import type { EventLog, JobLog } from "../../../services/log/EventLog.js"
+import type { EventLog, JobLog, NewEvent } from "../../../services/log/EventLog.js"
 import * as Tracing from "../../../services/runtime/Tracing.js"
-import { type JournalEntry, toInternalError } from "../../../services/store/Store.js"
+import { toInternalError } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import { sleepUntil } from "../Limits.js"
+import * as Appending from "./appending.js"
 import { Compensations } from "./Compensations.js"
 import * as Enduring from "./Enduring.js"
 import type { About, Journal, KeyedKind, Known } from "./Journal.js"
@@ -51,22 +52,25 @@ export interface StepContext {
 
 type State = "started" | "retry" | "ended" | "failed"
 
-/** Appends what a step has come to. */
+/** What is told of a step. */
+type Told = { readonly key: string; readonly state: State; readonly attempt: number } & Record<
+  string,
+  unknown
+>
+
+/** Appends what a step has come to, and what the journal has of it from then on. */
 const tell = (
-  { awaitEmits, job, log, now }: Pick<StepContext, "awaitEmits" | "job" | "log" | "now">,
-  body: { readonly key: string; readonly state: State; readonly attempt: number } & Record<string, unknown>,
-  journal?: JournalEntry
+  context: Pick<StepContext, "awaitEmits" | "job" | "log" | "now">,
+  body: Told,
+  makeJournal?: NewEvent["makeJournal"]
 ): Effect.Effect<void, InternalError> =>
-  Effect.tapError(
-    log.append(job, {
-      type: "job.event",
-      kind: Vendor.step,
-      payload: eventPayload(Vendor.step, timestamp(now()), JSON.stringify(body)),
-      awaited: awaitEmits,
-      journal
-    }),
-    Faults.blamed
-  )
+  Appending.begin(context, {
+    type: "job.event",
+    kind: Vendor.step,
+    payload: eventPayload(Vendor.step, timestamp(context.now()), JSON.stringify(body)),
+    awaited: context.awaitEmits,
+    makeJournal
+  })
 
 const unread = toInternalError("the job's journal could not be read")
 
@@ -152,10 +156,11 @@ const commitOutcome = (
         : undo === undefined
           ? attempted
           : { ...attempted, compensate: true }
-    const entry = context.journal.entry(known, about, text)
-    // Before anybody can be interrupted: it is undone whoever waits for it.
-    if (undo !== undefined && state === "ended") context.compensations.add(known.key, undo(text))
-    const told = tell(context, { key: known.key, state, attempt: about.attempt, ms }, entry)
+    const told = tell(context, { key: known.key, state, attempt: about.attempt, ms }, () => {
+      // Before anybody can be interrupted: it is undone whoever waits for it.
+      if (undo !== undefined && state === "ended") context.compensations.add(known.key, undo(text))
+      return context.journal.entry(known, about, text)
+    })
     return Effect.as(Effect.zipRight(told, restore(committed(context))), text)
   })
 
@@ -207,7 +212,7 @@ const run = <A, AI, E, EI, R>(
         const running = new RunningStep(journal.jobId, key, attempt)
         const startedAt = now()
         const state = attempt === 1 ? "started" : "retry"
-        yield* restore(tell(context, { key, state, attempt }, journal.entry(known, about)))
+        yield* restore(tell(context, { key, state, attempt }, () => journal.entry(known, about)))
         const exit = yield* Effect.exit(
           Effect.provideService(restore(inSpan(bounded, key, attempt)), Step, running)
         )
@@ -264,7 +269,7 @@ const sleepOnce = (
       const about: About = { attempt: 1, since, until, within: within?.key }
       if (!isBegun) {
         const body = { key, state: "started", attempt: 1, until: timestamp(until) } as const
-        yield* restore(tell(context, body, journal.entry(known, about)))
+        yield* restore(tell(context, body, () => journal.entry(known, about)))
       }
       yield* restore(committed(context))
       yield* restore(context.presence.waiting({ until }, sleepUntil(until)))
@@ -361,14 +366,18 @@ export const compensate = (
       : Effect.void
   )
 
-const notDurable = Effect.dieMessage(
-  "steps are of durable agents only: declare the agent with `durable: true` (Agent.make)"
-)
+/** Made by the call, and not when its effect is run, so that the stack leads to the agent's line. */
+const notDurable = (method: string) => () =>
+  Effect.die(
+    new Error(
+      `job.${method} is for durable agents only: declare the agent with durable: true, among the options of Agent.make or Agent.fromPromise`
+    )
+  )
 
 /** What an agent that is not durable has in their place. */
 export const none: { readonly step: RunStep } & Pick<JobService, "sleep" | "hold" | "input"> = {
-  step: () => notDurable,
-  sleep: () => notDurable,
+  step: notDurable("step"),
+  sleep: notDurable("sleep"),
   hold: (effect) => effect,
-  input: () => notDurable
+  input: notDurable("input")
 }

@@ -24,11 +24,14 @@ const betweenLooks = Duration.seconds(1)
 /** Jobs that are begun, or ended, at once, between two turns of the event loop. */
 const atOnce = 32
 
-/** Puts a job in line that the last process had accepted and not begun. */
-export const restore = ({ now, registry, running }: JobParts, record: QueuedRecord): Effect.Effect<void> =>
+/** Puts a job in line that the last process, or a node that is gone, had accepted and not begun; its session may be here before it. */
+export const restore = (
+  { now, owners, registry, running }: JobParts,
+  record: QueuedRecord
+): Effect.Effect<void> =>
   Effect.map(Effect.option(resolve(registry, record.agent)), (agent) => {
     const concurrency = agent._tag === "Some" ? agent.value.concurrency : undefined
-    running.queue.add(new QueuedJob(record, undefined, concurrency), now())
+    running.queue.add(new QueuedJob(record, owners.session(record.sessionId), concurrency), now())
   })
 
 /**

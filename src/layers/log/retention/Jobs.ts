@@ -25,7 +25,7 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
     to <= job.ledger.first
       ? Effect.void
       : committer.change((tx) => {
-          if (job.dropped) return
+          if (job.dropped || job.superseded) return
           tx.ownsJob(job)
           tx.ops.push(Op.TrimJob({ jobId: job.jobId, seq: to }))
           tx.onApply(() => {

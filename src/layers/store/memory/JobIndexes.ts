@@ -78,8 +78,8 @@ class NewestByKey {
   }
 }
 
-/** Returns the name of the node that has a job; empty where a runtime is alone. */
-export const nodeOf = ({ node = "" }: JobRecord): string => node
+/** Returns the name of the node that has a job or a session; empty where a runtime is alone. */
+export const nodeOf = ({ node = "" }: Pick<JobRecord, "node">): string => node
 
 const submitKey = (sessionId: string, submitId: string): string => `${sessionId}\0${submitId}`
 const principalKey = (principal: string, key: string): string => `${principal}\0${key}`

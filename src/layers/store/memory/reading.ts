@@ -20,6 +20,8 @@ import {
   type Place,
   type PlacedWish,
   type Run,
+  type SessionFilter,
+  type SessionRecord,
   type StoredEvent,
   type ViewEvent
 } from "../../../services/store/Store.js"
@@ -253,6 +255,17 @@ export const sessionPlaces = (
       return record === undefined ? [] : [[sessionId, placeOf(record)]]
     })
   )
+
+/** Returns sessions, by id. */
+export const sessionPage = (
+  { sessions }: Tables,
+  { after = "", limit, node, notOf = [] }: SessionFilter
+): ReadonlyArray<SessionRecord> =>
+  [...sessions.values()]
+    .flatMap(({ record }) => (record === undefined || record.sessionId <= after ? [] : [record]))
+    .filter((record) => (node === undefined || nodeOf(record) === node) && !notOf.includes(nodeOf(record)))
+    .sort((a, b) => (a.sessionId < b.sessionId ? -1 : 1))
+    .slice(0, limit)
 
 /** Returns what a node wants, and what is wanted of it, or all wishes; oldest first. */
 export const wishes = (

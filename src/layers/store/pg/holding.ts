@@ -125,6 +125,13 @@ export const slotsAlive = (statements: PgStatements): Effect.Effect<ReadonlySet<
     (rows) => new Set(rows.map(([slot]) => String(slot)))
   )
 
+/** Returns whether a node has its slot, or is back in it. */
+export const hasSlot = (statements: PgStatements, node: string): Effect.Effect<boolean, PgFailure> =>
+  Effect.map(
+    statements.executeValues("SELECT 1 FROM {writers} WHERE slot = $1", [slotOfNode(node)]),
+    (rows) => rows.length > 0
+  )
+
 /** Milliseconds between two looks at whether the holder says that it is alive. */
 const betweenLooks = 250
 

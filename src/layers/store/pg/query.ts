@@ -7,6 +7,7 @@ import {
   type JobFilter,
   type NewsQuery,
   type Run,
+  type SessionFilter,
   type Viewer
 } from "../../../services/store/Store.js"
 import { maxBytes as markBytes, maxEvents as markEvents } from "../marks.js"
@@ -22,6 +23,7 @@ import type {
   PlaceRow,
   Query,
   RecordRow,
+  SessionRow,
   WishRow
 } from "../query.js"
 import { hasParked } from "../query.js"
@@ -35,6 +37,14 @@ const session = (sessionId: string): Query<RecordRow> => [
   [sessionId]
 ]
 const sessions: Query<RecordRow> = ["SELECT record FROM {sessions}", []]
+
+/** Those of other nodes than a few are found by looking at all, which is what they have in a column. */
+const sessionPage = ({ after = "", limit, node, notOf = [] }: SessionFilter): Query<SessionRow> => [
+  `SELECT session_id AS "sessionId", record FROM {sessions}
+   WHERE session_id > $1 AND node <> ALL ($2::text[]) ${node === undefined ? "" : "AND node = $4"}
+   ORDER BY session_id LIMIT $3`,
+  [after, notOf.map(toStored), limit, ...(node === undefined ? [] : [toStored(node)])]
+]
 
 const job = (jobId: string): Query<RecordRow> => ["SELECT record FROM {jobs} WHERE job_id = $1", [jobId]]
 
@@ -483,6 +493,7 @@ export const queries: Queries = {
   openOn,
   session,
   sessions,
+  sessionPage,
   job,
   jobBySubmit,
   jobByKey,

@@ -86,16 +86,16 @@ export const takenOf = (owners: ReadonlyArray<Owner>): Statement => [
  * A writer states which of its batches this one follows, and the epochs of what it writes; nothing is written when either is not
  * so, or the writer is not one any more. It says once more that it is alive.
  *
- * The rows of what it owns stay locked until the commit. So of a writer and somebody who takes a row at the same time one comes
+ * The rows of what it owns stay locked until the commit, in one order, so that no two wait for each other. So of a writer and somebody who takes a row at the same time one comes
  * after the other: what is being taken is waited for and then seen with its new epoch, and whoever takes waits, and finds what
  * was written. What is stated not to be there is inserted and never updated, so of two that open it one fails.
  */
 const fence = (hasKeys: boolean) => `held_jobs AS (
   SELECT 1 FROM unnest($1::text[], $2::bigint[]) AS o (id, epoch)
-  JOIN {jobs} j ON j.job_id = o.id AND j.epoch = o.epoch FOR NO KEY UPDATE OF j),
+  JOIN {jobs} j ON j.job_id = o.id AND j.epoch = o.epoch ORDER BY j.job_id FOR NO KEY UPDATE OF j),
 held_sessions AS (
   SELECT 1 FROM unnest($3::text[], $4::bigint[]) AS o (id, epoch)
-  JOIN {sessions} s ON s.session_id = o.id AND s.epoch = o.epoch FOR NO KEY UPDATE OF s),
+  JOIN {sessions} s ON s.session_id = o.id AND s.epoch = o.epoch ORDER BY s.session_id FOR NO KEY UPDATE OF s),
 fence AS (
   UPDATE {writers} SET last_commit = $9::bigint, alive = clock_timestamp(),
     expires = clock_timestamp() + $10::bigint * interval '1 millisecond'

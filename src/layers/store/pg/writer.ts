@@ -10,8 +10,8 @@ import { type Batch, Fenced, type Owner, StoreError } from "../../../services/st
 import { Misuse } from "../plan.js"
 import { blockSize, epochsOf, type JobEnd, jobsOf, keysOf, type PgWriterState, plan } from "./batch.js"
 import { isUnanswered, mayWork, toStoreError } from "./failures.js"
-import { type Holder, lastCommit, lost, slotOf } from "./holding.js"
-import { transaction } from "./migrate.js"
+import { type Holder, hasSlot, lastCommit, lost, slotOf } from "./holding.js"
+import { lockWriters, transaction } from "./migrate.js"
 import type { PartValues } from "./parts.js"
 import { type LendPg, PgFailure, type PgStatements } from "./statement.js"
 import { type BatchClaim, keysOf as keysIn, lockingKeys, nameOf, takenOf, writing } from "./statements.js"
@@ -104,7 +104,7 @@ export class PgWriter {
               patience
             )
       const planned = yield* this.plan(batch, loaded)
-      if (planned.statements.length > 0) yield* this.apply(planned.statements, batch.owners)
+      if (planned.statements.length > 0) yield* this.apply(planned.statements, batch)
       planned.adopt()
     }).pipe(
       Effect.tapErrorTag("Fenced", ({ owners }) =>
@@ -158,7 +158,7 @@ export class PgWriter {
 
   private apply(
     statements: ReadonlyArray<PartValues>,
-    owners: ReadonlyArray<Owner>
+    { gone, owners }: Batch
   ): Effect.Effect<void, PgFailure | StoreError | Fenced> {
     const { holder, lend, name, patience } = this.parts
     return Effect.suspend(() => {
@@ -169,17 +169,21 @@ export class PgWriter {
         after: this.applied,
         number,
         lease: Duration.toMillis(holder.lease),
-        owners
+        owners,
+        gone
       }
       const attempt = lend((connection) =>
         Effect.flatMap(send(connection, statements, claim), (written) =>
-          written ? Effect.succeed({ newest: number, taken: noRows }) : refusal(connection, holder, claim)
+          written
+            ? Effect.succeed({ newest: number, taken: noRows, isBack: false })
+            : refusal(connection, holder, claim)
         )
       )
       return Effect.flatMap(
         patiently(attempt, patience),
-        ({ newest, taken }): Effect.Effect<void, StoreError | Fenced> => {
+        ({ isBack, newest, taken }): Effect.Effect<void, StoreError | Fenced> => {
           if (newest === undefined) return lost(name, holder)
+          if (newest === claim.after && isBack) return new Fenced({ owners: [], back: gone })
           if (newest === claim.after && taken.length > 0) return fencedBy(owners, taken)
           if (newest < claim.after) return receded(name)
           if (newest !== number) return diverged(name)
@@ -221,34 +225,55 @@ const receded = (name: string): StoreError =>
     fenced: true
   })
 
+/** What is claimed of a batch by its first statement, and of a node that is gone before that. */
+type Claim = BatchClaim & Pick<Batch, "gone">
+
 /**
- * Returns what of the claim of a batch that was not written is not so: the number of the holder's newest batch, and who of the
- * owners is taken. When it is all so by now the batch is to be tried again.
+ * Returns what of the claim of a batch that was not written is not so: the number of the holder's newest batch, who of the owners is
+ * taken, and whether the node is back that was gone. When it is all so by now the batch is to be tried again.
  */
-const refusal = (connection: PgStatements, holder: Holder, { after, owners }: BatchClaim) =>
+const refusal = (connection: PgStatements, holder: Holder, { after, gone, owners }: Claim) =>
   Effect.gen(function* () {
     const newest = yield* lastCommit(connection, holder)
+    const isBack = gone !== undefined && (yield* hasSlot(connection, gone))
     const taken = owners.length === 0 ? noRows : yield* connection.executeValues(...takenOf(owners))
-    return newest === after && taken.length === 0
+    return newest === after && taken.length === 0 && !isBack
       ? yield* new PgFailure({ cause: new Error("what it states was not so, and is so now") })
-      : { newest, taken }
+      : { newest, taken, isBack }
   })
+
+/**
+ * Returns whether a node is still gone; it does not come back until the transaction ends. So whoever starts under its name reads what
+ * it has left after that, or has its slot before.
+ */
+const isStillGone = (connection: PgStatements, node: string) =>
+  Effect.zipRight(
+    connection.executeRaw(lockWriters, []),
+    Effect.map(hasSlot(connection, node), (isBack) => !isBack)
+  )
 
 /** Carries out the statements, and returns whether they were: their claim may not hold. */
 const send = (
   connection: PgStatements,
   [first = {}, ...rest]: ReadonlyArray<PartValues>,
-  claim: BatchClaim
+  { gone, ...claim }: Claim
 ): Effect.Effect<boolean, PgFailure> => {
   const [sql, params] = writing(first, claim)
   const claimed = Effect.map(connection.executeValues(sql, params), ([row]) => row?.[0] === true)
   const keys = keysIn(claim.owners)
-  if (rest.length === 0 && keys.length === 0) return claimed
+  if (rest.length === 0 && keys.length === 0 && gone === undefined) return claimed
   const [lock, itsKeys] = lockingKeys(keys)
   const locked = keys.length === 0 ? Effect.void : connection.executeRaw(lock, itsKeys)
+  const stated =
+    gone === undefined
+      ? claimed
+      : Effect.if(isStillGone(connection, gone), {
+          onTrue: () => claimed,
+          onFalse: () => Effect.succeed(false)
+        })
   return transaction(
     connection,
-    Effect.tap(Effect.zipRight(locked, claimed), (written) =>
+    Effect.tap(Effect.zipRight(locked, stated), (written) =>
       written
         ? Effect.forEach(
             rest,

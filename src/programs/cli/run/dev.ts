@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as RegistryLayer from "../../../layers/agents/Registry.js"
+import { isLoopback } from "../../../protocol/Loopback.js"
 import { failureMessage } from "../../../services/agents/Agent.js"
 import { Registry } from "../../../services/agents/Registry.js"
 import { loadModules } from "../agents-module.js"
@@ -19,11 +20,13 @@ import type { ServeFlags } from "../serve.js"
 import { isShipped } from "../shipped.js"
 import { type Host, type Loads, registryOf } from "./hosting.js"
 import { serving } from "./serve.js"
+import { inNameOfModule } from "./strays.js"
 
 /** Loads the agents for the `load`-th time. */
 const loaded = (flags: ServeFlags, { read }: Watched, load: number) =>
-  Effect.flatMap(loadModules(flags.agents, { address: (file) => addressOf(file, load), read }), (modules) =>
-    registryOf(flags, modules)
+  Effect.flatMap(
+    loadModules(flags.agents, { address: (file) => addressOf(file, load), read, within: inNameOfModule }),
+    (modules) => registryOf(flags, modules)
   )
 
 const say = (text: string) => Console.error(text)
@@ -138,10 +141,14 @@ const openPage = (address: string) =>
     child.unref()
   })
 
-/** Serves the agents of a file. Whoever has a token may cancel what was submitted with it, also from another tab. */
+/**
+ * Serves the agents of a file. Whoever has a token may cancel what was submitted with it, also from another tab. What an agent throws
+ * is told to whoever submits: on this machine, that is who writes it. What is thrown in a timer of a file that is being written is
+ * logged, and what is saved next is loaded.
+ */
 export const run = ({ open, ...flags }: DevFlags, file: string) =>
-  serving(
-    { ...flags, agents: [file, ...flags.agents], cancel: "principal" },
-    reloading,
-    open ? openPage : undefined
-  )
+  serving({ ...flags, agents: [file, ...flags.agents], cancel: "principal" }, reloading, {
+    onAddress: open ? openPage : undefined,
+    defaults: { revealFailures: flags.transport === "stdio" || isLoopback(flags.host) },
+    afterException: "go on"
+  })

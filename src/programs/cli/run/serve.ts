@@ -35,7 +35,7 @@ import { keptIn, runtimeOf } from "./keeping.js"
 import { limitsOf } from "./limits.js"
 import { routes } from "./routes.js"
 import { keepStreams } from "./standardStreams.js"
-import { unless, watch } from "./strays.js"
+import { type AfterException, unless, watch } from "./strays.js"
 import { readersOf, telemetry } from "./telemetry.js"
 
 /** The flags that give a duration, by the option that it is for. */
@@ -56,10 +56,13 @@ const directory = (workspace: string): Effect.Effect<string, UsageError> =>
     catch: (error) => new UsageError({ message: `--workspace ${workspace}: ${fileProblem(error)}` })
   })
 
-/** The flags that are options of the runtime. */
-const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, UsageError> =>
+/** The flags that are options of the runtime, over what these are by default. */
+const runtimeOptions = (
+  flags: ServeFlags,
+  defaults: RuntimeOptions.Input
+): Effect.Effect<RuntimeOptions.Input, UsageError> =>
   Effect.gen(function* () {
-    const input = yield* limitsOf(flags.limit)
+    const input: Record<string, unknown> = { ...defaults, ...(yield* limitsOf(flags.limit)) }
     const twice = (flag: string, name: string) =>
       new UsageError({ message: `choose ${flag} or --limit ${name}=…, not both` })
     for (const [name, { flag, unit, value }] of Object.entries(durations(flags))) {
@@ -96,14 +99,21 @@ const firstCommand = (flags: ServeFlags) =>
     ? { command: "submit survey", rest: ` --input '{"root":"."}' --lease 'fs.read=./**'` }
     : { command: "agents", rest: "" }
 
-/** What is done with the address of the console, once it is there. */
-export type OnAddress = (page: string) => Effect.Effect<void>
+/** What a command does otherwise than `arcp serve`. */
+interface Differently {
+  /** What is done with the address of the console, once it is there. */
+  readonly onAddress?: ((page: string) => Effect.Effect<void>) | undefined
+  /** Options of the runtime that flags may still change. */
+  readonly defaults?: RuntimeOptions.Input | undefined
+  /** What becomes of it when something throws that nothing catches. Default: it shuts down. */
+  readonly afterException?: AfterException | undefined
+}
 
 const announce = (
   flags: ServeFlags,
   token: string | undefined,
   login: Login | undefined,
-  onAddress: OnAddress
+  { onAddress }: Differently
 ) =>
   Effect.gen(function* () {
     const { address } = yield* TransportServer
@@ -113,7 +123,7 @@ const announce = (
       return
     }
     const page = consoleAddress(address, login)
-    yield* onAddress(page)
+    if (onAddress !== undefined) yield* onAddress(page)
     if (flags.json)
       return yield* Console.log(
         json({ listening: address, ...(token === undefined ? {} : { token }), console: page })
@@ -163,21 +173,21 @@ export const run = (flags: ServeFlags) => serving(flags, once)
  * Loads the optional parts when their flags are there: loading is most of what a start costs. The agents get the
  * services that the program has.
  */
-export const serving = (given: ServeFlags, host: Host, onAddress: OnAddress = () => Effect.void) =>
+export const serving = (given: ServeFlags, host: Host, differently: Differently = {}) =>
   leavingInTime((leavesSoon) => {
     const flags = given.cluster ? { ...given, node: Option.orElseSome(given.node, ownName) } : given
-    return served(flags, host, onAddress, leavesSoon).pipe(Effect.scoped, Effect.provide(telemetry(flags)))
+    return served(flags, host, differently, leavesSoon).pipe(Effect.scoped, Effect.provide(telemetry(flags)))
   })
 
-const served = (flags: ServeFlags, host: Host, onAddress: OnAddress, leavesSoon: Effect.Effect<void>) =>
+const served = (flags: ServeFlags, host: Host, differently: Differently, leavesSoon: Effect.Effect<void>) =>
   Effect.gen(function* () {
     const kept = yield* keptIn(flags)
     yield* checkAddress(flags)
-    const crashed = yield* watch
+    const crashed = yield* watch(differently.afterException ?? "shut down")
     // Before the modules of agents are loaded, which may write as well.
     const reserved = flags.transport === "stdio" ? yield* reserveStreams : undefined
     yield* keepStreams
-    const limits = yield* runtimeOptions(flags)
+    const limits = yield* runtimeOptions(flags, differently.defaults ?? {})
     const auth = yield* authentication(flags)
     const login = yield* loginFor(auth.token)
     const { count, loads, registry } = yield* host(flags)
@@ -207,7 +217,7 @@ const served = (flags: ServeFlags, host: Host, onAddress: OnAddress, leavesSoon:
       flags.transport === "stdio"
         ? Effect.zipRight(Effect.forkScoped(Effect.ignore(stopped)), Runtime.serveAll)
         : Effect.zipRight(Layer.build(Runtime.serve()), stopped)
-    yield* announce(flags, auth.token, login, onAddress).pipe(
+    yield* announce(flags, auth.token, login, differently).pipe(
       Effect.zipRight(unless(crashed, serving)),
       Effect.scoped,
       Effect.provide(

@@ -1,6 +1,6 @@
 /**
  * What an agent lets go of and what nobody waits for: a promise that is rejected is logged, with its job, and the server
- * goes on; an error that nothing catches is the end of the server, in order.
+ * goes on; an error that nothing catches is the end of the server, in order, or of a server to write agents with an entry of its log.
  */
 import { AsyncLocalStorage } from "node:async_hooks"
 import * as Cause from "effect/Cause"
@@ -20,8 +20,11 @@ import type { Hosted } from "../agents-module.js"
 /** An error that nothing has caught: nobody knows what it has left behind, so the process is to be started again. */
 export class Crashed extends Data.TaggedError("Crashed")<{ readonly message: string }> {}
 
-/** The job that the running code was started by, across timers and promises. */
-const origin = new AsyncLocalStorage<Readonly<Record<"job" | "agent", string>>>()
+/** The job, or the module, that the running code was started by, across timers and promises. */
+const origin = new AsyncLocalStorage<Readonly<Record<"job" | "agent", string> | Record<"module", string>>>()
+
+/** Runs what loads a module, whatever that starts being known as its own. */
+export const inNameOfModule = <A>(module: string, load: () => A): A => origin.run({ module }, load)
 
 /** A scheduler whose tasks run in the name of a job: a fiber's only way to run on. */
 const inNameOf = (base: Scheduler.Scheduler, { agent, jobId: job }: Job["Type"]): Scheduler.Scheduler => ({
@@ -42,15 +45,20 @@ export const traceable = (agent: Hosted): Hosted => ({
     )
 })
 
-/** Keeps agents from ending the process, and with it the jobs of all others: in the name of a job `process.exit` throws. */
+/** Keeps agents from ending the process, and with it the jobs of all others: in the name of one `process.exit` throws. */
 const withoutExit = (refused: (error: Error) => void): Effect.Effect<void, never, Scope.Scope> =>
   Effect.asVoid(
     Effect.acquireRelease(
       Effect.sync(() => {
         const { exit } = process
         process.exit = (code) => {
-          if (origin.getStore() === undefined) return exit(code)
-          const error = new Error("an agent called process.exit(): it may end its job, not the server")
+          const by = origin.getStore()
+          if (by === undefined) return exit(code)
+          const error = new Error(
+            "module" in by
+              ? "a module of agents called process.exit(): it may not end the server"
+              : "an agent called process.exit(): it may end its job, not the server"
+          )
           refused(error)
           throw error
         }
@@ -76,9 +84,14 @@ export const unless = <E, R>(
     Fiber.interrupt
   )
 
-/** Watches for strays as long as the scope is open. What it gives fails when the process cannot go on. */
-export const watch: Effect.Effect<Effect.Effect<never, Crashed>, never, Scope.Scope> = Effect.gen(
-  function* () {
+/** What becomes of a server where an error is thrown that nothing catches. */
+export type AfterException = "shut down" | "go on"
+
+/** Watches for strays as long as the scope is open. What it gives fails when the process is not to go on. */
+export const watch = (
+  then: AfterException
+): Effect.Effect<Effect.Effect<never, Crashed>, never, Scope.Scope> =>
+  Effect.gen(function* () {
     const runtime = yield* Effect.runtime<never>()
     const crashed = yield* Deferred.make<never, Crashed>()
     const log = (message: string, reason: unknown) => {
@@ -87,8 +100,11 @@ export const watch: Effect.Effect<Effect.Effect<never, Crashed>, never, Scope.Sc
     }
     const onRejection = (reason: unknown) => log("a promise was rejected that nobody waits for", reason)
     const onException = (error: unknown) => {
-      log("an error was thrown that nothing catches; shutting down", error)
-      const message = `an error was thrown that nothing catches (${failureMessage(readable(error))}); the server has shut down`
+      const what = "an error was thrown that nothing catches"
+      if (then === "go on")
+        return log(`${what}; this server goes on, where arcp serve would shut down`, error)
+      log(`${what}; shutting down`, error)
+      const message = `${what} (${failureMessage(readable(error))}); the server has shut down`
       Deferred.unsafeDone(crashed, Effect.fail(new Crashed({ message })))
     }
     yield* withoutExit((error) => log("an agent tried to end the process", error))
@@ -104,5 +120,4 @@ export const watch: Effect.Effect<Effect.Effect<never, Crashed>, never, Scope.Sc
         })
     )
     return Deferred.await(crashed)
-  }
-)
+  })

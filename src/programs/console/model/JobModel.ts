@@ -5,6 +5,7 @@
 import { denials } from "../../../protocol/Errors.js"
 import * as Vendor from "../../../protocol/Vendor.js"
 import type { JobEvent } from "../../../services/client/ArcpClient.js"
+import { refused } from "./text.js"
 import { field, isRecord, numberIn, textIn } from "./values.js"
 
 /** Something that takes time: a step, a call of a tool, a question, a delegation. */
@@ -219,7 +220,7 @@ const takeResult = (
   if (denied)
     mark(model, {
       kind: "denied",
-      text: `${textIn(body.error, "code")}: ${textIn(body.error, "message") ?? ""}`
+      text: `${textIn(body.error, "code")}: ${textIn(body.error, "message") ?? ""}${refused(field(body.error, "details"))}`
     })
 }
 

@@ -2,7 +2,7 @@
 import * as Vendor from "../../../protocol/Vendor.js"
 import type { JobEvent } from "../../../services/client/ArcpClient.js"
 import { isDenial } from "./JobModel.js"
-import { brief, duration } from "./text.js"
+import { brief, duration, refused } from "./text.js"
 import { field, numberIn, textIn } from "./values.js"
 
 /** How much a line matters. */
@@ -60,7 +60,7 @@ export const textOf = (event: JobEvent): string => {
     case "tool_result":
       return event.body.error === undefined
         ? `→ ${event.body.result === undefined ? "done" : brief(event.body.result)}`
-        : `✗ ${brief(textIn(event.body.error, "code") ?? "", 60)} ${brief(textIn(event.body.error, "message") ?? event.body.error)}`
+        : `✗ ${brief(textIn(event.body.error, "code") ?? "", 60)} ${brief(textIn(event.body.error, "message") ?? event.body.error)}${refused(field(event.body.error, "details"))}`
     case "status":
       return `${brief(event.body.phase, 80)}${event.body.message === undefined ? "" : `: ${brief(event.body.message)}`}`
     case "metric":

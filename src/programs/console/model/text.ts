@@ -1,5 +1,6 @@
 /** How the console shows what agents wrote: as text, with nothing in it that could pretend to be something else. */
 
+import { refusalIn } from "../../../protocol/Refusal.js"
 import { namesOf } from "./tree.js"
 
 /**
@@ -60,6 +61,12 @@ const beginning = (value: unknown, most: number, depth = 0): string => {
 /** Returns a value as a text of one line. */
 export const brief = (value: unknown, most = 300): string =>
   line(typeof value === "string" ? value : beginning(value, most), most)
+
+/** Returns what a lease has refused, after a message that does not say it; empty where the details of an error do not, either. */
+export const refused = (details: unknown): string => {
+  const refusal = refusalIn(details)
+  return refusal === undefined ? "" : ` (${line(refusal.capability, 80)} ${line(refusal.target, 200)})`
+}
 
 /** Returns what one of several values to choose from is called. */
 export const optionName = (value: unknown, most: number): string =>

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { JobStatus } from "../../../protocol/JobStatus.js"
 import { extent, latest, tookOf, waiting } from "../model/at.js"
 import { isOver, principalOf, tookMs } from "../model/JobTable.js"
-import { clock, count, counted, duration, line, moment } from "../model/text.js"
+import { clock, count, counted, duration, line, moment, refused } from "../model/text.js"
 import { announce, announceSeldom } from "../state/announcing.js"
 import { cancelJob, client } from "../state/connection.js"
 import { entryOf, type Followed, follow, mayPass } from "../state/follow.js"
@@ -256,11 +256,14 @@ export const JobView = ({
   // Whoever does not see it change hears of it, and how it has ended once that is known.
   const before = useRef<JobStatus | undefined>(undefined)
   const { end } = job.model
-  const why = end === undefined || end.status === "success" ? undefined : end.message
+  const why =
+    end === undefined || end.status === "success"
+      ? undefined
+      : `${line(end.message, 300)}${refused(end.details)}`
   const isKnown = !isOver(status) || end !== undefined
   useEffect(() => {
     if (!isKnown) return
-    if (why !== undefined) announce(`the job is ${statusName(status)}: ${line(why, 300)}`, "status")
+    if (why !== undefined) announce(`the job is ${statusName(status)}: ${why}`, "status")
     else if (before.current !== undefined && before.current !== status)
       announce(`the job is ${statusName(status)}`, "status")
     before.current = status

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks"
 import type { JobStatus } from "../../../protocol/JobStatus.js"
 import { adviceFor, type Doing } from "../model/advice.js"
 import { format, type Route } from "../model/route.js"
-import { count, plain } from "../model/text.js"
+import { count, plain, refused } from "../model/text.js"
 import { textIn } from "../model/values.js"
 import { announce } from "../state/announcing.js"
 import { go } from "../state/navigation.js"
@@ -120,6 +120,7 @@ export const Problem = ({
           <Text text={code} most={80} />
         </strong>{" "}
         <Text text={message} most={2_000} />
+        <Text text={refused(details)} most={300} />
       </p>
       {advice === undefined ? null : <p class="advice">{advice}</p>}
     </div>

@@ -28,11 +28,13 @@ describe.skipIf(missing !== undefined)(
   `racing for rows${missing === undefined ? "" : ` (${missing})`}`,
   () => {
     let prefixes = 0
-    const open = Effect.gen(function* () {
-      const prefix = `race${++prefixes}_`
-      const url = yield* Effect.promise(stores.url)
-      return { prefix, store: yield* StorePg.make({ url: Redacted.make(url), prefix }) }
-    })
+    const openAs = (node: string | undefined) =>
+      Effect.gen(function* () {
+        const prefix = `race${++prefixes}_`
+        const url = yield* Effect.promise(stores.url)
+        return { prefix, store: yield* StorePg.make({ url: Redacted.make(url), prefix, node }) }
+      })
+    const open = openAs(undefined)
     /** A connection as another node has one. */
     const other = Effect.acquireRelease(
       Effect.promise(async () => {
@@ -145,6 +147,59 @@ describe.skipIf(missing !== undefined)(
         const [[last] = []] = yield* ask(taker, `SELECT max(seq)::integer FROM ${prefix}events`)
         assert.strictEqual(last, 3)
         assert.strictEqual((yield* Effect.flip(store.commit(owned([append("job_a", 4, 4)]))))._tag, "Fenced")
+      })
+    )
+
+    it.scopedLive("what is owned is locked in one order, so that no two wait for each other", () =>
+      Effect.gen(function* () {
+        const { prefix, store, taker, watcher } = yield* prepared
+        yield* store.commit({ ops: [put(aJob("job_0"))], owners: [{ job: "job_0", epoch: 0 }] })
+        yield* ask(taker, "BEGIN")
+        yield* ask(taker, `SELECT 1 FROM ${prefix}jobs WHERE job_id = 'job_0' FOR UPDATE`)
+        const committing = yield* Effect.fork(
+          store.commit({
+            ops: [append("job_a", 2, 2)],
+            owners: ["job_a", "job_0"].map((job) => ({ job, epoch: 1 }))
+          })
+        )
+        yield* waitsForLock(watcher, `${prefix}events`)
+        const free = yield* ask(
+          watcher,
+          `SELECT job_id FROM ${prefix}jobs WHERE job_id = 'job_a' FOR UPDATE SKIP LOCKED`
+        )
+        assert.deepStrictEqual(free, [["job_a"]])
+        yield* ask(taker, "COMMIT")
+        yield* Fiber.join(committing)
+      })
+    )
+
+    it.scopedLive("what a node has left is not taken when it is back, or comes back right then", () =>
+      Effect.gen(function* () {
+        const { prefix, store } = yield* openAs("b")
+        const [taker, watcher] = [yield* other, yield* other]
+        const job = aJob("job_a", { node: "a" })
+        yield* store.commit({ ops: [put(job)], owners: [{ job: "job_a", epoch: 0 }] })
+        const move = store.commit({
+          ops: [Op.MoveJob({ jobId: "job_a", node: "b", epoch: 2 })],
+          owners: [{ job: "job_a", epoch: 1 }],
+          gone: "a"
+        })
+        yield* ask(taker, "BEGIN")
+        yield* ask(taker, `SELECT pg_advisory_xact_lock(hashtextextended('${prefix}writers', 0))`)
+        yield* ask(
+          taker,
+          `INSERT INTO ${prefix}writers VALUES ('node a', 'x', 'a', 0, clock_timestamp(), clock_timestamp() + interval '1 minute')`
+        )
+        const moving = yield* Effect.fork(Effect.flip(move))
+        yield* waitsForLock(watcher, `pg_advisory_xact_lock(hashtextextended('${prefix}writers'`)
+        yield* ask(taker, "COMMIT")
+        const refused = yield* Fiber.join(moving)
+        assert.deepInclude(refused, { _tag: "Fenced", owners: [], back: "a" })
+        assert.deepInclude(yield* Effect.flip(move), { _tag: "Fenced", back: "a" })
+        assert.deepInclude(yield* store.job("job_a"), { node: "a" })
+        yield* ask(taker, `DELETE FROM ${prefix}writers WHERE slot = 'node a'`)
+        yield* move
+        assert.deepInclude(yield* store.job("job_a"), { node: "b", epoch: 2 })
       })
     )
 

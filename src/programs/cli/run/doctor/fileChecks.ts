@@ -9,6 +9,7 @@ import { schemaVersion } from "../../../../layers/store/schema.js"
 import { isOfDisk, isUnopened } from "../../../../layers/store/sqlError.js"
 import { besideNow, inspect, isHeld, realName } from "../../../../layers/store/sqliteFile.js"
 import { fileProblem } from "../../../../services/runtime/fileProblem.js"
+import type { StoreError } from "../../../../services/store/Store.js"
 import { bytes } from "../../quantity.js"
 import { age } from "../../time.js"
 import { asOwner, type Finding, findings, guarded, type StoreFindings } from "./finding.js"
@@ -88,6 +89,21 @@ const checkFolder = (path: string): Finding => {
     : ok(`${folder}, mode ${mode}`)
 }
 
+/** What is the matter with a file, and what to do about it, which the error mostly says itself: after a semicolon. */
+const problemOf = (error: StoreError, name: string): readonly [said: string, todo: string] => {
+  const { message } = error
+  if (isOfDisk(error))
+    return [
+      message,
+      "make room on its disk, or see to the disk; a restore helps when the file is gone or damaged"
+    ]
+  if (isUnopened(error)) return [message, asOwner]
+  const at = message.indexOf("; ", message.startsWith(name) ? name.length : 0)
+  return at < 0
+    ? [message, "restore a backup with arcp restore, or use the version that wrote it"]
+    : [message.slice(0, at), message.slice(at + 2)]
+}
+
 const checkSchema = (path: string, name: string): Effect.Effect<Finding> => {
   const { fail, ok, warn } = findings("schema")
   return Effect.flatMap(besideNow(path), (clean) =>
@@ -102,18 +118,7 @@ const checkSchema = (path: string, name: string): Effect.Effect<Finding> => {
               )
             : ok(`version ${version}, sound`)
       ),
-      Effect.catchAll((error) =>
-        Effect.succeed(
-          fail(
-            error.message,
-            isOfDisk(error)
-              ? "make room on its disk, or see to the disk; a restore helps when the file is gone or damaged"
-              : isUnopened(error)
-                ? asOwner
-                : "restore a backup with arcp restore, or use the version that wrote it"
-          )
-        )
-      ),
+      Effect.catchAll((error) => Effect.succeed(fail(...problemOf(error, name)))),
       Effect.zipLeft(clean)
     )
   )
