@@ -27,7 +27,7 @@ it("shows sessions, jobs and rates of a server that runs, and what is left of on
     const url = await listening(server)
     const alice = await WireClient.open(url)
     const bob = await WireClient.open(url, { token: "tok-b" })
-    await alice.accept("sleep", { ms: 60_000 })
+    await alice.accept("sleep", { ms: 3_600_000 })
     await alice.accept("emit", { count: 100_000, delayMs: 5 })
     await bob.run("echo", "hello")
     // Whoever only asks comes back to no session, and leaves none.
