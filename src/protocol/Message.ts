@@ -213,6 +213,7 @@ export const Subscribed = Schema.Struct({
     Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
   ),
   [Vendor.goesOn]: optional(Schema.Boolean),
+  [Vendor.createdAt]: optional(Schema.String),
   ...waiting,
   credentials: optional(Schema.Unknown)
 })

@@ -68,7 +68,6 @@ type Unread =
   | "reason"
   | "sent_at"
   | "received_at"
-  | "accepted_at"
   | "completed_at"
   | "input_id"
 type Read<A> = { readonly [K in keyof A as Exclude<K, Unread>]: A[K] }
@@ -105,7 +104,7 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     jobs: Check.array(jobEntry),
     next_cursor: Check.orElse(Check.string, null)
   }),
-  "job.accepted": Check.object<Payloads["job.accepted"]>(shown),
+  "job.accepted": Check.object<Payloads["job.accepted"]>({ ...shown, accepted_at: maybe }),
   "job.cancelled": Check.object<Payloads["job.cancelled"]>({}),
   "job.subscribed": Check.object<Read<Message.Subscribed>>({
     ...shown,
@@ -116,6 +115,7 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
       false
     ),
     [Vendor.goesOn]: Check.optional(Check.boolean),
+    [Vendor.createdAt]: maybe,
     ...waiting
   }),
   [Vendor.jobInputAccepted]: Check.object<Payloads[typeof Vendor.jobInputAccepted]>({}),

@@ -25,6 +25,9 @@ export const schedule = "x-vendor.effect-arcp.schedule"
 /** In an accept, a listing and the answer to a subscribe: when a pending job begins at the earliest. */
 export const startAt = "x-vendor.effect-arcp.start_at"
 
+/** In the answer to a subscribe: when the job was accepted. */
+export const createdAt = "x-vendor.effect-arcp.created_at"
+
 /** In a listing: when the job ended. */
 export const completedAt = "x-vendor.effect-arcp.completed_at"
 

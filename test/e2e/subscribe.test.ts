@@ -126,6 +126,7 @@ describe("the answer", () => {
       lease: { "tool.call": ["a"] },
       parent_job_id: null,
       trace_id: accepted.payload.trace_id,
+      "x-vendor.effect-arcp.created_at": accepted.payload.accepted_at,
       subscribed_from: 2
     })
     expect(payload).toHaveProperty("replayed")

@@ -1,7 +1,7 @@
 /** The program as a person uses it: what it prints where, and what it leaves with. */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs"
+import { closeSync, existsSync, mkdtempSync, openSync, realpathSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join, relative as pathRelative } from "node:path"
 import { createInterface } from "node:readline"
@@ -121,7 +121,7 @@ describe("arcp submit", () => {
       /^error in .*\n.*error: ConformanceFailure: no luck$/ms
     ],
     ["1 for an unknown agent, and says how to list them", ["submit", "nobody"], 1, /arcp agents/],
-    ["2 for input that is not JSON", ["submit", "echo", "--input", "{"], 2, /must be JSON/],
+    ["2 for input that is not JSON", ["submit", "echo", "--input", "{"], 2, /is not JSON/],
     ["2 for an unknown flag", ["submit", "echo", "--nope"], 2, /nope/],
     [
       "4 when the job takes too long",
@@ -224,6 +224,25 @@ describe("the other commands", () => {
     const code = await new Promise((resolve) => child.on("close", resolve))
     expect(stderr).toBe("")
     expect(code).toBe(141)
+  })
+  it.runIf(existsSync("/dev/full"))("says in a sentence that its output cannot be written", async () => {
+    const backup = ["backup", join(folder, "full.db"), "--db", db]
+    for (const args of [["submit", "echo"], ["jobs"], ["jobs", "--json"], backup, ["--help"]]) {
+      const full = openSync("/dev/full", "w")
+      const child = spawn(process.execPath, [program, ...args], {
+        env: environment(),
+        stdio: ["ignore", full, "pipe"]
+      })
+      closeSync(full)
+      let stderr = ""
+      child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+        stderr += text
+      })
+      const code = await new Promise((resolve) => child.on("close", resolve))
+      expect(stderr).toMatch(/^error: the output could not be written: the disk is full \(ENOSPC\)$/m)
+      expect(stderr).not.toMatch(/^ +at /m)
+      expect(code).toBe(6)
+    }
   })
   it("agents lists versions and the default", async () => {
     expect((await arcp(["agents"])).stdout).toContain("ver  1.0.0, 2.0.0 (default)")

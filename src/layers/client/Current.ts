@@ -18,6 +18,10 @@ export interface About {
   readonly lease_constraints?: Message.Accepted["lease_constraints"] | undefined
   readonly budget?: unknown
   readonly credentials?: unknown
+  /** Of an accept. */
+  readonly accepted_at?: string | undefined
+  /** The same, of the answer to a subscribe. */
+  readonly [Vendor.createdAt]?: string | undefined
 }
 
 /** Currencies of one budget. */

@@ -93,6 +93,7 @@ export const handle = <O, F>(
         : outcome,
       violation
     ),
+    createdAt: about.accepted_at ?? about[Vendor.createdAt],
     completedAt: Effect.sync(() => inbox.completedAt),
     chunks: inbox.chunks(),
     resultAsFile: (path) => resultAsFile(inbox, path),

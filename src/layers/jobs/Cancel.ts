@@ -49,13 +49,16 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       return decision === true || (yield* ownership.mayCancel(session, record)) || decision
     })
 
-  const acknowledge = (session: JobSession, { id, reason }: CancelRequest, record: JobRecord) =>
-    session.send({
+  /** Tells what the job is cancelled for: of several cancels that is the first, which its end says, too. */
+  const acknowledge = (session: JobSession, request: CancelRequest, record: JobRecord) => {
+    const { reason } = record.cancelRequested ?? request
+    return session.send({
       type: "job.cancelled",
       jobId: record.jobId,
       traceId: record.traceId,
-      payload: { request_id: id, ...(reason === undefined ? {} : { reason }) }
+      payload: { request_id: request.id, ...(reason === undefined ? {} : { reason }) }
     })
+  }
 
   /** Stores that the job is cancelled, as often as it takes, and then gives every answer that waits for it; refuses all when it cannot. */
   const storeCancel = ({ live, log: job }: RunningJob): Effect.Effect<void> => {
@@ -80,7 +83,11 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       live.storesCancel = true
       live.record = {
         ...live.record,
-        cancelRequested: { ...(reason === undefined ? {} : { reason }), at: now() }
+        // A later one changes nothing: after a crash, too, the job ends with the reason that its handler was told.
+        cancelRequested: live.record.cancelRequested ?? {
+          ...(reason === undefined ? {} : { reason }),
+          at: now()
+        }
       }
       const begin = live.cancel(reason)
       // Queued before the handler hears of it, so the answer comes before what its finalizers emit.
@@ -184,7 +191,11 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
         const decision = yield* decide(session, record)
         if (decision !== true)
           return yield* (yield* lookup.mayList(session, record))
-            ? denied(decision, "only the session that submitted a job may cancel it")
+            ? denied(
+                decision,
+                "only the session that submitted a job may cancel it while that exists; " +
+                  "arcp serve --cancel principal lets every session of its principal, --operator PRINCIPAL whom it names"
+              )
             : notFound
         const given = (now: JobRecord) => acknowledge(session, request, now)
         if (!asking.isElsewhere(record))

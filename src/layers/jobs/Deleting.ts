@@ -27,6 +27,8 @@ const ending = { _tag: "Cancel", reason: "the job is deleted" } as const
 const notFound = new JobNotFound({ message: "no such job" })
 
 /** Checks that the identity may, and returns what is meant as it is found in the store. */
+const whoMay = "; operators may, whom arcp serve --operator PRINCIPAL names"
+
 const meant = (
   { policy }: JobParts,
   lookup: Pick<Lookup, "job" | "mayList">,
@@ -38,7 +40,7 @@ const meant = (
     const may = (principal: string) => who === "everyone" || who.includes(principal)
     if ("principal" in deletion) {
       if (!may(deletion.principal))
-        return yield* denied({ reason: "this token may not delete what is this principal's" })
+        return yield* denied({ reason: `this token may not delete what is this principal's${whoMay}` })
       return { principal: deletion.principal }
     }
     const { jobId } = deletion
@@ -46,7 +48,7 @@ const meant = (
     if (record === undefined) return yield* notFound
     if (may(record.principal)) return { jobIds: [jobId] }
     return yield* (yield* lookup.mayList({ identity }, record))
-      ? denied({ reason: "this token may not delete jobs" })
+      ? denied({ reason: `this token may not delete jobs${whoMay}` })
       : notFound
   })
 

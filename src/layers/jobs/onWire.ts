@@ -106,6 +106,7 @@ export const subscribed = (
   parent_job_id: job.parentJobId ?? null,
   ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
   trace_id: job.traceId,
+  [Vendor.createdAt]: timestamp(job.createdAt),
   ...startOf(job),
   ...waitingOf(job),
   subscribed_from: answer.subscribedFrom,

@@ -180,7 +180,10 @@ export const lockPatiently = (path: string, name: string): Effect.Effect<void, S
       Effect.logWarning(`${holderOf(path)} uses ${name}: ${said}`),
       whileBusy(lock(path, name), lockPatience)
     )
-  })
+  }).pipe(
+    // The sentence says all of it: what a driver said of the lock would stand below it, wherever a program prints what it ended with.
+    Effect.mapError((error) => (isBusy(error) ? new StoreError({ message: error.message }) : error))
+  )
 
 /**
  * Refuses a file with several names. The lock, and SQLite's own log, are beside one of them: a program that comes by
@@ -271,14 +274,18 @@ export const inspect = (path: string, name: string): Effect.Effect<number, Store
     return Effect.flatMap(besideNow(real), (clean) => Effect.tapErrorCause(look(real, name), () => clean))
   })
 
-/** Returns the schema of a file of a runtime. Refuses everything else, also one that holds nothing yet. */
-export const schemaOf = (path: string, name: string): Effect.Effect<number, StoreError> =>
+/** Returns the schema of a file of a runtime. Refuses everything else, also one that holds nothing yet; `wanted` is what to name. */
+export const schemaOf = (
+  path: string,
+  name: string,
+  wanted = "the file of a runtime"
+): Effect.Effect<number, StoreError> =>
   Effect.filterOrFail(
     inspect(path, name),
     (version) => version > 0,
     () =>
       new StoreError({
-        message: `${name} ${fs.existsSync(path) ? "holds no runtime's data" : whyMissing(name)}; name the file of a runtime`
+        message: `${name} ${fs.existsSync(path) ? "holds no runtime's data" : whyMissing(name)}; name ${wanted}`
       })
   )
 

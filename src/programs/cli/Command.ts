@@ -73,6 +73,8 @@ interface Described<F extends Flags> {
   /** The modules of the user's that it loads, which import Effect and this package. */
   readonly modules?: (written: Written) => ReadonlyArray<string>
   readonly onlys?: ReadonlyArray<Only>
+  /** Whether it goes on when nothing of what it prints can be written. */
+  readonly serves?: boolean
   /** Whether a signal is how it comes to its end, and not what keeps it from one. */
   readonly untilSignal?: boolean
 }
@@ -112,6 +114,7 @@ export const make = <F extends Flags>(
   onlys: [],
   modules: () => [],
   untilSignal: false,
+  serves: false,
   ...described,
   // The flags were decoded by their declaration, which is what their type is inferred from.
   start: async ({ flags, words }) => (await load()).run(flags as Values<F>, ...words)

@@ -13,6 +13,7 @@ import type {
   JobEvent,
   JobHandle
 } from "../../services/client/ArcpClient.js"
+import { inWords } from "./exit.js"
 import * as Question from "./question.js"
 import * as Screen from "./screen.js"
 import { safe } from "./text.js"
@@ -113,7 +114,7 @@ const settle = (
       )
       if (sent._tag === "Right") return
       const error = sent.left
-      screen.print(`  ${safe(error.message)}`)
+      screen.print(`  ${safe(error instanceof InvalidRequest ? inWords(error) : error.message)}`)
       if (!(error instanceof InvalidRequest) || error.details?.["reason"] !== "value") return
     }
   })

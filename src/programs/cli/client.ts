@@ -3,9 +3,8 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as ArcpClient from "../../layers/client/ArcpClient.js"
 import * as DialerWebSocket from "../../layers/transport/DialerWebSocket.js"
-import type { Feature } from "../../protocol/Features.js"
+import * as Features from "../../protocol/Features.js"
 import { TransportError } from "../../services/transport/Transport.js"
-import { leaveOnBrokenPipe } from "./exit.js"
 import { giveUpAfter } from "./lost.js"
 import { type Target, type TargetFlags, targetOf } from "./target.js"
 import type { UsageError } from "./UsageError.js"
@@ -14,10 +13,9 @@ import type { UsageError } from "./UsageError.js"
 export const connectTo = (
   target: Target,
   resume?: ArcpClient.ResumeState,
-  features?: ReadonlyArray<Feature>
+  features?: ReadonlyArray<Features.Feature>
 ): Effect.Effect<ArcpClient.ArcpClientService, ArcpClient.ClientError | UsageError, Scope.Scope> =>
   Effect.gen(function* () {
-    yield* leaveOnBrokenPipe
     const ms = yield* giveUpAfter(target)
     return yield* ArcpClient.make({
       token: target.token,
@@ -34,6 +32,9 @@ export const connectTo = (
     )
   })
 
+/** The features of a command that owns no job and follows none: nobody comes back to its session, which ends with its connection. */
+export const passing: ReadonlyArray<Features.Feature> = [...Features.all, Features.transient]
+
 /** The same, with the runtime that the flags, the environment and the contexts mean. */
-export const connect = (flags: TargetFlags, features?: ReadonlyArray<Feature>) =>
+export const connect = (flags: TargetFlags, features?: ReadonlyArray<Features.Feature>) =>
   Effect.flatMap(targetOf(flags), (target) => connectTo(target, undefined, features))

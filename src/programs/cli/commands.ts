@@ -15,7 +15,8 @@ import { serve } from "./serve.js"
 
 const exitCodes = [
   "0 success   1 the job or the request failed   2 a mistake in the command",
-  "3 cancelled   4 timed out   5 no runtime to be reached   130 interrupted"
+  "3 cancelled   4 timed out   5 no runtime to be reached   130 interrupted",
+  "6 the output could not be written   141 nobody reads it any more"
 ]
 
 const optional = (name: string, value: string, description: string) =>
@@ -175,13 +176,18 @@ const watch = Command.make(
   async () => (await import("./run/clients.js")).watch
 )
 
+/** What a listing shows as the status of a job: `waiting` is one that runs and waits for an answer. */
+const shownStatuses = [...jobStatuses, "waiting"] as const
+
 const jobsFlags = {
-  status: Flags.choice("status", jobStatuses).pipe(
-    Flags.withDescription(`only jobs of this status: ${jobStatuses.join(", ")}`),
+  status: Flags.choice("status", shownStatuses).pipe(
+    Flags.withDescription(`only jobs of this status: ${shownStatuses.join(", ")}`),
     Flags.shownAs("STATUS"),
     Flags.repeated
   ),
-  waiting: Flags.boolean("waiting").pipe(Flags.withDescription("only jobs that wait for an answer")),
+  waiting: Flags.boolean("waiting").pipe(
+    Flags.withDescription("only jobs that wait for an answer, as --status waiting")
+  ),
   agent: optional("agent", "AGENT", "only jobs of this agent, name or name@version"),
   after: optional(
     "created-after",
@@ -254,9 +260,12 @@ const answer = Command.make(
   {
     name: "answer",
     summary: "Answer what a job asks",
-    arguments: [job, { name: "INPUT", description: "which question, when several are open", optional: true }],
+    arguments: [
+      job,
+      { name: "INPUT", description: "which question, when it has asked several", optional: true }
+    ],
     flags: answerFlags,
-    examples: ["arcp jobs --waiting", "arcp answer JOB", "arcp answer JOB --value true"]
+    examples: ["arcp jobs --waiting", "arcp answer JOB", "arcp answer JOB INPUT --value true"]
   },
   async () => (await import("./run/clients.js")).answer
 )

@@ -31,6 +31,7 @@ export const dev = Command.make(
     }),
     onlys,
     untilSignal: true,
+    serves: true,
     examples: ["arcp dev ./agents.ts --open", "arcp dev ./agents.mjs --port 0 --memory"],
     more: {
       "What an agent throws": [

@@ -13,7 +13,7 @@ import {
 import { TransportError } from "../../services/transport/Transport.js"
 import { columnsOf, fitted } from "./columns.js"
 import { refusalHint, refused } from "./refusal.js"
-import { safe } from "./text.js"
+import { json, safe } from "./text.js"
 import { UsageError } from "./UsageError.js"
 
 export const exitCode = {
@@ -24,24 +24,11 @@ export const exitCode = {
   timedOut: 4,
   cannotConnect: 5,
   /** As a shell reports a program that SIGINT ended. */
-  interrupted: 130,
-  /** As a shell reports a program that wrote to a pipe nobody reads any more. */
-  brokenPipe: 141
+  interrupted: 130
 } as const
 
 /** The code the process leaves with; an interrupted program has no result that could carry it. */
 export const leaving: { code: number } = { code: exitCode.success }
-
-/** Leaves quietly when whoever reads our output, `head` for example, has gone. */
-export const leaveOnBrokenPipe: Effect.Effect<void> = Effect.sync(() => {
-  for (const stream of [process.stdout, process.stderr])
-    if (!stream.listeners("error").includes(onStreamError)) stream.on("error", onStreamError)
-})
-
-const onStreamError = (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(exitCode.brokenPipe)
-  throw error
-}
 
 const hints: { readonly [tag: string]: string } = {
   Unauthenticated: "check --token, ARCP_TOKEN or the context; arcp serve prints its token when it starts",
@@ -81,12 +68,24 @@ const settings = (error: ConfigError.ConfigError): ReadonlyArray<string> =>
 const tagOf = (error: unknown): string =>
   typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : ""
 
-/** The input of a job is what was given as it, and its place in a message is of no interest here. */
-const inputPath = /(^|; )payload\.(?=input\b)/g
+/** What a command line calls what a message has in its payload: where that is in the message is of no interest here. */
+const named: { readonly [member: string]: string } = {
+  input: "input",
+  value: "the answer",
+  input_id: "INPUT",
+  about_sha256: "--about"
+}
+const inputPath = /^payload\.input\b/
+
+/** Returns a refusal in the words of a command line. */
+export const inWords = ({ message }: InvalidRequest): string =>
+  message.replace(/(^|; )payload\.(\w+)/g, (whole, before: string, member: string) =>
+    named[member] === undefined ? whole : before + named[member]
+  )
 
 const messageOf = (error: unknown): string =>
   error instanceof InvalidRequest
-    ? error.message.replace(inputPath, "$1")
+    ? inWords(error)
     : ConfigError.isConfigError(error)
       ? settings(error).join("; ")
       : error instanceof Error && error.message !== ""
@@ -96,7 +95,7 @@ const messageOf = (error: unknown): string =>
 /** A job was refused something by its lease, or this client something by the runtime. */
 const denialHint = (error: PermissionDenied): string | undefined =>
   error.message.startsWith("only the session")
-    ? "use arcp cancel where you ran arcp submit --detach; others may with arcp serve --operator or --cancel principal"
+    ? "Ctrl-C where arcp submit runs cancels the job, arcp cancel where it was submitted with --detach"
     : (refusalHint(error.details) ?? "what a job may do is given with --lease, see arcp submit --help")
 
 /** What to do about a refusal, by the reason that the runtime names. */
@@ -115,15 +114,13 @@ export const askedAgent = "asked_agent"
 
 /** What the runtime refuses to read: what the agent was to be given, or something that is this program's mistake. */
 const requestHint = (error: InvalidRequest): string | undefined =>
-  error.message.search(inputPath) === 0
+  inputPath.test(error.message)
     ? `arcp agents ${error.details?.[askedAgent] ?? "NAME"} shows what the agent takes as --input`
     : reasonHints[String(error.details?.["reason"])]
 
-/** There is no runtime, or it is somewhere else, or may be spoken to only when told so. */
-const transportHint = (error: TransportError): string =>
-  error.message.startsWith("refusing plaintext")
-    ? "on the command line that is --insecure, for a network that you trust"
-    : "arcp serve starts a runtime and prints its address; --url, ARCP_URL or a context says where it is"
+/** There is no runtime, or it is somewhere else. */
+const transportHint =
+  "arcp serve starts a runtime and prints its address; --url, ARCP_URL or a context says where it is"
 
 const cut = (text: string, length: number) => (text.length > length ? `${text.slice(0, length - 1)}…` : text)
 
@@ -156,30 +153,55 @@ const withFlag = (message: string, db: string): string => {
     : `${message.slice(0, at)}--db ${message.slice(at)}`
 }
 
-/** One line that says what happened and one that says what to do; never a stack trace. `db`: what `--db` names. */
-export const describe = (error: unknown, db?: string): string => {
+/** What happened, and what to do about it. */
+interface Explained {
+  readonly code: string | undefined
+  readonly message: string
+  readonly hint: string | undefined
+}
+
+/** Never a stack trace. `db`: what `--db` names. */
+const explained = (error: unknown, db: string | undefined): Explained => {
   const failure = declared(error)
-  const code = isArcpError(error) && failure === undefined ? `${error.code}: ` : ""
+  const code = isArcpError(error) && failure === undefined ? error.code : undefined
   const hint =
     error instanceof PermissionDenied
       ? denialHint(error)
       : error instanceof TransportError
-        ? transportHint(error)
+        ? transportHint
         : error instanceof InvalidRequest
           ? requestHint(error)
           : hints[tagOf(error)]
   const message = failure ?? `${messageOf(error)}${isArcpError(error) ? targetOf(error) : ""}`
   const said = db !== undefined && tagOf(error) === "StoreError" ? withFlag(message, db) : message
-  return safe(`error: ${code}${said}${hint === undefined ? "" : `\n  ${hint}`}`)
+  return { code, message: said, hint }
 }
 
-/** Reports a failure and sets the exit code. */
+/** One line that says what happened and one that says what to do. */
+export const describe = (error: unknown, db?: string): string => {
+  const { code, hint, message } = explained(error, db)
+  return safe(
+    `error: ${code === undefined ? "" : `${code}: `}${message}${hint === undefined ? "" : `\n  ${hint}`}`
+  )
+}
+
+/** Reports a failure and sets the exit code: in words, or with `--json` as one line beside the logs, which are JSON then, too. */
 export const report =
-  (db?: string) =>
+  ({ db, isJson }: { readonly db: string | undefined; readonly isJson: boolean }) =>
   (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (Cause.isInterruptedOnly(cause)) return Effect.void
       const error = Cause.squash(cause)
       leaving.code = codeOf(error)
-      return Console.error(fitted(describe(error, db), columnsOf(process.stderr)))
+      return isJson
+        ? Effect.map(Effect.console, ({ unsafe }) =>
+            unsafe.error(
+              json({
+                type: "error",
+                ...explained(error, db),
+                ...(isArcpError(error) ? { details: error.details } : {})
+              })
+            )
+          )
+        : Console.error(fitted(describe(error, db), columnsOf(process.stderr)))
     })

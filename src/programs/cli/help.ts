@@ -1,5 +1,5 @@
 /** Help, written from what the commands declare. */
-import type { Command, Group } from "./Command.js"
+import { type Command, type Group, isGroup } from "./Command.js"
 import { fitted, wrapped } from "./columns.js"
 import type { Flag } from "./Flags.js"
 
@@ -128,7 +128,13 @@ export const programHelp = (entries: ReadonlyArray<Command | Group>, page: Page)
       "Commands",
       table(
         [
-          ...entries.map(({ name, summary }) => [name, summary] as const),
+          ...entries.flatMap((entry) => [
+            [entry.name, entry.summary] as const,
+            // A word that means something alone does not look as if it had commands.
+            ...(isGroup(entry) && entry.alone !== undefined
+              ? entry.commands.map(({ name, summary }) => [name, summary] as const)
+              : [])
+          ]),
           ["completions", "Print completions for bash, zsh or fish"],
           ["help", "Say what a command takes: arcp help COMMAND"]
         ],

@@ -5,6 +5,7 @@
 import { whatIsMissing } from "../../services/runtime/optionalPackages.js"
 import { columnsOf, fitted } from "./columns.js"
 import { entries } from "./commands.js"
+import { leaveUnwritten } from "./output.js"
 import { parse } from "./parse.js"
 import { said } from "./said.js"
 import { coloured, safe } from "./text.js"
@@ -16,6 +17,8 @@ const loadStart = async (modules: ReadonlyArray<string>): Promise<typeof import(
 /** Does what the command line asks for; `onCommand` is told before a command is loaded. */
 export const followLine = async (onCommand: () => void): Promise<void> => {
   const asked = parse(entries, process.argv.slice(2), process.env)
+  // A server says on stdout where it listens, and goes on whatever becomes of that.
+  if (asked._tag !== "Run" || !asked.command.serves) leaveUnwritten()
   if (asked._tag === "Run") {
     const { command, written } = asked
     onCommand()

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
-import { type Command, type Given, idle, type Surroundings, type Written } from "./Command.js"
+import { type Command, type Given, idle, isOn, type Surroundings, type Written } from "./Command.js"
 import { decode } from "./decode.js"
 import { exitCode, leaving, report } from "./exit.js"
 import type { Sourced } from "./Flags.js"
@@ -50,6 +50,6 @@ export const main = ({
         if (!command.untilSignal && leaving.code === exitCode.success) leaving.code = exitCode.interrupted
       })
     ),
-    Effect.catchAllCause(report(fileOf(command, written))),
+    Effect.catchAllCause(report({ db: fileOf(command, written), isJson: isOn(written, "json") })),
     harmlessly
   )

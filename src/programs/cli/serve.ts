@@ -232,6 +232,7 @@ export const serve = Command.make(
     flags: CliOptions.presented(options, presentation),
     onlys,
     untilSignal: true,
+    serves: true,
     examples: [
       "arcp serve                                          # demo agents, port 7777",
       "arcp serve --agents ./agents.mjs --token secret=me  # agents of yours",

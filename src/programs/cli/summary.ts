@@ -4,10 +4,16 @@ import * as Budget from "../../protocol/Budget.js"
 import type { JobEvent } from "../../services/client/ArcpClient.js"
 import { took } from "./time.js"
 
+/** When a job was accepted, and ended, as far as the runtime says. */
+interface Times {
+  readonly createdAt: string | undefined
+  readonly completedAt: string | undefined
+}
+
 export interface Summary {
   readonly take: (event: JobEvent) => void
-  /** The line; `since` is when the job was submitted here, in epoch ms, if it was. */
-  readonly line: (status: string, now: number, since: number | undefined) => string
+  /** The line. A job takes from its accept to its end, as listings have it; else its events tell how long it took. */
+  readonly line: (status: string, times: Times) => string
 }
 
 export const make = (): Summary => {
@@ -31,8 +37,9 @@ export const make = (): Summary => {
       if (name === "cost.budget.remaining") left.set(unit, amount)
       else spent.set(unit, BigDecimal.sum(spent.get(unit) ?? BigDecimal.fromBigInt(0n), amount))
     },
-    line: (status, now, since) => {
-      const ms = since === undefined ? last - (first ?? last) : now - since
+    line: (status, { createdAt, completedAt }) => {
+      const whole = Date.parse(completedAt ?? "") - Date.parse(createdAt ?? "")
+      const ms = Number.isNaN(whole) ? last - (first ?? last) : whole
       const costs = Array.from(spent, ([currency, amount]) => `${currency} ${Budget.format(amount)}`)
       // What was done is paid, whatever it came to: a budget refuses what begins after it.
       const over = Array.from(left).filter(([, amount]) => BigDecimal.isNegative(amount))

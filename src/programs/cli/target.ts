@@ -60,9 +60,11 @@ export const targetOf = (
       token,
       giveUpAfter: flags.giveUpAfter
     }
-    // Whether it may be dialled is the dialer's to say; what is no address is a mistake of this command line.
-    const mistake = refusal({ url: target.url, allowInsecure: true })
-    if (mistake === undefined) return target
+    // What would not be dialled is a mistake of this command line, which has another name for what allows it than the dialer.
+    if (refusal({ url: target.url, allowInsecure: target.insecure }) === undefined) return target
     const by = isUrlGiven ? nameOf(flags.url, "--url", "ARCP_URL") : `context ${name}`
-    return yield* new UsageError({ message: `${by}: ${mistake.message}` })
+    const mistake =
+      refusal({ url: target.url, allowInsecure: true })?.message ??
+      `the token would travel readable to ${new URL(target.url).hostname}: use wss://, or --insecure in a network that you trust`
+    return yield* new UsageError({ message: `${by}: ${mistake}` })
   })

@@ -1,5 +1,4 @@
 /** How a running job looks: what is said of each of its events. */
-import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -125,8 +124,6 @@ export const show = (
     /** A person is asked what the job asks, and need not read it twice. */
     readonly asks?: boolean | undefined
     readonly left?: unknown
-    /** When it was submitted here, in epoch ms; otherwise its events tell how long it took. */
-    readonly since?: number | undefined
   }
 ): Effect.Effect<void, ClientError> =>
   Effect.gen(function* () {
@@ -164,8 +161,8 @@ export const show = (
     const sayEnd = (status: string) =>
       options.json
         ? Effect.void
-        : Effect.flatMap(Clock.currentTimeMillis, (now) =>
-            Effect.sync(() => screen.print(dim(summary.line(status, now, options.since))))
+        : Effect.map(job.completedAt, (completedAt) =>
+            screen.print(dim(summary.line(status, { createdAt: job.createdAt, completedAt })))
           )
     const result = yield* job.result.pipe(
       Effect.tapError((error) =>

@@ -188,6 +188,8 @@ export interface JobHandle<
    * the job, unless it was submitted with `onInterrupt: "detach"` or is only subscribed to.
    */
   readonly result: Effect.Effect<Output, Failure | ClientError>
+  /** When the job was accepted, in UTC, by the runtime's clock: `undefined` of a runtime that does not say. */
+  readonly createdAt: string | undefined
   /** Returns when the job ended, in UTC, by the runtime's clock: `undefined` before its end has come, or of one that does not say. */
   readonly completedAt: Effect.Effect<string | undefined>
   /**

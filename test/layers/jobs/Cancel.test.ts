@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import * as Policy from "../../../src/layers/auth/Policy.js"
+import { schedule } from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { Lease } from "../../../src/services/lease/Lease.js"
@@ -52,6 +53,36 @@ const watched = (finalizer: Effect.Effect<unknown, unknown, Job | Lease> = Effec
   })
 
 describe("a cancel", () => {
+  it.scoped("that comes after another changes nothing, and is told what the job is cancelled for", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const { agent, interrupted, started } = yield* watched(Deferred.await(gate))
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(session, "watched")
+        yield* started
+        for (const reason of ["first", "second"]) {
+          yield* cancel(session, job_id, { reason })
+          assert.strictEqual((yield* session.expect("job.cancelled")).payload.reason, "first")
+          yield* interrupted
+        }
+        yield* Deferred.succeed(gate, undefined)
+        const { payload } = yield* session.expect("job.error")
+        assert.include(payload.message, "first")
+        yield* cancel(session, job_id, { reason: "third" })
+        assert.strictEqual((yield* session.expect("job.cancelled")).payload.reason, "first")
+        // Nor of one that has not begun.
+        const later = { extensions: { [schedule]: { delay_sec: 3_600 } } }
+        yield* session.request("job.submit", { agent: "watched", input: {} }, later)
+        const pending = yield* session.expect("job.accepted")
+        for (const reason of ["begone", "again"]) {
+          yield* cancel(session, pending.job_id, { reason })
+          assert.strictEqual((yield* session.expect("job.cancelled")).payload.reason, "begone")
+        }
+      }).pipe(Effect.provide(serve(yield* makeStore, [agent])))
+    })
+  )
+
   it.scoped(
     "interrupts at once, and is acknowledged when it is stored, however long the store does not take it",
     () =>

@@ -711,6 +711,8 @@ describe("StoreSqlite", () => {
         error.message,
         `another arcp runtime${holder} uses ${filename}; stop it, or choose another file`
       )
+      // Wherever it is printed, the sentence is all there is to read.
+      assert.isUndefined(error.cause)
       assert.deepStrictEqual(said, [
         `another arcp runtime${holder} uses ${filename}: it is given 5 s to let go of it`
       ])

@@ -8,16 +8,15 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
 import { afterAll, describe, expect, it } from "vitest"
 import { lines, memberMark, membersOf, read } from "../../../src/programs/cli/question.js"
-import { pick, questions } from "../../../src/programs/cli/run/answer.js"
+import { pick, questions, unmistaken } from "../../../src/programs/cli/run/answer.js"
 import * as Screen from "../../../src/programs/cli/screen.js"
-import { inputClosed } from "../../../src/protocol/Vendor.js"
-import type { InputRequest, JobEvent } from "../../../src/services/client/ArcpClient.js"
+import { inputClosed, inputRequest } from "../../../src/protocol/Vendor.js"
+import type { JobEvent } from "../../../src/services/client/ArcpClient.js"
 import { run, serving } from "./inProcess.js"
 
 const folder = mkdtempSync(join(tmpdir(), "arcp-asking-"))
@@ -139,6 +138,20 @@ describe("on a terminal", () => {
   })
 })
 
+it("arcp answer says which choices there are", async () => {
+  await serving(served, async (url) => {
+    const arcp = (...args: ReadonlyArray<string>) => run(args, environmentOf(url))
+    const submit = (choices: ReadonlyArray<unknown>) =>
+      arcp("submit", "ask", "--detach", "--input", JSON.stringify({ prompt: "Which?", choices }))
+    const job = (await submit(["red", 2])).stdout.trim()
+    expect((await arcp("answer", job, "--value", "3")).stderr).toMatch(
+      /^error: INVALID_REQUEST: the answer: none of the choices, which are "red", 2$/m
+    )
+    const long = (await submit(Array.from({ length: 100 }, (_, i) => `choice ${i}`))).stdout.trim()
+    expect((await arcp("answer", long, "--value", "3")).stderr).toMatch(/none of the choices$/m)
+  })
+})
+
 it("arcp answer lists what is open, refuses what is none, and answers; arcp jobs --waiting finds it", async () => {
   await serving(served, async (url) => {
     const arcp = (...args: ReadonlyArray<string>) => run(args, environmentOf(url))
@@ -150,11 +163,22 @@ it("arcp answer lists what is open, refuses what is none, and answers; arcp jobs
     expect(listed.stdout.trimEnd().split("\n")).toHaveLength(2)
     expect(listed.stdout).toMatch(new RegExp(`^${job} +waiting `, "m"))
 
+    // What is shown as a status can be asked for.
+    const count = async (...statuses: ReadonlyArray<string>) => {
+      const { stdout } = await arcp("jobs", "--json", ...statuses.flatMap((status) => ["--status", status]))
+      return stdout.split("\n").length - 1
+    }
+    expect(await count("waiting")).toBe(1)
+    expect(await count("waiting", "success")).toBe(2)
+    expect(await count("waiting", "running")).toBe(1)
+    expect(await count("waiting", "error")).toBe(1)
+    expect(await count("success")).toBe(1)
+
     // Nobody can be asked here: what is asked is shown.
     const shown = await arcp("answer", job)
     expect(shown.code).toBe(2)
     expect(shown.stderr).toMatch(/--value JSON is missing[\s\S]*\? Deploy\?[\s\S]*"plan": 7/)
-    expect((await arcp("answer", job, "--value", "{")).stderr).toContain("--value must be JSON")
+    expect((await arcp("answer", job, "--value", "{")).stderr).toContain("--value is not JSON")
     expect((await arcp("answer", job, "--value", '"perhaps"')).stderr).toContain("INVALID_REQUEST")
     const other = await arcp("answer", job, "--value", "true", "--about", "0".repeat(64))
     expect(other.stderr).toContain("shows what it is about now")
@@ -173,7 +197,8 @@ it("arcp answer lists what is open, refuses what is none, and answers; arcp jobs
 
     const answered = await arcp("answer", job, "--value", "true", "--json")
     expect(answered.code).toBe(0)
-    const { input_id } = JSON.parse(answered.stdout) as { input_id: string }
+    const { input_id, ...more } = JSON.parse(answered.stdout) as { input_id: string }
+    expect(more).toEqual({ job_id: job, prompt: "Deploy?", answered: true })
     const watched = await arcp("watch", job)
     expect(watched.stdout).toBe("true\n")
     expect(watched.stderr).toMatch(
@@ -181,13 +206,21 @@ it("arcp answer lists what is open, refuses what is none, and answers; arcp jobs
     )
 
     expect((await arcp("answer", job, "--value", "true")).stderr).toContain("waits for no answer")
-    expect((await arcp("answer", job, input_id, "--value", "false")).code).toBe(1)
+    // Given again it is the same answer, and another one is not.
+    expect(await arcp("answer", job, input_id, "--value", "true")).toMatchObject({
+      code: 0,
+      stdout: `${input_id} is answered: Deploy?\n`
+    })
+    const second = await arcp("answer", job, input_id, "--value", "false")
+    expect(second.code).toBe(1)
+    expect(second.stderr).toContain("another answer has been given")
     expect((await arcp("jobs", "--waiting")).stderr).toContain("no jobs")
   })
 })
 
 describe("arcp answer", () => {
   const request = (input_id: string) => ({ input_id, prompt: `Is it ${input_id}?` })
+  const askedOf = (ids: ReadonlyArray<string>) => new Map(ids.map((id) => [id, request(id)]))
   const eventOf = (at: number): JobEvent => ({
     kind: "log",
     ts: new Date(at).toISOString(),
@@ -201,7 +234,7 @@ describe("arcp answer", () => {
       Effect.runPromise(
         Effect.merge(
           Effect.map(
-            pick({ jobId: "job_1", ids, open: open.map(request) }, input),
+            pick({ jobId: "job_1", ids, asked: askedOf(open), hasAskedBefore: false }, input),
             ({ input_id }) => input_id
           )
         )
@@ -218,21 +251,34 @@ describe("arcp answer", () => {
     expect(await said([], [])).toMatch(/waits for no answer/)
   })
 
+  const asking = (input_id: string): JobEvent => ({
+    ...eventOf(0),
+    kind: inputRequest,
+    body: request(input_id)
+  })
+  const closing = (input_id: string): JobEvent => ({ ...eventOf(0), kind: inputClosed, body: { input_id } })
+  const gap: JobEvent = {
+    ...eventOf(0),
+    kind: "gap",
+    body: { reason: "evicted", replayed: true, message: "not retained" }
+  }
+
   it("reads a history however long that takes, and waits no longer for what is not in it", () =>
     Effect.gen(function* () {
-      const inputs = yield* Queue.unbounded<InputRequest>()
       const slow = Stream.repeatEffect(Effect.delay(eventAt(0), "4 seconds")).pipe(
-        Stream.take(10),
+        Stream.take(9),
+        Stream.concat(Stream.fromEffect(Effect.delay(Effect.succeed(asking("inp_1")), "4 seconds"))),
         Stream.concat(Stream.never)
       )
-      const job = { events: slow, inputs: Stream.fromQueue(inputs) }
-      const asked = yield* Effect.fork(questions(job, ["inp_1", "inp_2"]))
-      yield* TestClock.adjust("38 seconds")
-      yield* Queue.offer(inputs, request("inp_1"))
-      yield* TestClock.adjust("5 seconds")
+      const asked = yield* Effect.fork(questions({ events: slow }, ["inp_1", "inp_2"]))
+      yield* TestClock.adjust("44 seconds")
       expect(yield* Fiber.poll(asked)).toEqual(Option.none())
       yield* TestClock.adjust("10 seconds")
-      expect(yield* Fiber.join(asked)).toEqual({ ids: ["inp_1", "inp_2"], open: [request("inp_1")] })
+      expect(yield* Fiber.join(asked)).toEqual({
+        ids: ["inp_1", "inp_2"],
+        asked: askedOf(["inp_1"]),
+        hasAskedBefore: false
+      })
     }).pipe(Effect.provide(TestContext.TestContext), Effect.runPromise))
 
   it.each([
@@ -247,30 +293,40 @@ describe("arcp answer", () => {
         Stream.repeatEffect(Effect.delay(eventAt(1), "1 second")).pipe(Stream.take(2)),
         Stream.repeatEffect(Effect.delay(now, "1 second"))
       )
-      const asked = yield* Effect.fork(questions({ events, inputs: Stream.never }, ["inp_1"]))
+      const asked = yield* Effect.fork(questions({ events }, ["inp_1"]))
       yield* TestClock.adjust(before)
       expect(yield* Fiber.poll(asked)).toEqual(Option.none())
       yield* TestClock.adjust(after)
       expect(Option.isSome(yield* Fiber.poll(asked))).toBe(true)
-      expect(yield* Fiber.join(asked)).toEqual({ ids: ["inp_1"], open: [] })
+      expect(yield* Fiber.join(asked)).toMatchObject({ ids: ["inp_1"], asked: askedOf([]) })
     }).pipe(Effect.provide(TestContext.TestContext), Effect.runPromise)
   )
 
   it("waits for no question that is closed meanwhile", () =>
     Effect.gen(function* () {
-      const inputs = yield* Queue.unbounded<InputRequest>()
-      const events = yield* Queue.unbounded<JobEvent>()
-      const job = { events: Stream.fromQueue(events), inputs: Stream.fromQueue(inputs) }
-      const asked = yield* Effect.fork(questions(job, ["inp_1", "inp_2", "inp_3"]))
-      const closed = (input_id: string) =>
-        events.offer({ ...eventOf(0), kind: inputClosed, body: { input_id } })
-      for (const id of ["inp_1", "inp_3"]) yield* inputs.offer(request(id))
-      yield* TestClock.adjust(1)
-      yield* closed("inp_1")
-      yield* closed("inp_2")
-      yield* TestClock.adjust(1)
-      expect(yield* Fiber.join(asked)).toEqual({ ids: ["inp_3"], open: [request("inp_3")] })
-    }).pipe(Effect.provide(TestContext.TestContext), Effect.runPromise))
+      const events = Stream.make(
+        ...[asking("inp_1"), asking("inp_3"), closing("inp_1"), closing("inp_2")]
+      ).pipe(Stream.concat(Stream.never))
+      const waiting = yield* questions({ events }, ["inp_1", "inp_2", "inp_3"])
+      expect(waiting).toMatchObject({ ids: ["inp_3"], hasAskedBefore: true })
+    }).pipe(Effect.runPromise))
+
+  it("does not answer a later question with what was meant for an earlier one", () =>
+    Effect.gen(function* () {
+      const saidAfter = (...before: ReadonlyArray<JobEvent>) =>
+        Effect.gen(function* () {
+          const events = Stream.concat(Stream.make(...before, asking("inp_2")), Stream.never)
+          const waiting = { jobId: "job_1", ...(yield* questions({ events }, ["inp_2"])) }
+          const picked = yield* pick(waiting, undefined)
+          yield* unmistaken(waiting, picked)
+          return picked.input_id
+        }).pipe(Effect.catchAll(({ message }) => Effect.succeed(message)))
+      expect(yield* saidAfter(eventOf(0))).toBe("inp_2")
+      const refused = /^job_1 has asked before; .*: arcp answer job_1 inp_2 --value [^\n]*\n\? Is it inp_2\?$/
+      expect(yield* saidAfter(asking("inp_1"), closing("inp_1"))).toMatch(refused)
+      // What is not retained may have been a question.
+      expect(yield* saidAfter(gap)).toMatch(refused)
+    }).pipe(Effect.runPromise))
 })
 
 const hasScript = (() => {

@@ -15,7 +15,11 @@ describe("help", () => {
   it("has one line for each command", async () => {
     const { code, stdout, stderr } = await run(["--help"])
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
-    for (const { name, summary } of entries)
+    const shown = [
+      ...entries,
+      ...entries.flatMap((entry) => (isGroup(entry) && entry.alone ? entry.commands : []))
+    ]
+    for (const { name, summary } of shown)
       expect(stdout).toMatch(new RegExp(`^  ${name} +${summary.slice(0, 20)}`, "m"))
     expect(stdout).toMatch(/ARCP_TOKEN .*--token/)
     expect(stdout).not.toMatch(/--lease-file/)

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { afterAll, expect, it } from "vitest"
+import { afterAll, expect, it, vi } from "vitest"
 import { type Look, page, summaryLine, summaryOf } from "../../../src/programs/cli/run/topView.js"
 import { listening, Program, serveArgs } from "../../e2e/support/Program.js"
 import { WireClient } from "../../e2e/support/WireClient.js"
@@ -27,9 +27,21 @@ it("shows sessions, jobs and rates of a server that runs, and what is left of on
     const url = await listening(server)
     const alice = await WireClient.open(url)
     const bob = await WireClient.open(url, { token: "tok-b" })
-    await alice.accept("sleep", { ms: 60_000 })
+    await alice.accept("sleep", { ms: 3_600_000 })
     await alice.accept("emit", { count: 100_000, delayMs: 5 })
     await bob.run("echo", "hello")
+    // Whoever only asks comes back to no session, and leaves none.
+    for (const asks of [
+      ["jobs"],
+      ["agents"],
+      ["answer", "job_x", "inp_x", "--value", "1"],
+      ["cancel", "job_x"]
+    ])
+      await run(asks, { ARCP_URL: url, ARCP_TOKEN: "tok-a", XDG_STATE_HOME: folder })
+    await vi.waitFor(
+      async () => expect(values((await run(["sessions", "--db", db, "--json"])).stdout)).toHaveLength(2),
+      30_000
+    )
     const listed = await run(["sessions", "--db", db])
     expect(listed.code).toBe(0)
     const [headings = "", ...rows] = listed.stdout.trimEnd().split("\n")

@@ -51,9 +51,9 @@ describe("arcp submit", () => {
     [["--timeout-sec", "0"], /--timeout-sec takes 1 to 86400/],
     [["--key", ""], /--key takes KEY, and this is empty/],
     [["--key", "k".repeat(257)], /--key takes 1 to 256/],
-    [["--input", "1e400"], /--input must be JSON/],
-    [["--input", '{"a":1,}'], /--input must be JSON.*, from character 8 on$/m],
-    [["--input", '{"a":[-1e999]}'], /--input must be JSON/],
+    [["--input", "1e400"], /--input: a number is too large/],
+    [["--input", '{"a":1,}'], /--input is not JSON, from character 8 on; give for example /],
+    [["--input", '{"a":[-1e999]}'], /--input: a number is too large/],
     [["--context", "nowhere"], /^error: --context: there is no context "nowhere"/m],
     [["--delay", "soon"], /--delay takes 30s, 10m, 2h or 1d/],
     [["--start-at", "10m"], /--start-at takes a day/],
@@ -476,6 +476,19 @@ describe("an input that an agent does not take", () => {
   })
 })
 
+it("arcp submit, jobs and watch say the same of how long a job took", async () => {
+  await serving(["--memory", "--agents", "conformance", "--token", "secret=me"], async (address) => {
+    const environment = { ARCP_URL: address, ARCP_TOKEN: "secret" }
+    const submitted = await run(["submit", "sleep", "--input", '{"ms":150}'], environment)
+    const [, took] = /^success in (\d+ms), /m.exec(submitted.stderr) ?? []
+    expect(took).toBeDefined()
+    const { stdout } = await run(["jobs"], environment)
+    const [, job, listed] = /^(job_\w+) +success +\w+ +(\w+)/m.exec(stdout) ?? []
+    const watched = await run(["watch", job ?? ""], environment)
+    expect([listed, /^success in (\w+), /m.exec(watched.stderr)?.[1]]).toEqual([took, took])
+  })
+})
+
 describe("arcp cancel", () => {
   it("is for whoever the runtime lets, and one who is refused takes nothing from the owner", async () => {
     const who = ["--token", "mine=me", "--token", "others=other", "--token", "ops=root", "--operator", "root"]
@@ -491,7 +504,9 @@ describe("arcp cancel", () => {
       // From another machine, where nothing is remembered, it is not the session that owns the job.
       const elsewhere = { ...environment, ARCP_TOKEN: "mine", XDG_STATE_HOME: join(folder, "elsewhere") }
       const away = await run(["cancel", job], elsewhere)
-      expect(away.stderr).toMatch(/only the session that submitted.*\n.*--detach.*--operator/)
+      expect(away.stderr).toMatch(
+        /only the session that submitted.*--cancel principal.*--operator.*\n.*--detach/
+      )
       expect(away.code).toBe(1)
       expect(await as("mine", "cancel", job)).toMatchObject({
         code: 0,
@@ -503,12 +518,9 @@ describe("arcp cancel", () => {
     })
   })
 
-  it.each([
-    [["--url", "ws://127.0.0.1:9/arcp"], /nothing listens.*\n.*arcp serve/],
-    [["--url", "ws://example.com/arcp"], /refusing plaintext.*\n.*--insecure/]
-  ])("%j: it says what to do", async (flags, said) => {
-    const { code, stderr } = await run(["cancel", "job_1", "--token", "t", ...flags])
-    expect(stderr).toMatch(said)
+  it("says where to find a runtime that is not there", async () => {
+    const { code, stderr } = await run(["cancel", "job_1", "--token", "t", "--url", "ws://127.0.0.1:9/arcp"])
+    expect(stderr).toMatch(/nothing listens.*\n.*arcp serve/)
     expect(code).toBe(5)
   })
 })
@@ -521,6 +533,47 @@ it.each(["127.0.0.1:7777", "http://127.0.0.1:7777/arcp", "localhost"])(
     expect(code).toBe(2)
   }
 )
+
+it.each([["submit", "echo"], ["jobs"], ["cancel", "job_1"], ["jobs", "delete", "job_1", "--running"]])(
+  "arcp %s: a token that would travel readable is a usage mistake",
+  async (...command) => {
+    const far = [...command, "--token", "t", "--url", "ws://8.8.8.8/arcp"]
+    const { code, stderr } = await run(far)
+    expect(stderr).toMatch(/^error: --url: the token would travel readable to 8\.8\.8\.8: .*--insecure/)
+    expect(stderr).not.toContain("allowInsecure")
+    expect(code).toBe(2)
+  }
+)
+
+it("with --json an error is one line of JSON on stderr, as a log is", async () => {
+  await serving(["--memory", "--agents", "conformance", "--token", "secret=me"], async (address) => {
+    const asked = async (token: string, ...args: ReadonlyArray<string>) => {
+      const { code, stderr, stdout } = await run([...args, "--json"], {
+        ARCP_URL: address,
+        ARCP_TOKEN: token
+      })
+      return {
+        code,
+        stdout,
+        said: stderr
+          .trimEnd()
+          .split("\n")
+          .map((line) => JSON.parse(line))
+      }
+    }
+    expect(await asked("wrong", "submit", "echo")).toMatchObject({
+      code: 1,
+      stdout: "",
+      said: [{ type: "error", code: "UNAUTHENTICATED", hint: expect.stringContaining("--token") }]
+    })
+    expect((await asked("secret", "jobs", "--limit", "-1")).said).toEqual([
+      { type: "error", message: "--limit takes a number of jobs, or 0 for all" }
+    ])
+    const failed = await asked("secret", "submit", "fail")
+    expect(JSON.parse(failed.stdout.trimEnd().split("\n").at(-1) ?? "")).toMatchObject({ type: "job.error" })
+    expect(failed.said).toMatchObject([{ type: "error" }])
+  })
+})
 
 describe("what is printed", () => {
   it("has no control characters of others, whoever says it", () => {

@@ -30,6 +30,14 @@ type RefusalReason = "unknown_input" | "expired" | "already_answered" | "value" 
 const refuse = (reason: RefusalReason, message: string) =>
   new InvalidRequest({ message, details: { reason } })
 
+/** How much of a question's choices a refusal names. */
+const maxNamed = 300
+
+const named = (choices: ReadonlyArray<string>): string => {
+  const all = choices.join(", ")
+  return all.length > maxNamed ? "" : `, which are ${all}`
+}
+
 const unknownInput = () => refuse("unknown_input", "payload.input_id: the job does not ask for such an input")
 const aboutAnother = (given: string | undefined, digest: string | undefined) =>
   refuse(
@@ -116,7 +124,7 @@ const check = (
   Effect.gen(function* () {
     if (payload.about_sha256 !== digest) return yield* aboutAnother(payload.about_sha256, digest)
     if (choices !== undefined && !choices.includes(text))
-      return yield* refuse("value", "payload.value: none of the choices")
+      return yield* refuse("value", `payload.value: none of the choices${named(choices)}`)
     const own = inputs.current(payload.input_id)?.check
     if (own !== undefined) {
       yield* Effect.suspend(() => own(payload.value)).pipe(

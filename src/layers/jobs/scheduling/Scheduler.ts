@@ -41,9 +41,11 @@ export const restore = (
 const storeEnd = ({ job, answers, ending }: Withdrawn, parts: JobParts): Effect.Effect<void> => {
   const { log, now, options, running } = parts
   const terminal = Terminal.ended(ending, job.record, now(), options.maxOutboundFrameBytes)
+  const at = now()
   const record = () => {
     const { queued: _, ...rest } = job.record
-    return rest
+    // Whoever cancels it again is told what for it was.
+    return ending._tag === "Cancel" ? { ...rest, cancelRequested: { reason: ending.reason, at } } : rest
   }
   let isOver = false
   const over = (answer: (waiting: CancelAnswer) => void) => {
@@ -53,7 +55,7 @@ const storeEnd = ({ job, answers, ending }: Withdrawn, parts: JobParts): Effect.
     for (const waiting of answers) answer(waiting)
   }
   const stored = (isOurs: boolean) => {
-    if (isOurs) over(({ given }) => given(job.record))
+    if (isOurs) over(({ given }) => given(record()))
   }
   return Terminal.untilStored(
     log.holding(job.record, (opened) =>

@@ -280,7 +280,7 @@ const exclusively = (path: string, name: string): Effect.Effect<void, StoreError
 export const restore = ({ filename, from, now }: RestoreOptions): Effect.Effect<Restored, StoreError> =>
   Effect.gen(function* () {
     const source = realName(from)
-    yield* ours(source, from)
+    yield* ours(source, from, "a backup")
     const path = yield* prepareFolder(filename)
     if (sameFile(source, path))
       return yield* refuse(`${from} is the file of the runtime itself; name a backup`)

@@ -9,9 +9,9 @@ import { toStoreError } from "../sqlError.js"
 import { besideNow, realName, type SqliteClient, schemaOf } from "../sqliteFile.js"
 import { open } from "../sqliteOpen.js"
 
-/** Refuses everything but a file of a runtime. Leaves nothing beside it. */
-export const ours = (path: string, name: string): Effect.Effect<void, StoreError> =>
-  Effect.flatMap(besideNow(realName(path)), (clean) => Effect.zipRight(schemaOf(path, name), clean))
+/** Refuses everything but a file of a runtime; `wanted` is what to name in place of it. Leaves nothing beside it. */
+export const ours = (path: string, name: string, wanted?: string): Effect.Effect<void, StoreError> =>
+  Effect.flatMap(besideNow(realName(path)), (clean) => Effect.zipRight(schemaOf(path, name, wanted), clean))
 
 const writtenAnew = (sql: SqliteClient, name: string): Effect.Effect<void, StoreError> =>
   Effect.zipRight(

@@ -8,7 +8,7 @@ import { isRecord } from "../../../protocol/Json.js"
 import type { AgentEntry } from "../../../protocol/Message.js"
 import { didYouMean } from "../../../protocol/suggest.js"
 import type { About } from "../../../services/agents/Agent.js"
-import { connect } from "../client.js"
+import { connect, passing } from "../client.js"
 import type { ClientFlags } from "../client-flags.js"
 import { columnsOf, cut, fitted, stdoutColumns } from "../columns.js"
 import { inlined } from "../inlined.js"
@@ -86,7 +86,7 @@ const list = (agents: ReadonlyArray<DescribedEntry>, json: boolean) =>
 
 export const run = (flags: ClientFlags, word?: string) =>
   Effect.gen(function* () {
-    const client = yield* connect(flags, [...Features.all, Features.describedAgents])
+    const client = yield* connect(flags, [...passing, Features.describedAgents])
     const agents = yield* client.agents
     if (word === undefined && agents.length === 0 && !flags.json) return yield* Console.error("no agents")
     yield* word === undefined ? list(agents, flags.json) : describe(agents, word, flags.json)

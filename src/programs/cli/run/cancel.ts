@@ -3,7 +3,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { ArcpClientService } from "../../../services/client/ArcpClient.js"
-import { connect, connectTo } from "../client.js"
+import { connect, connectTo, passing } from "../client.js"
 import type { CancelFlags } from "../commands.js"
 import * as Detached from "../detached.js"
 import { attended } from "../lost.js"
@@ -17,7 +17,7 @@ import { json } from "../text.js"
 const sessionFor = (flags: CancelFlags, jobId: string) =>
   Effect.gen(function* () {
     const state = yield* Detached.load(jobId)
-    if (state === undefined) return yield* connect(flags)
+    if (state === undefined) return yield* connect(flags, passing)
     // The session is where the job was submitted, unless this command line says otherwise.
     const url = flags.url ?? (flags.context === undefined ? { value: state.url, from: "flag" } : undefined)
     const target = yield* targetOf({ ...flags, url })
@@ -27,7 +27,7 @@ const sessionFor = (flags: CancelFlags, jobId: string) =>
         Effect.flatMap(client.resumeState, (resume) => Detached.save(jobId, { url: target.url, ...resume }))
       ),
       // It has gone, or is not this token's.
-      Effect.catchTag("ResumeWindowExpired", () => connectTo(target))
+      Effect.catchTag("ResumeWindowExpired", () => connectTo(target, undefined, passing))
     )
   })
 

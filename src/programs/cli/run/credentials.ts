@@ -18,7 +18,6 @@ import { type CredentialRecord, CredentialStore } from "../../../services/creden
 import type { StoreError } from "../../../services/store/Store.js"
 import { columnsOf, fitted } from "../columns.js"
 import { fileOf } from "../db-flags.js"
-import { leaveOnBrokenPipe } from "../exit.js"
 import { stderrLogger } from "../logger.js"
 import { inLine, json } from "../text.js"
 import { age } from "../time.js"
@@ -186,7 +185,4 @@ const configured = Layer.unwrapEffect(
 ).pipe(Layer.provide(FetchHttpClient.layer))
 
 export const run = (flags: CredentialsFlags): Effect.Effect<void, Failure> =>
-  Effect.zipRight(
-    leaveOnBrokenPipe,
-    Effect.provide(runWith(flags, configured), stderrLogger(flags.json ? "json" : "logfmt"))
-  )
+  Effect.provide(runWith(flags, configured), stderrLogger(flags.json ? "json" : "logfmt"))

@@ -5,7 +5,6 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Whose } from "../../../layers/log/retention/finding.js"
-import { refusal } from "../../../layers/transport/DialPolicy.js"
 import { membersOf, readJson } from "../../../protocol/Json.js"
 import type { DeleteFlags } from "../db.js"
 import { count } from "../quantity.js"
@@ -54,8 +53,6 @@ export const deleteRunning = (flags: DeleteFlags, whose: Whose) =>
         message: "--dry-run reads the file, also while its server runs: leave --running out"
       })
     const target = yield* targetOf({ ...flags, giveUpAfter: "10m" })
-    const refused = refusal({ url: target.url, allowInsecure: target.insecure })
-    if (refused !== undefined) return yield* new UsageError({ message: refused.message })
     const token = Effect.isEffect(target.token) ? yield* target.token : target.token
     const at = yield* addressOf(target.url, whose, flags.cancel)
     const { body, status } = yield* asked(at, Redacted.value(token))

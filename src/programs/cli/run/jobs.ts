@@ -9,7 +9,7 @@ import * as Features from "../../../protocol/Features.js"
 import { completedAt, type TimedJobEntry } from "../../../protocol/Message.js"
 import { startAt } from "../../../protocol/Vendor.js"
 import type { ClientError } from "../../../services/client/ArcpClient.js"
-import { connect } from "../client.js"
+import { connect, passing } from "../client.js"
 import { columnsOf, cut, padded, widest } from "../columns.js"
 import type { JobsFlags } from "../commands.js"
 import { attended } from "../lost.js"
@@ -42,7 +42,9 @@ const filterOf = (flags: JobsFlags, now: number) =>
         ? flags.waiting
           ? { status: ["running"] as const }
           : {}
-        : { status: flags.status }),
+        : {
+            status: [...new Set(flags.status.map((status) => (status === "waiting" ? "running" : status)))]
+          }),
       ...(Option.isNone(flags.agent) ? {} : { agent: flags.agent.value }),
       ...(after === undefined ? {} : { created_after: after }),
       ...(before === undefined ? {} : { created_before: before })
@@ -54,6 +56,10 @@ const agentColumns = 8
 
 /** Columns that a principal has at the most. */
 const principalColumns = 24
+
+/** Is it one of those that the flags name? The runtime knows no status `waiting`: those are among what runs. */
+const isMeant = ({ status, waiting }: Pick<JobsFlags, "status" | "waiting">, job: TimedJobEntry): boolean =>
+  isWaiting(job) || !(waiting || (status.includes("waiting") && !status.includes(job.status)))
 
 const isWaiting = ({ waiting_for }: TimedJobEntry): boolean => (waiting_for?.length ?? 0) > 0
 
@@ -124,8 +130,7 @@ export const run = (flags: JobsFlags) =>
     if (limit < 0) return yield* new UsageError({ message: "--limit takes a number of jobs, or 0 for all" })
     const now = yield* Clock.currentTimeMillis
     const filter = yield* filterOf(flags, now)
-    const client = yield* connect(flags, [...Features.all, Features.principal])
-    const listed = client.list(filter)
-    const wanted = flags.waiting ? Stream.filter(listed, isWaiting) : listed
+    const client = yield* connect(flags, [...passing, Features.principal])
+    const wanted = Stream.filter(client.list(filter), (job) => isMeant(flags, job))
     yield* attended(client, flags)(shown(wanted, flags, limit, now))
   }).pipe(Effect.scoped)

@@ -66,18 +66,28 @@ const counted = (found: ReadonlyArray<Finding.FoundJob>): ReadonlyArray<string> 
 const atRest = (flags: DeleteFlags, whose: Finding.Whose) =>
   Effect.gen(function* () {
     const stored = yield* storedOf(flags)
-    const { layer, owning } = stored
-    const found = flags.dryRun
-      ? yield* Effect.flatMap(Store, (store) => Finding.find(store, whose)).pipe(Effect.provide(layer))
-      : yield* owning((store) =>
-          Effect.gen(function* () {
-            const found = yield* Finding.find(store, whose)
-            yield* ended(found.unfinished, flags)
-            const jobIds = found.jobs.map(({ jobId }) => jobId)
-            yield* forget(store, { jobIds, sessionIds: found.sessions }, "drop")
-            return found
+    const { flag, layer, name, owning } = stored
+    const found = yield* (
+      flags.dryRun
+        ? Effect.flatMap(Store, (store) => Finding.find(store, whose)).pipe(Effect.provide(layer))
+        : owning((store) =>
+            Effect.gen(function* () {
+              const found = yield* Finding.find(store, whose)
+              yield* ended(found.unfinished, flags)
+              const jobIds = found.jobs.map(({ jobId }) => jobId)
+              yield* forget(store, { jobIds, sessionIds: found.sessions }, "drop")
+              return found
+            })
+          )
+    ).pipe(
+      Effect.catchIf(
+        (error) => error instanceof Finding.NotForgotten && error.isGone === true,
+        () =>
+          new Finding.NotForgotten({
+            message: `${flag} ${name} has no such job; ${flag} names another, and --running asks the server that runs`
           })
-        )
+      )
+    )
     const credentials = yield* credentialsOf(stored, found.jobs)
     const verb = flags.dryRun ? "would be deleted" : "deleted"
     for (const job of found.jobs) {

@@ -10,7 +10,6 @@ import { eventFrames } from "../../../protocol/Codec.js"
 import { eventIds } from "../../../protocol/Ids.js"
 import { type JobRecord, Store, type StoredEvent, type StoreError } from "../../../services/store/Store.js"
 import { columnsOf } from "../columns.js"
-import { leaveOnBrokenPipe } from "../exit.js"
 import type { ReplayFlags } from "../replay.js"
 import { inLine, json, safeJson } from "../text.js"
 import { UsageError } from "../UsageError.js"
@@ -140,7 +139,6 @@ const replayOf = ({ after, job, json, session, steps, tree }: ReplayFlags) =>
 
 export const run = (flags: ReplayFlags) =>
   Effect.gen(function* () {
-    yield* leaveOnBrokenPipe
     if (flags.steps && flags.tree)
       return yield* new UsageError({ message: "choose --steps or --tree, one of them" })
     if ((flags.steps || flags.tree) && Option.isNone(flags.job))

@@ -8,7 +8,6 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { later } from "../../../layers/client/later.js"
 import { AgentNotAvailable, InvalidRequest } from "../../../protocol/Errors.js"
-import { whereNoJson } from "../../../protocol/Json.js"
 import type { Lease } from "../../../protocol/Lease.js"
 import { didYouMean } from "../../../protocol/suggest.js"
 import type { ArcpClientService, JobHandle, SubmitOptions } from "../../../services/client/ArcpClient.js"
@@ -20,7 +19,7 @@ import * as Detached from "../detached.js"
 import { askedAgent, exitCode, leaving } from "../exit.js"
 import { askedFor } from "../lease.js"
 import { attended, whileConnected, whileThere } from "../lost.js"
-import { parseInput } from "../parseInput.js"
+import { inputOf } from "../parseInput.js"
 import type { Screen } from "../screen.js"
 import { readStdin } from "../stdin.js"
 import type { Target } from "../target.js"
@@ -42,13 +41,7 @@ export const readInput = (input: string) =>
               (error) => new UsageError({ message: `--input ${input} cannot be read: ${fileProblem(error)}` })
             )
           : input
-    return yield* Effect.try({
-      try: () => parseInput(text),
-      catch: (cause) =>
-        new UsageError({
-          message: `--input must be JSON, for example '{"root":"."}'; a text is '"text"'${whereNoJson(cause)}`
-        })
-    })
+    return yield* inputOf("--input", text, `'{"root":"."}'`)
   })
 
 /** Time in which the runtime has to take a cancel of somebody who wants to leave. */
@@ -170,7 +163,6 @@ export const startAndShow = (
   }: { readonly agent: string; readonly input: unknown; readonly options: SubmitOptions }
 ) =>
   Effect.gen(function* () {
-    const since = yield* Clock.currentTimeMillis
     const job = yield* client.submit(agent, input, options).pipe(
       Effect.catchTags({
         AgentNotAvailable: (error) => meant(client, agent, error),
@@ -197,7 +189,7 @@ export const startAndShow = (
       Effect.gen(function* () {
         // An interruption is not its end: that is what the job comes to.
         const shown = yield* Effect.forkScoped(
-          show(client, job, { ...flags, ...asking, since }).pipe(whileThere(client, flags))
+          show(client, job, { ...flags, ...asking }).pipe(whileThere(client, flags))
         )
         yield* Effect.onInterrupt(Fiber.join(shown), () =>
           isAsking() ? leftOpen(target, client, job) : cancelled(target, client, job, asking.screen, shown)

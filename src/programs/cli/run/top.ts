@@ -3,7 +3,6 @@ import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { leaveOnBrokenPipe } from "../exit.js"
 import type { TopFlags } from "../observe.js"
 import { json } from "../text.js"
 import { durationMs } from "../time.js"
@@ -40,7 +39,6 @@ export const run = (flags: TopFlags) =>
       })
     const looks = Option.getOrElse(flags.count, () => Number.POSITIVE_INFINITY)
     if (looks < 1) return yield* new UsageError({ message: "--count takes a number of looks, 1 or more" })
-    yield* leaveOnBrokenPipe
     const stored = yield* storedOf(flags)
     yield* Effect.gen(function* () {
       const { isHeld, store } = yield* stored.beside
