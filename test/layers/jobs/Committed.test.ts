@@ -308,6 +308,78 @@ describe("committed events of jobs", () => {
       })
     )
 
+    describe("keeps the outcome of a step from its place, and the job is cancelled", () => {
+      /** A job whose step is done when the consumer has no room for its outcome, and whose grace is over. */
+      const cancelledMeanwhile = (
+        consumers: ReadonlyArray<Committed.Consumer>,
+        relief: Effect.Effect<unknown>
+      ) =>
+        Effect.gen(function* () {
+          const done: Array<string> = []
+          const act = (what: string) => Effect.sync(() => void done.push(what))
+          const charging = Agent.handle(Agent.make("charging", { version: "1.0.0", durable: true }), () =>
+            Effect.gen(function* () {
+              const job = yield* Job
+              yield* job.step("card", act("charge"), { compensate: () => act("refund") })
+            }).pipe(Effect.orDie)
+          )
+          return yield* Effect.gen(function* () {
+            const session = yield* open()
+            const { job_id } = yield* submit(session, "charging")
+            yield* until(Effect.sync(() => done.length > 0))
+            yield* session.request("job.cancel", {}, { job_id })
+            yield* session.expect("job.cancelled")
+            yield* TestClock.adjust("31 seconds")
+            yield* Effect.repeatN(pong(session), 3)
+            yield* relief
+            const ends = () => session.seen.filter(isEnd)
+            for (let turns = 0; turns < 500 && ends().length === 0; turns++) {
+              yield* pong(session)
+              yield* TestClock.adjust("1 second")
+            }
+            const steps = session.seen.filter(({ payload }) => payload.kind === Vendor.step)
+            return {
+              done,
+              told: steps.map(({ payload: { body } }) => `${body.key} ${body.state}`),
+              ends: ends().map(({ payload }) => [payload.code, payload.details?.not_undone])
+            }
+          }).pipe(
+            Effect.provide(
+              serve(yield* makeStore, [...agents, charging], { heartbeatInterval: "300 days" }, { consumers })
+            )
+          )
+        })
+
+      it.scoped("it is undone when there is room for it", () =>
+        Effect.gen(function* () {
+          const go = yield* Deferred.make<void>()
+          const consumers = [
+            Committed.consumer((events) => Effect.zipRight(Deferred.await(go), Stream.runDrain(events)), {
+              capacity: 3
+            })
+          ]
+          const { done, ends, told } = yield* cancelledMeanwhile(consumers, Deferred.succeed(go, undefined))
+          assert.deepStrictEqual(done, ["charge", "refund"])
+          assert.deepStrictEqual(told, [
+            "card started",
+            "card ended",
+            "compensate:card started",
+            "compensate:card ended"
+          ])
+          assert.deepStrictEqual(ends, [["CANCELLED", undefined]])
+        })
+      )
+
+      it.scoped("the end says that it was not undone when there is none in time", () =>
+        Effect.gen(function* () {
+          const { done, ends, told } = yield* cancelledMeanwhile(stuck(3), Effect.void)
+          assert.deepStrictEqual(done, ["charge"])
+          assert.deepStrictEqual(told, ["card started"])
+          assert.deepStrictEqual(ends, [["CANCELLED", ["card"]]])
+        })
+      )
+    })
+
     it.scoped("does not keep the places of submits that wait for it, nor the runtime from closing", () =>
       Effect.gen(function* () {
         const consumers = [Committed.consumer(() => Effect.never, { capacity: 2 })]
