@@ -153,13 +153,13 @@ export const make = (context: WriterContext): EventWriter => {
         "event_bytes",
         `${withArticle(kind)} event may have ${maxBytes} bytes; use streamResult or an artifact`
       )
-    // What is refused for what it says is refused again when its handler is run again: that goes the same way then.
+    // What is refused until here, for what it says, is refused again when its handler is run again: that goes the same way then.
     if (entry?.isKnown?.() === true) return Effect.void
     const awaited = context.awaitEmits || awaitedKinds.has(kind)
     const event: NewEvent = { type: "job.event", kind, payload, awaited, ...more }
     return entry === undefined
       ? Effect.tapError(log.append(job, event), Faults.blamed)
-      : Effect.asVoid(Appending.append(context, { ...event, makeJournal: entry.make }))
+      : Effect.asVoid(Appending.append(context, { ...event, makeJournal: entry.make }, entry.refused))
   }
 
   return { emit, emitAnywhere, fromHandler, write }

@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
@@ -53,7 +54,11 @@ const start = (
 
 /** Runs a handler that is killed where it waits at `crash`, and again to its end. */
 const over = (
-  handler: (job: JobService, crash: Effect.Effect<void>) => Effect.Effect<unknown, unknown, Job | Lease>,
+  handler: (
+    job: JobService,
+    crash: Effect.Effect<void>,
+    gate: Effect.Latch
+  ) => Effect.Effect<unknown, unknown, Job | Lease>,
   {
     how = "kill",
     options,
@@ -75,6 +80,7 @@ const over = (
     let jobId = ""
     for (let run = 1; ; run++) {
       const reached = yield* Deferred.make<void>()
+      const { gate } = current
       const crash =
         run > times ? Effect.void : Effect.zipRight(Deferred.succeed(reached, undefined), Effect.never)
       const agent = Agent.handle(
@@ -82,7 +88,7 @@ const over = (
           version: "1.0.0",
           ...(more.restart === undefined ? { durable: true } : more)
         }),
-        () => Effect.orDie(Effect.flatMap(Job, (job) => handler(job, crash)))
+        () => Effect.orDie(Effect.flatMap(Job, (job) => handler(job, crash, gate)))
       )
       const process = yield* start(current, [agent], options)
       const before: Session | undefined = session
@@ -235,6 +241,33 @@ describe("a durable job whose process dies", () => {
         "never logged before"
       ])
       assert.strictEqual(logged.end.type, "job.result")
+    })
+  )
+
+  it.scopedLive("knows by its place what came after an emit that the log refused", () =>
+    Effect.gen(function* () {
+      let runs = 0
+      const { told } = yield* over(
+        (job, crash, gate) =>
+          Effect.gen(function* () {
+            const isFirst = ++runs === 1
+            yield* job.flush
+            if (isFirst) yield* gate.close
+            // More than may be given up while the store takes nothing.
+            for (let i = 0; i < 5; i++)
+              yield* Effect.timeoutOption(job.log("info", `${i}`, {}, { key: `${i}` }), "1 millis")
+            const tried = yield* Effect.either(job.log("info", "refused"))
+            if (isFirst) assert.isTrue(Either.isLeft(tried))
+            yield* gate.open
+            yield* job.flush
+            yield* job.log("info", "one")
+            yield* job.flush
+            yield* crash
+            yield* job.log("info", "two")
+          }),
+        { options: { maxUncommittedEvents: 2 } }
+      )
+      assert.deepStrictEqual(told, ["running", "0", "1", "2", "3", "4", "one", "recovered 2", "two"])
     })
   )
 

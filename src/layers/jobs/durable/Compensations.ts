@@ -1,4 +1,8 @@
-/** What undoes the steps of a durable job, as far as its handler has told in this process; which are due, the journal says. */
+/**
+ * What undoes the steps of a durable job, as far as its handler has told in this process; which are due, the journal says. A step
+ * that is done here and has no outcome in the journal is due, too: what it has done is done, also while its outcome waits for
+ * its place in the log, or when that is refused.
+ */
 import * as Effect from "effect/Effect"
 import type { Step } from "../../../services/jobs/Job.js"
 import { Signal } from "../../../services/runtime/Signal.js"
@@ -25,6 +29,7 @@ export class Compensations {
     return `${prefix}${key}`
   }
 
+  /** Says what undoes a step that has succeeded. */
   add(key: string, undo: Effect.Effect<unknown, unknown, Step>): void {
     this.undo.set(key, undo)
     this.missing?.delete(key)
@@ -34,15 +39,21 @@ export class Compensations {
     return this.undo.get(key)
   }
 
-  /** Steps that are to be undone and have not been tried to an outcome, the newest outcomes first. */
+  /** Steps that have succeeded and can be undone, the newest first: those without an outcome in the journal came last. */
+  private get done(): ReadonlyArray<Known> {
+    const withoutOutcome = [...this.undo.keys()].flatMap((key) => {
+      const known = this.journal.step(key)
+      return known !== undefined && known.size === undefined ? [known] : []
+    })
+    return [...withoutOutcome.reverse(), ...this.journal.compensable]
+  }
+  /** Steps that are to be undone and have not been tried to an outcome, the newest first. */
   get due(): ReadonlyArray<Known> {
-    return this.journal.compensable.filter(
-      (known) => this.journal.step(Compensations.keyOf(known))?.size === undefined
-    )
+    return this.done.filter((known) => this.journal.step(Compensations.keyOf(known))?.size === undefined)
   }
   /** Keys of steps that have not been undone. */
   get left(): ReadonlyArray<string> {
-    return this.journal.compensable
+    return this.done
       .filter((known) => {
         const undone = this.journal.step(Compensations.keyOf(known))
         return undone?.size === undefined || undone.about.failed === true

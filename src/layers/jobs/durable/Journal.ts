@@ -54,6 +54,8 @@ export interface EventEntry {
   readonly isKnown?: (() => boolean) | undefined
   /** Makes the entry, when the event takes its place. An effect says why it takes none. */
   readonly make: () => JournalEntry | Effect.Effect<void, InternalError>
+  /** Called when the log refuses the event before that, which it may not do when the handler is run again. */
+  readonly refused?: (() => void) | undefined
 }
 
 /** The journal of one job that runs. */
@@ -347,7 +349,9 @@ export class Journal {
       this.placed.set(passed, count)
       return { kind: "emits", key, ordinal: this.nextOrdinal++, about: JSON.stringify({ count }) } as const
     }
-    return { isKnown, make }
+    // What comes after it has the next place, where it is known again.
+    const refused = () => void here.emitted++
+    return { isKnown, make, refused }
   }
 
   /** Returns the entry of a keyed event. */

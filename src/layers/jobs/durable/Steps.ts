@@ -156,11 +156,11 @@ const commitOutcome = (
         : undo === undefined
           ? attempted
           : { ...attempted, compensate: true }
-    const told = tell(context, { key: known.key, state, attempt: about.attempt, ms }, () => {
-      // Before anybody can be interrupted: it is undone whoever waits for it.
-      if (undo !== undefined && state === "ended") context.compensations.add(known.key, undo(text))
-      return context.journal.entry(known, about, text)
-    })
+    // Before it waits for its place: it is undone also when its job ends before it has one.
+    if (undo !== undefined && state === "ended") context.compensations.add(known.key, undo(text))
+    const told = tell(context, { key: known.key, state, attempt: about.attempt, ms }, () =>
+      context.journal.entry(known, about, text)
+    )
     return Effect.as(Effect.zipRight(told, restore(committed(context))), text)
   })
 

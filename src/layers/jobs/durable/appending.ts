@@ -9,12 +9,13 @@ import type { EventLog, JobLog, NewEvent } from "../../../services/log/EventLog.
 import * as Faults from "../Faults.js"
 
 /**
- * Appends an event with its entries. Returns whether they were asked for: a log that has ended takes nothing, and nothing is
- * remembered then.
+ * Appends an event with its entries; `refused` is called when the log refuses it before they are asked for. Returns whether they
+ * were asked for: a log that has ended takes nothing, and nothing is remembered then.
  */
 export const append = (
   { job, log }: { readonly job: JobLog; readonly log: Pick<EventLog["Type"], "append"> },
-  event: NewEvent
+  event: NewEvent,
+  refused?: () => void
 ): Effect.Effect<boolean, InternalError> =>
   Effect.suspend(() => {
     let isAsked = false
@@ -26,8 +27,11 @@ export const append = (
       return made
     }
     return log.append(job, { ...event, makeJournal }).pipe(
-      // What the journal has no room for is not the runtime's fault.
-      Effect.tapError((error) => (isRefused ? Effect.void : Faults.blamed(error))),
+      Effect.tapError((error) => {
+        if (!isAsked) refused?.()
+        // What the journal has no room for is not the runtime's fault.
+        return isRefused ? Effect.void : Faults.blamed(error)
+      }),
       Effect.map(() => isAsked)
     )
   })
