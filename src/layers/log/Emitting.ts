@@ -27,9 +27,9 @@ type Settled = () => void
 const keepAbove = ({ holds }: LogParts["live"], { account }: JobState): (() => void) => {
   const above: Array<JobState> = []
   for (let up = account?.parent; up !== undefined; up = up.parent) above.push(up.job)
-  for (const job of above) holds.keep(job)
+  for (const job of above) holds.pin(job)
   return () => {
-    for (const job of above) holds.release(job)
+    for (const job of above) holds.unpin(job)
   }
 }
 

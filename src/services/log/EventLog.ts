@@ -292,6 +292,11 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      */
     readonly leaving: <A, E>(job: JobRecord, move: Effect.Effect<A, E>) => Effect.Effect<A, E | InternalError>
     /**
+     * Notes that jobs of which nothing runs here were left to other nodes, many at once: as `leaving`, but for who observes what is not in
+     * memory, which is found out when that is looked for.
+     */
+    readonly left: (jobIds: ReadonlyArray<string>) => Effect.Effect<void>
+    /**
      * Closes the log of a durable job that has not ended, and goes on later: whatever is appended from now on is discarded, of what
      * has this log for ever, also when the job is reopened. Its record may still be amended.
      */
