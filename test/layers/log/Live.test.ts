@@ -241,3 +241,22 @@ it.effect(
       assert.deepStrictEqual([live.leaving.has(job.jobId), live.holds.isHeld(job.jobId)], [false, false])
     })
 )
+
+it.effect("a log that is loaded asks whose a job is only where it may be this node's", () =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const asked: Array<string> = []
+    const counting = {
+      ...store,
+      jobPlaces: (jobIds: ReadonlyArray<string>) => {
+        asked.push(...jobIds)
+        return store.jobPlaces(jobIds)
+      }
+    }
+    const live = new LiveLogs(counting, { events: 100, bytes: 100_000 }, { release: () => {} }, "b")
+    const own = record(owner, { node: "b" })
+    yield* live.loadJobs([own, record(owner, { node: "a" }), record(owner, { node: "b", endedAt: 1 })])
+    yield* live.loadJob(record(owner, { node: "a" }))
+    assert.deepStrictEqual(asked, [own.jobId])
+  }).pipe(Effect.provide(StoreMemory.layer()))
+)
