@@ -177,7 +177,7 @@ export const make = (parts: JobParts): Ownership => {
       const live = running.get(jobId)?.live
       if (live === undefined) {
         const stored = yield* Faults.storage(store.job(jobId))
-        if (stored === undefined || !isFree(stored)) return yield* gone
+        if (stored === undefined || asking.isElsewhere(stored) || !isFree(stored)) return yield* gone
         yield* adopt(() => stored)
         return undefined
       }

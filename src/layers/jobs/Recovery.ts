@@ -7,13 +7,16 @@
  * stored a listing shows the job as it was.
  */
 import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import { identity } from "effect/Function"
+import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import { isTaken, takenAway } from "../../services/log/taken.js"
 import { dueAt, never } from "../../services/store/dueAt.js"
 import { type JobFilter, type JobRecord, StoreError } from "../../services/store/Store.js"
 import * as Inputs from "./durable/Inputs.js"
@@ -264,7 +267,22 @@ const newestFirst = ({ records }: Left, survivors: ReadonlySet<string>): Readonl
     .sort((a, b) => (sessionOf(a) < sessionOf(b) ? 1 : sessionOf(a) > sessionOf(b) ? -1 : 0))
 }
 
-/** Runs a job again, whose log is loaded, or lets it wait on; one that cannot be run again is logged, and stays for the next start. */
+/** Lets a job wait on of which nothing runs. */
+const waitOn = (parts: JobParts, record: Resting.Survivor) =>
+  Effect.flatMap(parts.log.loadJob(record), (job) =>
+    job.isElsewhere ? takenAway : Effect.asVoid(Resting.place(parts, record, job))
+  )
+
+/** Says why a job is not run again; one that another node has by now goes on there. */
+const notRunAgain = (jobId: string, cause: Cause.Cause<InternalError>) =>
+  Option.exists(Cause.failureOption(cause), isTaken)
+    ? Effect.logInfo(`${jobId} is not run again here: another node has it`)
+    : Effect.logError(`${jobId} could not be run again`, cause)
+
+/**
+ * Runs a job again, whose log is loaded, or lets it wait on; one that cannot be run again is logged, and stays for the next start. So does
+ * what has not had its turn when the runtime stops: that is left to others then.
+ */
 const runAgain = (
   parts: JobParts,
   reopen: Reopen,
@@ -273,6 +291,11 @@ const runAgain = (
   settling: Settling.Settling | undefined
 ) => {
   const { jobId } = record
+  if (parts.running.stopping)
+    return Effect.zipRight(
+      settling === undefined ? Effect.void : Deferred.succeed(settling.over, false),
+      Effect.sync(() => parts.unsettled.settle(jobId))
+    )
   const isRun = settling !== undefined || dueAt(record) === undefined
   return Terminal.untilStored(
     isRun
@@ -280,14 +303,14 @@ const runAgain = (
           settling,
           loaded: { resting: undefined, keep: () => waitsNoMore(parts, record) }
         })
-      : Effect.flatMap(parts.log.loadJob(record), (job) => Resting.place(parts, record, job)),
+      : waitOn(parts, record),
     parts.running
   ).pipe(
     counted(parts, "rerun"),
     Effect.catchAllCause((cause) =>
       Effect.zipRight(
         settling === undefined ? Effect.void : Deferred.succeed(settling.over, true),
-        Effect.logError(`${jobId} could not be run again`, cause)
+        notRunAgain(jobId, cause)
       )
     ),
     Effect.ensuring(Effect.sync(() => parts.unsettled.settle(jobId)))
@@ -301,10 +324,12 @@ const runAllAgain = (parts: JobParts, reopen: Reopen, left: Left, settling: Sett
     for (let from = 0; from < ordered.length; from += rerunsAtOnce) {
       const records = ordered.slice(from, from + rerunsAtOnce)
       // A damaged one is named when its turn comes.
-      yield* Terminal.untilStored(parts.log.loadJobs(records), parts.running).pipe(
-        Effect.catchIf(Faults.isDamage, () => Effect.void)
-      )
-      for (const record of records) yield* runAgain(parts, reopen, left, record, settling.get(record.jobId))
+      if (!parts.running.stopping)
+        yield* Terminal.untilStored(parts.log.loadJobs(records), parts.running).pipe(
+          Effect.catchIf(Faults.isDamage, () => Effect.void)
+        )
+      for (const record of records)
+        yield* Effect.suspend(() => runAgain(parts, reopen, left, record, settling.get(record.jobId)))
       yield* parts.turn.next
     }
   })

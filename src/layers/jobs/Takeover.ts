@@ -73,7 +73,7 @@ const takeAll = (
       if (taken.length > 0)
         yield* Effect.tapErrorCause(recovery.recover(taken), () =>
           Effect.zipRight(
-            Effect.ignoreLogged(Moving.move(parts, Moving.familiesOf(taken.map(Moving.movableOf)), nobody)),
+            Effect.ignoreLogged(leaveToNobody(parts, Moving.familiesOf(taken.map(Moving.movableOf)))),
             settleAll
           )
         )
@@ -84,6 +84,26 @@ const takeAll = (
       Effect.logInfo(`node ${node} is back, and goes on with the jobs that it still has`)
     )
   )
+
+/** Lets go of what waits here of jobs that others go on with: from here on it is for whoever takes them to begin or end it. */
+const withdraw = ({ running: { queue } }: JobParts, jobs: ReadonlyArray<Pick<Moving.Movable, "jobId">>) => {
+  for (const { jobId } of jobs) {
+    const queued = queue.get(jobId)
+    if (queued === undefined) continue
+    queue.withdraw(queued)
+    queue.remove(queued)
+  }
+}
+
+/** Leaves jobs to nobody, of which nothing runs here; returns how many. Those that look at them from here do so where they go on. */
+const leaveToNobody = (parts: JobParts, families: ReadonlyArray<ReadonlyArray<Moving.Movable>>) =>
+  Effect.gen(function* () {
+    const { log } = parts
+    withdraw(parts, families.flat())
+    const moved = yield* Moving.move(parts, families, nobody)
+    yield* log.left(moved.map(({ jobId }) => jobId))
+    return moved.length
+  })
 
 /** Looks at jobs that nobody can go on with, as they are damaged, or a part of what is: so many are passed over, about a minute. */
 const looksAtDamaged = 60
@@ -327,16 +347,11 @@ export const handOver = (parts: JobParts): Effect.Effect<void, StoreError> =>
     const families = Moving.familiesOf(yield* Moving.openJobs(parts, cluster.node)).filter((family) =>
       family.every(({ jobId }) => running.get(jobId) === undefined && queue.get(jobId)?.ending === undefined)
     )
-    // From here on it is for whoever takes them to end what waits here.
-    for (const { jobId } of families.flat()) {
-      const queued = queue.get(jobId)
-      if (queued === undefined) continue
-      queue.withdraw(queued)
-      queue.remove(queued)
-    }
+    // All at once: none of them begins while others are left.
+    withdraw(parts, families.flat())
     let count = 0
     for (let from = 0; from < families.length; from += familiesAtOnce)
-      count += (yield* Moving.move(parts, families.slice(from, from + familiesAtOnce), nobody)).length
+      count += yield* leaveToNobody(parts, families.slice(from, from + familiesAtOnce))
     if (count === 0) return
     for (const { isAlive, name } of yield* cluster.nodes.list)
       if (isAlive && name !== cluster.node) cluster.wake.tell(name)

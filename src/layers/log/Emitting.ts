@@ -6,7 +6,7 @@ import * as Schedule from "effect/Schedule"
 import * as Budget from "../../protocol/Budget.js"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
-import { isTaken } from "../../services/log/taken.js"
+import { isTaken, takenAway } from "../../services/log/taken.js"
 import { Pending } from "../../services/runtime/Pending.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import type { Done } from "./CommitQueue.js"
@@ -27,9 +27,9 @@ type Settled = () => void
 const keepAbove = ({ holds }: LogParts["live"], { account }: JobState): (() => void) => {
   const above: Array<JobState> = []
   for (let up = account?.parent; up !== undefined; up = up.parent) above.push(up.job)
-  for (const job of above) holds.keep(job)
+  for (const job of above) holds.pin(job)
   return () => {
-    for (const job of above) holds.release(job)
+    for (const job of above) holds.unpin(job)
   }
 }
 
@@ -67,7 +67,10 @@ const placing = ({ committer, live, pace, windows }: LogParts) => {
 
   return (job: JobState, given: NewEvent, settled?: Settled): Placed => {
     const journal: NewEvent["journal"] | Placed =
-      windows.refusal(job) ?? committer.over() ?? given.makeJournal?.()
+      windows.refusal(job) ??
+      committer.over() ??
+      (job.isElsewhere ? takenAway : undefined) ??
+      given.makeJournal?.()
     if (Effect.isEffect(journal)) {
       settled?.()
       return journal
@@ -208,9 +211,11 @@ export const make = (parts: LogParts) => {
     onCommit?: (isOurs: boolean) => void
   ) =>
     new Pending<void, InternalError>((done) => {
-      job.ended = true
-      if (job.taken) {
-        job.close()
+      const isRead = job.foreignTo !== undefined
+      if (!isRead) job.ended = true
+      if (job.isElsewhere) {
+        // Who reads it here goes on, for as long as it runs there.
+        if (!isRead) job.close()
         onCommit?.(false)
         return done(Exit.void)
       }

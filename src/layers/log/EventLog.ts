@@ -13,7 +13,7 @@ import * as History from "./History.js"
 import * as JobChanges from "./JobChanges.js"
 import { JobLoad, type JobState, jobStateOf } from "./JobState.js"
 import * as LogParts from "./LogParts.js"
-import { leaving } from "./leaving.js"
+import { leaving, left } from "./leaving.js"
 import * as Viewing from "./Viewing.js"
 import { type ViewState, viewStateOf } from "./ViewState.js"
 
@@ -78,6 +78,7 @@ export const make = Effect.gen(function* () {
     reopenJob: (record, opening) => stored(jobs.reopenJob(record, opening)),
     took: (records) => live.took(records),
     leaving: (record, move) => leaving(parts, record, move),
+    left: (jobIds) => left(parts, jobIds),
     leaveJob: (job) => {
       if (job instanceof JobLoad) job.leave()
     },

@@ -13,6 +13,8 @@ import type { JobState } from "./JobState.js"
 export class Holds {
   /** Jobs whose logs are needed, and by how many: they are not dropped meanwhile. */
   private readonly joining = new Map<string, number>()
+  /** Jobs that are only kept in memory, and for how many: what they have appended is of no concern to those. */
+  private readonly pinned = new Map<string, number>()
   /** Jobs that are being dropped: nobody begins to observe them. */
   private readonly dropping = new Set<string>()
   /** Jobs that are being trimmed: whoever wants to observe one waits until it is known where it begins. */
@@ -21,22 +23,23 @@ export class Holds {
   /** `free` is called with a job that nobody needs any more. */
   constructor(private readonly free: (job: JobState) => void) {}
 
-  /** Returns whether somebody needs the log of a job. */
+  /** Returns whether somebody needs a job in memory. */
   isHeld(jobId: string): boolean {
-    return this.joining.has(jobId)
+    return this.joining.has(jobId) || this.pinned.has(jobId)
   }
-  /** Keeps the log of a job in memory, and from being dropped, until it is released. */
+  /** Keeps the log of a job in memory, and from being trimmed or dropped, until it is released. */
   keep({ jobId }: JobState): void {
-    this.joining.set(jobId, (this.joining.get(jobId) ?? 0) + 1)
+    count(this.joining, jobId, 1)
   }
   release(job: JobState): void {
-    const others = (this.joining.get(job.jobId) ?? 0) - 1
-    if (others > 0) {
-      this.joining.set(job.jobId, others)
-      return
-    }
-    this.joining.delete(job.jobId)
-    this.free(job)
+    if (count(this.joining, job.jobId, -1) === 0) this.free(job)
+  }
+  /** Keeps a job in memory, and nothing else of it, until it is unpinned: this may go on for as long as it runs. */
+  pin({ jobId }: JobState): void {
+    count(this.pinned, jobId, 1)
+  }
+  unpin(job: JobState): void {
+    if (count(this.pinned, job.jobId, -1) === 0) this.free(job)
   }
   /** Runs `use` with the log of a job, which nothing takes out of memory meanwhile. */
   holding<A, E, E2>(
@@ -102,6 +105,14 @@ export class Holds {
   giveBack(jobs: ReadonlyArray<{ readonly jobId: string }>): void {
     for (const { jobId } of jobs) this.dropping.delete(jobId)
   }
+}
+
+/** Counts one more, or less, who needs a job; returns how many do. */
+const count = (needed: Map<string, number>, jobId: string, by: 1 | -1): number => {
+  const now = (needed.get(jobId) ?? 0) + by
+  if (now > 0) needed.set(jobId, now)
+  else needed.delete(jobId)
+  return Math.max(0, now)
 }
 
 const droppedMeanwhile = new InternalError({ message: "the job was dropped meanwhile; ask again" })

@@ -141,19 +141,38 @@ export const make = (parts: LogParts) => {
   }
 
   const reopenJob = (record: JobRecord, opening: Pick<Opening, "parent" | "secrets"> = {}) =>
-    Effect.map(live.loadJob(record), (job) => {
+    Effect.flatMap(live.loadJob(record), (job) => {
+      if (!job.isHereAs(record)) return takenAway
       placeBelow(live, job, record, opening)
       if (record.budget !== undefined) job.account?.restore(record.budget)
       job.loaded = true
-      return new JobLoad(job)
+      return Effect.succeed(new JobLoad(job))
+    })
+
+  /** Commits a change by a job's record, as that is at the commit; fails when the job is not this process's by then. */
+  const changed = (
+    job: JobState,
+    recordNow: () => JobRecord,
+    change: (tx: Transaction, record: JobRecord) => (() => void) | undefined
+  ) =>
+    Effect.suspend(() => {
+      let isTaken = false
+      const changing = committer.change((tx) => {
+        const record = recordNow()
+        isTaken = !job.isHereAs(record)
+        return isTaken ? undefined : change(tx, record)
+      })
+      return Effect.zipRight(
+        changing,
+        Effect.suspend(() => (isTaken ? takenAway : Effect.void))
+      )
     })
 
   const adopt = (view: ViewState, job: JobState, recordNow: () => JobRecord) =>
     Effect.flatMap(store.numbering(view.sessionId, job.jobId, 0), (known) =>
-      committer.change((tx) => {
-        const record = recordNow()
+      changed(job, recordNow, (tx, record) => {
         // It has ended since the record was read: what is stored of its end stands.
-        if (job.closed && record.endedAt === undefined) return
+        if (job.closed && record.endedAt === undefined) return undefined
         const owner = job.owner
         job.owner = view.sessionId
         job.ownerView = job.observers.has(view) ? view : undefined
@@ -169,19 +188,14 @@ export const make = (parts: LogParts) => {
     )
 
   const amend = (job: JobState, record: JobRecord, onCommit: () => void) =>
-    Effect.suspend(() => {
-      let isTaken = false
-      const amending = committer.change((tx) => {
-        isTaken = job.taken
-        if (isTaken) return
+    changed(
+      job,
+      () => record,
+      (tx) => {
         tx.onApply(onCommit)
-        if (!job.closed) return tx.putRecord(job, record)
-      })
-      return Effect.zipRight(
-        amending,
-        Effect.suspend(() => (isTaken ? takenAway : Effect.void))
-      )
-    })
+        return job.closed ? undefined : tx.putRecord(job, record)
+      }
+    )
 
   const unobserve = (view: ViewState, jobId: string) =>
     Effect.suspend(() => {

@@ -127,6 +127,17 @@ export class JobState implements JobLog {
   budgets(currency: string): boolean {
     return this.account?.has(currency) === true
   }
+  /** It is another process's, as far as is known here: it may be read, and nothing is written to it. */
+  get isElsewhere(): boolean {
+    return this.taken || this.foreignTo !== undefined
+  }
+  /**
+   * Whether it is this process's as a record says. A log is loaded as it is by now, with its epoch, which the store would let pass: who
+   * writes by a record of before would write that over what others have stored since.
+   */
+  isHereAs(record: JobRecord): boolean {
+    return !this.isElsewhere && this.epoch === epochOf(record)
+  }
   /** Notes that the terminal message was committed: nobody waits for more. */
   close(): void {
     this.closed = true
@@ -254,6 +265,9 @@ export class JobLoad implements JobLog {
   }
   get jobId(): string {
     return this.state.jobId
+  }
+  get isElsewhere(): boolean {
+    return this.state.isElsewhere
   }
   get broken(): InternalError | undefined {
     return this.state.broken

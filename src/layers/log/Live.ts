@@ -29,11 +29,10 @@ export class LiveLogs {
   readonly jobs = new PassingMap<string, JobState>()
   /** Views that are caught up with what they have not numbered; see Sequencer.ts. */
   readonly catchingUp = new Set<ViewState>()
-  /**
-   * Who reads what a session observes, or what is stored of a job of this node: gets the jobs of which something is committed
-   * meanwhile, and those that are left.
-   */
+  /** Who reads what a session observes: gets the jobs of which something is committed meanwhile, and those that are left. */
   readonly learning = new Set<Set<string>>()
+  /** Who reads what is stored of a job, by job: a commit asks for its own only, however many are being read. */
+  private readonly read = new Map<string, Set<Set<string>>>()
   /** Jobs that are being left to other nodes. */
   readonly leaving = new Set<string>()
   /** Views that observe jobs of other nodes. */
@@ -133,7 +132,7 @@ export class LiveLogs {
    * way to the store and be taken there, or somebody would look at what is numbered for them by then.
    */
   left(jobId: string): void {
-    for (const jobs of this.learning) jobs.add(jobId)
+    this.changed(jobId)
     const job = this.jobs.get(jobId)
     if (job?.closed === true) return
     for (const view of this.views.values()) {
@@ -147,6 +146,11 @@ export class LiveLogs {
     this.jobs.delete(jobId)
     this.tail.release(job)
     job.supersede()
+  }
+  /** Something has become of a job: whoever reads of it is told. */
+  changed(jobId: string): void {
+    for (const jobs of this.learning) jobs.add(jobId)
+    for (const jobs of this.read.get(jobId) ?? []) jobs.add(jobId)
   }
   /** A session is another process's: nothing is numbered for it here any more, and whoever has it here is told. */
   lose(sessionId: string): void {
@@ -262,13 +266,20 @@ export class LiveLogs {
   ): Effect.Effect<A, StoreError> {
     const jobIds = records.map(({ jobId }) => jobId)
     const changed = new Set<string>()
-    const { store } = this
+    const { read: reads, store } = this
+    // Of what has ended, or is another node's, a log is read only.
+    const own = this.isAlone ? [] : records.filter((one) => one.endedAt === undefined && !this.isForeign(one))
     const asking = Effect.all(
-      [store.boundsOf(jobIds), this.isAlone ? Effect.succeed(noPlaces) : store.jobPlaces(jobIds)],
+      [
+        store.boundsOf(jobIds),
+        own.length === 0 ? Effect.succeed(noPlaces) : store.jobPlaces(own.map(({ jobId }) => jobId))
+      ],
       { concurrency: "unbounded" }
     )
     return Effect.acquireUseRelease(
-      Effect.sync(() => this.learning.add(changed)),
+      Effect.sync(() => {
+        for (const jobId of jobIds) reads.set(jobId, (reads.get(jobId) ?? new Set()).add(changed))
+      }),
       () =>
         Effect.flatMap(asking, ([bounds, places]) => {
           // What has no place is not stored yet: it is being opened.
@@ -277,7 +288,13 @@ export class LiveLogs {
             (places.get(record.jobId)?.epoch ?? epochOf(record)) === epochOf(record)
           return read({ bounds, isStill })
         }),
-      () => Effect.sync(() => this.learning.delete(changed))
+      () =>
+        Effect.sync(() => {
+          for (const jobId of jobIds) {
+            const readers = reads.get(jobId)
+            if (readers?.delete(changed) === true && readers.size === 0) reads.delete(jobId)
+          }
+        })
     )
   }
   /** Returns whether a job that has not ended is another node's. */

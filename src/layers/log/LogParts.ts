@@ -99,7 +99,7 @@ const published = (
 ): void => {
   for (const view of live.catchingUp)
     for (const [job, { events }] of touched.appended) view.noteAppended(job, events)
-  for (const jobs of live.learning) for (const { jobId } of touched.jobs) jobs.add(jobId)
+  for (const { jobId } of touched.jobs) live.changed(jobId)
   if (metrics !== undefined) Measuring.committed(touched)
   watchers?.appended(touched.appended.keys())
   if (publisher.listening) for (const [job, { events }] of touched.appended) publisher.publish(job, events)

@@ -75,6 +75,8 @@ export interface JobLog {
   readonly jobId: string
   /** The terminal message is in the log, or on its way: whatever is appended now is discarded. */
   readonly ended: boolean
+  /** It is another process's, as far as is known here: it may be read, and whoever writes to it is told so (`isTaken`). */
+  readonly isElsewhere: boolean
   /**
    * Why the job is broken: what it had emitted could not be committed and is discarded. Whatever it emits is refused, and
    * its end says so.
@@ -273,7 +275,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly loadJobs: (jobs: ReadonlyArray<JobRecord>) => Effect.Effect<ReadonlyArray<JobLog>, InternalError>
     /**
      * Returns the log of a stored job that is run again here: it goes on with the counters of its budget as they were
-     * stored, under its parent's. `secrets` as in `openJob`.
+     * stored, under its parent's. `secrets` as in `openJob`. Fails when it is another process's since the record was read (`isTaken`).
      */
     readonly reopenJob: (
       job: JobRecord,
@@ -289,6 +291,11 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      * job here, or follows it, finds out by what is stored whose it is, and looks at it there.
      */
     readonly leaving: <A, E>(job: JobRecord, move: Effect.Effect<A, E>) => Effect.Effect<A, E | InternalError>
+    /**
+     * Notes that jobs of which nothing runs here were left to other nodes, many at once: as `leaving`, but for who observes what is not in
+     * memory, which is found out when that is looked for.
+     */
+    readonly left: (jobIds: ReadonlyArray<string>) => Effect.Effect<void>
     /**
      * Closes the log of a durable job that has not ended, and goes on later: whatever is appended from now on is discarded, of what
      * has this log for ever, also when the job is reopened. Its record may still be amended.

@@ -8,7 +8,7 @@ import * as Readiness from "../../../src/layers/telemetry/Readiness.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { nobody } from "../../../src/services/cluster/Cluster.js"
 import { Op, StoreError } from "../../../src/services/store/Store.js"
-import { asked, type Opened, seconds, settle } from "../../support/asking.js"
+import { asked, type Opened, recordOf, seconds, settle } from "../../support/asking.js"
 import { cluster, type Node } from "../../support/Nodes.js"
 import type { RigOptions } from "../../support/Rig.js"
 import { open } from "../../support/Wire.js"
@@ -107,6 +107,90 @@ describe("a cancel that comes when the job has been let go of", () => {
       assert.strictEqual((yield* Fiber.join(asking)).type, "job.cancelled")
       assert.strictEqual(yield* statusOf(jobId), "cancelled")
       yield* over(stopping)
+    })
+  )
+})
+
+it.scoped("a job that a node leaves when it stops is seen from there for as long as that has sessions", () =>
+  Effect.gen(function* () {
+    const { disk, start } = yield* cluster
+    const gate = yield* Deferred.make<void>()
+    const agentsOf = (node: string) => [
+      Agent.handle(Agent.make("x", { version: "1.0.0", durable: true }), () =>
+        node === "a" ? Effect.never : Effect.succeed("over")
+      ),
+      Agent.handle(Agent.make("lasting", { version: "1.0.0" }), () => Deferred.await(gate))
+    ]
+    const given: RigOptions = { options: { shutdownGrace: "30 seconds" } }
+    const a = yield* start("a", agentsOf("a"), given)
+    yield* start("b", agentsOf("b"), given)
+    const owner = yield* a.run(open())
+    const submit = (agent: string) =>
+      Effect.gen(function* () {
+        yield* owner.request("job.submit", { agent, input: {} })
+        return String((yield* owner.expect("job.accepted")).job_id)
+      })
+    yield* submit("lasting")
+    const jobId = yield* submit("x")
+    yield* settle
+    const stopping = yield* Effect.fork(a.stop)
+    yield* seconds(6)
+    assert.deepInclude(yield* recordOf(disk, jobId), { node: "b", status: "success" })
+    assert.isTrue((yield* seen(owner)).includes("job.result"))
+    yield* Deferred.succeed(gate, undefined)
+    yield* seconds(3)
+    yield* Fiber.join(stopping)
+    yield* a.kill
+  })
+)
+
+describe("jobs that a node is about to run again when it is told to stop", () => {
+  it.scoped("are for whoever takes them then, and begin nowhere else", () =>
+    Effect.gen(function* () {
+      const { disk, start } = yield* cluster
+      const begun: Array<string> = []
+      const agentOf = (node: string) =>
+        Agent.handle(Agent.make("x", { version: "1.0.0", durable: true }), () =>
+          Effect.zipRight(
+            Effect.sync(() => begun.push(node)),
+            Effect.never
+          )
+        )
+      const given: RigOptions = { options: { shutdownGrace: "10 seconds" } }
+      const first = yield* start("a", [agentOf("a")], given)
+      const owner = yield* first.run(open())
+      const jobIds: Array<string> = []
+      // More than are loaded at once: of the rest it reads what is so by then.
+      for (let i = 0; i < 34; i++) {
+        yield* owner.request("job.submit", { agent: "x", input: {} })
+        jobIds.push(String((yield* owner.expect("job.accepted")).job_id))
+      }
+      yield* settle
+      yield* first.kill
+      // It comes back, and is kept at the first of them.
+      const gate = yield* Deferred.make<void>()
+      let isHeld = false
+      disk.onRead = (name) => {
+        if (name !== "journal" || isHeld) return undefined
+        isHeld = true
+        return Deferred.await(gate)
+      }
+      const a = yield* start("a", [agentOf("a again")], given)
+      yield* settle
+      assert.isTrue(isHeld)
+      yield* start("b", [agentOf("b")], given)
+      const stopping = yield* Effect.fork(a.stop)
+      yield* settle
+      yield* seconds(4)
+      const there = yield* Effect.forEach(jobIds, (jobId) => recordOf(disk, jobId))
+      assert.isTrue(there.every(({ node }) => node === "b"))
+      yield* Deferred.succeed(gate, undefined)
+      yield* seconds(4)
+      assert.deepStrictEqual(yield* Effect.forEach(jobIds, (jobId) => recordOf(disk, jobId)), there)
+      assert.deepStrictEqual(begun, [...jobIds.map(() => "a"), ...jobIds.map(() => "b")])
+      yield* seconds(10)
+      yield* Fiber.join(stopping)
+      yield* a.kill
     })
   )
 })

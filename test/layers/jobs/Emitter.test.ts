@@ -19,6 +19,7 @@ const record = { jobId: "job_1", lease: {} } as JobRecord
 const job: JobLog = {
   jobId: "job_1",
   ended: false,
+  isElsewhere: false,
   broken: undefined,
   whenBroken: () => {},
   endure: () => {},

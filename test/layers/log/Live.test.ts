@@ -4,10 +4,13 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
+import type { Committer } from "../../../src/layers/log/Committer.js"
 import { LiveLogs } from "../../../src/layers/log/Live.js"
+import { leaving } from "../../../src/layers/log/leaving.js"
 import * as Sequencer from "../../../src/layers/log/Sequencer.js"
 import { Tail } from "../../../src/layers/log/Tail.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { Op, Store } from "../../../src/services/store/Store.js"
 import { record, session } from "./harness.js"
 
@@ -23,6 +26,16 @@ const owner = {
   isNarrowed: false,
   seeOnly: () => {},
   whenTaken: () => {}
+}
+
+/** A committer that is to have nothing to do. */
+const idleCommitter: Committer = {
+  enqueue: () => assert.fail("nothing is to be numbered"),
+  queued: () => 0,
+  isIdle: () => true,
+  change: () => Effect.dieMessage("nothing is to be numbered"),
+  over: () => undefined,
+  stopped: Effect.never
 }
 
 const make = Effect.map(Store, (store) => {
@@ -65,6 +78,36 @@ describe("a job", () => {
       yield* Fiber.join(joining)
       assert.deepStrictEqual(live.holds.takeUnjoined([job]), [job])
     })
+  )
+
+  it.effect(
+    "that is only needed in memory, as costs below it are on their way, is trimmed and dropped all the same",
+    () =>
+      Effect.gen(function* () {
+        const { job, live } = yield* make
+        live.jobs.set(job.jobId, job)
+        live.holds.pin(job)
+        live.holds.pin(job)
+        live.forget(job)
+        assert.strictEqual(live.jobs.get(job.jobId), job)
+        let trims = 0
+        const trim = live.holds.trimmed(
+          job.jobId,
+          Effect.sync(() => trims++)
+        )
+        yield* trim
+        assert.strictEqual(trims, 1)
+        assert.deepStrictEqual(live.holds.takeUnjoined([job]), [job])
+        live.holds.giveBack([job])
+        live.holds.unpin(job)
+        // Of who observes it, that is said beside.
+        live.holds.keep(job)
+        live.holds.unpin(job)
+        yield* trim
+        assert.deepStrictEqual([trims, live.jobs.has(job.jobId)], [1, true])
+        live.holds.release(job)
+        assert.isFalse(live.jobs.has(job.jobId))
+      })
   )
 
   it.effect("that is being dropped is not observed, and one that was not dropped after all is", () =>
@@ -158,14 +201,7 @@ describe("a view that nobody wants any more", () => {
       const sequencer = yield* Sequencer.make({
         ...{ store, live, node: "b", tell: () => {} },
         tail: new Tail(1_000, () => {}),
-        committer: {
-          enqueue: () => assert.fail("nothing is to be numbered"),
-          queued: () => 0,
-          isIdle: () => true,
-          change: () => Effect.dieMessage("nothing is to be numbered"),
-          over: () => undefined,
-          stopped: Effect.never
-        }
+        committer: idleCommitter
       })
       view.lose()
       assert.isFalse(isLetGo(live, job))
@@ -174,3 +210,53 @@ describe("a view that nobody wants any more", () => {
     })
   )
 })
+
+it.effect(
+  "whoever leaves a job waits until its log knows; one that is interrupted, as its runtime closes, waits no longer",
+  () =>
+    Effect.gen(function* () {
+      const { job, live } = yield* make
+      live.jobs.set(job.jobId, job)
+      const back = yield* Deferred.make<void>()
+      // The store is away right after the move.
+      const committer = { ...idleCommitter, change: () => Deferred.await(back) }
+      let moves = 0
+      const move = Effect.sync(() => ++moves)
+      const leave = Effect.uninterruptible(
+        leaving({ committer, live }, record(owner, { jobId: job.jobId }), move)
+      )
+      const closing = yield* Effect.fork(leave)
+      const waiting = yield* Effect.fork(leave)
+      yield* eventLoop.next
+      assert.deepStrictEqual(
+        [moves, live.leaving.has(job.jobId), live.holds.isHeld(job.jobId)],
+        [2, true, true]
+      )
+      assert.strictEqual((yield* Fiber.poll(waiting))._tag, "None")
+      yield* Fiber.interrupt(closing)
+      assert.isTrue(live.leaving.has(job.jobId))
+      yield* Deferred.succeed(back, undefined)
+      assert.strictEqual(yield* Fiber.join(waiting), 2)
+      yield* eventLoop.next
+      assert.deepStrictEqual([live.leaving.has(job.jobId), live.holds.isHeld(job.jobId)], [false, false])
+    })
+)
+
+it.effect("a log that is loaded asks whose a job is only where it may be this node's", () =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const asked: Array<string> = []
+    const counting = {
+      ...store,
+      jobPlaces: (jobIds: ReadonlyArray<string>) => {
+        asked.push(...jobIds)
+        return store.jobPlaces(jobIds)
+      }
+    }
+    const live = new LiveLogs(counting, { events: 100, bytes: 100_000 }, { release: () => {} }, "b")
+    const own = record(owner, { node: "b" })
+    yield* live.loadJobs([own, record(owner, { node: "a" }), record(owner, { node: "b", endedAt: 1 })])
+    yield* live.loadJob(record(owner, { node: "a" }))
+    assert.deepStrictEqual(asked, [own.jobId])
+  }).pipe(Effect.provide(StoreMemory.layer()))
+)

@@ -5,7 +5,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as NodesMemory from "../../../src/layers/cluster/NodesMemory.js"
+import * as WakeMemory from "../../../src/layers/cluster/WakeMemory.js"
 import { commitUnowned } from "../../../src/layers/store/unowned.js"
+import { Cluster } from "../../../src/services/cluster/Cluster.js"
+import { Nodes } from "../../../src/services/cluster/Nodes.js"
+import { Wake } from "../../../src/services/cluster/Wake.js"
 import { EventLog } from "../../../src/services/log/EventLog.js"
 import { isTaken } from "../../../src/services/log/taken.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
@@ -17,6 +22,7 @@ import {
   emit,
   end,
   event,
+  layerOn,
   numbers,
   openJob,
   openView,
@@ -65,6 +71,18 @@ const takeSession = (store: StoreService, sessionId: string) =>
     record === undefined
       ? Effect.die("no such session")
       : commitUnowned(store, [Op.PutSession({ session: { ...record, epoch: epochOf(record) + 1 } })])
+  )
+
+/** The log of a node. */
+const onNode = (node: string, store: () => Layer.Layer<Store, StoreError>) =>
+  layerOn(store()).pipe(
+    Layer.provide(
+      Layer.effect(
+        Cluster,
+        Effect.map(Effect.all([Nodes, Wake]), ([nodes, wake]) => ({ node, nodes, wake }))
+      )
+    ),
+    Layer.provide([NodesMemory.layer(), WakeMemory.layer()])
   )
 
 export const suite = (name: string, store: () => Layer.Layer<Store, StoreError>): void => {
@@ -249,6 +267,51 @@ export const suite = (name: string, store: () => Layer.Layer<Store, StoreError>)
           })
         )
       }
+    )
+
+    it.scoped(
+      "of a job whose record was read before: nothing is written by that, and who reads it goes on",
+      () =>
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const db = yield* Store
+          const owner = yield* openView
+          const before = record(owner, { node: "a", epoch: 1, survival })
+          yield* commitUnowned(db, [Op.PutJob({ job: before })])
+          // It was left to nobody, and another node has taken it.
+          const there = { ...before, node: "c", epoch: 3, agent: "taken@1.0.0" }
+          yield* commitUnowned(db, [Op.PutJob({ job: there })])
+          const refused = [
+            log.reopenJob(before),
+            log.holding(before, (job) => log.amend(job, before, () => {})),
+            log.holding(before, (job) => log.adopt(owner, job, () => before)),
+            log.holding(before, (job) => log.append(job, awaited(event("log", 1)))),
+            // Also by who has read since whose it is.
+            log.holding(before, (job) => log.amend(job, there, () => {})),
+            log.holding(before, (job) => log.adopt(owner, job, () => there))
+          ]
+          for (const writing of refused) {
+            const error = yield* Effect.flip(writing)
+            assert.isTrue(error._tag === "InternalError" && isTaken(error))
+          }
+          const ended: Array<boolean> = []
+          const job = yield* log.loadJob(before)
+          yield* log.end(
+            job,
+            { type: "job.result", kind: "", payload: "{}" },
+            () => ({ ...before, status: "success", endedAt: 2 }),
+            (isOurs) => ended.push(isOurs)
+          )
+          assert.deepStrictEqual(ended, [false])
+          assert.deepStrictEqual(yield* db.job(before.jobId), { ...there, lastEventSeq: 0 })
+          assert.deepStrictEqual(yield* storedOf(job), [])
+          // What was read of it is not what has ended: whoever looks at it does so for as long as it runs there.
+          yield* log.observe(owner, yield* log.loadJob(there), { history: false, onCommit: () => {} })
+          assert.deepStrictEqual(
+            (yield* db.observed(owner.sessionId)).map(({ jobId }) => jobId),
+            [before.jobId]
+          )
+        }).pipe(Effect.provide(onNode("a", store)))
     )
   })
 }

@@ -3,9 +3,12 @@
  * all of them: one that begins, and one that sleeps until the next time that matters. On one of several nodes a third looks for who
  * waits for others' jobs.
  */
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
+import { isTaken } from "../../../services/log/taken.js"
 import { Signal } from "../../../services/runtime/Signal.js"
 import type { JobRecord } from "../../../services/store/Store.js"
 import type { Reopen } from "../durable/Reopening.js"
@@ -125,6 +128,13 @@ export const endAll = (
     )
   }).pipe(Effect.asVoid, Effect.uninterruptible)
 
+/** Lets go of a job that was to begin, and that another node has by now. */
+const goesOnElsewhere = ({ running }: JobParts, job: QueuedJob): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (running.queue.get(job.jobId) === job && job.ending === undefined) running.queue.remove(job)
+    return Effect.logInfo(`${job.jobId} does not begin here: another node has it`)
+  })
+
 /** Begins whoever may, as many as there are places. */
 const beginAll = (parts: JobParts, reopen: Reopen) =>
   Effect.gen(function* () {
@@ -137,7 +147,9 @@ const beginAll = (parts: JobParts, reopen: Reopen) =>
         Effect.catchAllCause((cause) =>
           Effect.zipRight(
             Effect.sync(() => running.queue.places.release(job)),
-            Effect.logError(`${job.jobId} could not be begun; the next start tries again`, cause)
+            Option.exists(Cause.failureOption(cause), isTaken)
+              ? goesOnElsewhere(parts, job)
+              : Effect.logError(`${job.jobId} could not be begun; the next start tries again`, cause)
           )
         )
       )
