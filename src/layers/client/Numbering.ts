@@ -42,6 +42,7 @@ export class Numbering {
     if (seq <= this.seen) return "again"
     this.#heard = Math.max(this.#heard, seq)
     if (seq > this.seen + 1) return "gap"
+    if (this.seen === this.#missedAt) this.#missedAt = undefined
     this.seen = seq
     this.last = Math.max(this.last, seq)
     return "next"

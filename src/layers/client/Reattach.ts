@@ -154,8 +154,12 @@ const persistently = <A>(
   asking: Effect.Effect<A, ClientError>
 ): Effect.Effect<A, ClientError> => {
   const { sessionId } = session
+  let unanswered = 0
   const again: Effect.Effect<A, ClientError> = Effect.catchAll(asking, (error) => {
-    if (!error.retryable || session.over) return error
+    if (error._tag === "RequestTimeout") unanswered++
+    // What is damaged stays so, and of a code that is not ours it is not known.
+    const { reason, code } = ("details" in error && error.details) || {}
+    if (!error.retryable || reason === "damaged" || code || unanswered > 2 || session.over) return error
     for (const inbox of inboxes) inbox.refused(error)
     return Effect.zipRight(
       Effect.sleep(pause),

@@ -202,15 +202,24 @@ const serve = (
     Effect.zipRight(renewed(session, token), rewind)
   )
 
-/** Fails when events that there are do not come for as long as an answer may take, of which a stall of our own is one half. */
-const replayed = ({ numbers, options }: ClientSession): Effect.Effect<never, ClientError> =>
+/**
+ * Fails when events that there are do not come for as long as an answer may take, of which a stall of our own is one half, and the
+ * runtime answers meanwhile: a network that fails says nothing of what there is.
+ */
+const replayed = (session: ClientSession): Effect.Effect<never, ClientError> =>
   Effect.gen(function* () {
+    const { numbers, options } = session
     let silent = 0
     while (numbers.owed) {
       const { seen } = numbers
       yield* Effect.sleep(options.requestTimeout / 2)
-      silent = numbers.seen === seen ? silent + 1 : 0
-      if (silent > 1) return yield* missing(numbers, `event ${seen + 1} does not come`)
+      if (numbers.seen === seen && ++silent > 1)
+        yield* Effect.mapError(
+          session.request("session.ping", "session.pong", session.ping, { repeatable: false }),
+          () => new TransportError({ message: "no answer in time" })
+        )
+      if (numbers.seen !== seen) silent = 0
+      else if (silent > 1) return yield* missing(numbers, `event ${seen + 1} does not come`)
     }
     return yield* never
   })

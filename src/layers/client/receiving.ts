@@ -124,7 +124,12 @@ const handle = (session: ClientSession, frame: unknown): Problem => {
       // What a close code says elsewhere (§4): over stdio there is none, and the jobs still come to their ends.
       if (!refuses(session, message) && payload.details?.["limit"] === "frame_bytes")
         session.oversized(payload)
-      else if (!named) session.said ??= { error: fromPayload(payload), blamed: session.requests.only(jobId) }
+      else if (!named)
+        // Of a job a runtime that names requests says it to whoever follows it, and its answer is still to come.
+        session.said ??= {
+          error: fromPayload(payload),
+          blamed: jobId && !session.guesses ? undefined : session.requests.only(jobId)
+        }
       return undefined
     }
     case "job.event":

@@ -61,13 +61,19 @@ describe("a connection that ends while what was skipped comes again", () => {
 
   it.scoped("is followed by one more when no more comes, and then that is named", () =>
     Effect.gen(function* () {
-      const { dialled, greeted, reading } = yield* rewinding
+      const { dialled, greeted, reading, server } = yield* rewinding
+      const answered = (server: ScriptedRuntime.Scripted) =>
+        Effect.flatMap(server.expect("session.ping"), ({ payload }) =>
+          server.send(ScriptedRuntime.message("session.pong", { ping_nonce: payload["nonce"] }))
+        )
       const next = yield* Effect.fork(resumed(greeted))
       // Half of it may have passed when the last one came.
-      yield* TestClock.adjust("45 seconds")
+      yield* TestClock.adjust("46 seconds")
+      yield* answered(server)
       const third = yield* Fiber.join(next)
       assert.strictEqual(third.after, 4)
-      yield* TestClock.adjust("30 seconds")
+      yield* TestClock.adjust("31 seconds")
+      yield* answered(third.server)
       const error = yield* Effect.flip(Fiber.join(reading))
       assert.strictEqual(error._tag, "ProtocolViolation")
       assert.include(error.message, "event 5 does not come")

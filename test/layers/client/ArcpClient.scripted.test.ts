@@ -88,14 +88,37 @@ describe("ArcpClient with a scripted runtime", () => {
         yield* server.send(...seqs.map((seq) => event(seq)), result(6))
         const second = yield* greeted
         yield* second.server.send(welcome())
-        yield* TestClock.adjust("29 seconds")
+        yield* TestClock.adjust("31 seconds")
+        // A network that fails says nothing of what there is: it is the runtime's when that answers.
+        const ping = yield* second.server.expect("session.ping")
         assert.isNull(waiting.unsafePoll())
-        yield* TestClock.adjust("1 second")
+        yield* second.server.send(message("session.pong", { ping_nonce: ping.payload["nonce"] }))
         const error = yield* Fiber.join(waiting)
         assert.strictEqual(error._tag, "ProtocolViolation")
         assert.include(error.message, `event ${seqs[0] === 1 ? 2 : 1} does not come`)
       })
     )
+
+  it.scoped("a network that is dead twice in the middle of a replay ends no session", () =>
+    Effect.gen(function* () {
+      const { greeted, open, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      const waiting = yield* Effect.fork(job.result)
+      yield* server.send(event(1), event(3))
+      let { server: now } = yield* greeted
+      for (let dead = 0; dead < 3; dead++) {
+        yield* now.send(welcome())
+        const next = yield* Effect.fork(greeted)
+        yield* TestClock.adjust("31 seconds")
+        yield* now.expect("session.ping")
+        yield* TestClock.adjust("31 seconds")
+        now = (yield* Fiber.join(next)).server
+      }
+      yield* now.send(welcome(), event(2), event(3), result(4))
+      assert.strictEqual(yield* Fiber.join(waiting), 7)
+    })
+  )
 
   it.scoped("a replay is waited for as long as it goes on", () =>
     Effect.gen(function* () {
