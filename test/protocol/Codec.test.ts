@@ -180,8 +180,11 @@ describe("round trips", () => {
     })
   }
   it.prop("every runtime message", [message(runtimePayloads, true)], ([value]) => {
+    // Events have a number, and others none.
+    const { event_seq, ...rest } = value
+    const expected = /^job\.(event|result|error)$/.test(value.type) ? { ...rest, event_seq } : rest
     // What is said in the payload of where it belongs is there on the envelope too.
-    expect(json(read(Codec.decodeRuntime(Codec.encode(value))))).toMatchObject(value)
+    expect(json(read(Codec.decodeRuntime(Codec.encode(value))))).toMatchObject(json(expected) as object)
   })
 
   it.prop(
@@ -448,7 +451,9 @@ describe("leniency", () => {
     expect(read(event(7)).event_seq).toBe(7)
     expect(read(event(null)).event_seq).toBeUndefined()
     expect(read(event("7")).event_seq).toBe(7)
-    for (const seq of [0, -1, 1.5, "", "x", {}]) expect(read(event(seq)).event_seq).toBeUndefined()
+    // Some write 0 where there is none.
+    expect(read(event(0)).event_seq).toBeUndefined()
+    for (const seq of [-1, 1.5, "x", {}]) expect(event(seq).problem).toMatch(/event_seq/)
   })
 
   it("a traceparent is reduced to its trace-id", () => {
