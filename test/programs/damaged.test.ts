@@ -64,15 +64,21 @@ it.each([
   }
 })
 
-it("a session that is damaged is named", async () => {
+it("a session that is damaged is named, and keeps nobody else's from being served", async () => {
   await statements(db, "UPDATE sessions SET record = json_set(record, '$.features', 'ack')")
-  for (const args of [["sessions"], serve]) {
-    const { code, stderr } = await run([...args, "--db", db])
-    expect(code).toBe(1)
-    expect(stderr).toContain(
-      "the record of sess_a is damaged (record.features has to be a list, and is of type string)"
-    )
-  }
+  const named = "the record of sess_a is damaged (record.features has to be a list, and is of type string)"
+  const { code, stderr } = await run(["sessions", "--db", db])
+  expect(code).toBe(1)
+  expect(stderr).toContain(named)
+  let printed = ""
+  await serving(
+    inFile,
+    async (address) => expect((await overHttp(address, "")).status).toBe(200),
+    (text) => {
+      printed += text
+    }
+  )
+  expect(printed).toContain(named)
 })
 
 it("jobs that are above themselves do not keep the start for ever", async () => {
