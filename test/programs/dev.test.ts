@@ -324,7 +324,19 @@ describe("arcp dev, when the agents do not load at first", () => {
     writeFileSync(join(folder, "package.json"), '{"type":"module"}')
     server = spawn(
       process.execPath,
-      [program, "dev", "./agents.mjs", "--memory", "--port", "0", "--token", "t=me"],
+      // One line for each entry, whatever is in it.
+      [
+        program,
+        "dev",
+        "./agents.mjs",
+        "--memory",
+        "--port",
+        "0",
+        "--token",
+        "t=me",
+        "--log-format",
+        "logfmt"
+      ],
       { cwd: folder, stdio: ["ignore", "pipe", "pipe"] }
     )
     for (const stream of [server.stdout, server.stderr])
