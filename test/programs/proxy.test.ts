@@ -129,7 +129,7 @@ it("a proxy that refuses is named, without its password", async () => {
     "--give-up-after",
     "1s"
   )
-  expect(stderr).toMatch(/^error: .*proxy/im)
+  expect(stderr).toMatch(/^\{"type":"error",.*proxy/im)
   expect(stderr).toMatch(/407/)
   expect(stderr).not.toMatch(/wrong/)
   expect(code).not.toBe(0)

@@ -122,13 +122,13 @@ describe("a session.error that names no request", () => {
     })
   )
 
-  it.scoped("is nobody's when there are two, or when it is about a job that the only one is not about", () =>
+  it.scoped("is nobody's when there are two, or when it is about a job", () =>
     Effect.gen(function* () {
       const { open } = yield* scripted
       const { client, server } = yield* open(welcome)
       const first = yield* Effect.fork(client.cancel("job_1"))
       yield* server.expect("job.cancel")
-      const second = yield* Effect.fork(code(client.cancel("job_2")))
+      const second = yield* Effect.fork(client.cancel("job_2"))
       yield* server.expect("job.cancel")
       yield* server.send(sessionError("PERMISSION_DENIED"))
       yield* TestClock.adjust("1 second")
@@ -136,12 +136,14 @@ describe("a session.error that names no request", () => {
       yield* Fiber.join(first)
       const about = (job_id: string) =>
         message("session.error", { code: "INTERNAL_ERROR", message: "", details: { job_id } })
-      yield* server.send(about("job_1"))
-      yield* TestClock.adjust("1 second")
-      assert.isNull(second.unsafePoll())
-      yield* server.send(about("job_2"))
-      yield* TestClock.adjust("1 second")
-      assert.strictEqual(yield* Fiber.join(second), "INTERNAL_ERROR")
+      // As of one whose end cannot be stored at the moment: the answer comes when it is.
+      for (const job of ["job_1", "job_2"]) {
+        yield* server.send(about(job))
+        yield* TestClock.adjust("1 second")
+        assert.isNull(second.unsafePoll())
+      }
+      yield* server.send(message("job.cancelled", {}, { job_id: "job_2" }))
+      yield* Fiber.join(second)
     })
   )
 })

@@ -101,7 +101,9 @@ describe.each(Object.entries(peers))("a peer that %s", (_, [peer, codes]) => {
       "1s"
     ])
     expect(codes, stderr).toContain(code)
-    if (code !== 0) expect(stderr).toMatch(/^error: \S+.* \S+/m)
+    // With --json it is a line of that.
+    const said = words.includes("--json") ? /^\{"type":"error",.*"message":"[^"]/m : /^error: \S+.* \S+/m
+    if (code !== 0) expect(stderr).toMatch(said)
     expect(`${stdout}${stderr}`).not.toMatch(/TypeError|undefined|\[object|\n\s+at /)
   })
 })
