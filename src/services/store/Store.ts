@@ -6,24 +6,34 @@
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
-import type { Version } from "../../protocol/Codec.js"
 import { InternalError } from "../../protocol/Errors.js"
-import type { Feature } from "../../protocol/Features.js"
-import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
-import type { EventType, JobStatus } from "../../protocol/Message.js"
-import type { RemoteSpan } from "../../protocol/Trace.js"
+import type { JobStatus } from "../../protocol/Message.js"
 import { markAway } from "./away.js"
 import type { Owner, Place } from "./epoch.js"
 import type { LateEvent, News, NewsQuery, Numbering, Observed } from "./numbering.js"
+import type { Batch } from "./Op.js"
 import type { OpenJobs } from "./openJobs.js"
-import type { DueQuery, Queued, Survival } from "./Survival.js"
-import type { PlacedWish, Wish } from "./Wish.js"
+import type { HookEvent, JobRecord, JournalIndexEntry, Run, SessionRecord, StoredEvent } from "./records.js"
+import type { DueQuery } from "./Survival.js"
+import type { PlacedWish } from "./Wish.js"
 
 export { isAway } from "./away.js"
 export { absent, epochOf, type FreeKey, first as firstEpoch, type Owner, type Place } from "./epoch.js"
 export { eventOverhead } from "./eventOverhead.js"
 export type { LateEvent, News, NewsQuery, Numbering, Observed } from "./numbering.js"
+export { type Batch, Op } from "./Op.js"
 export { noJobs, type OpenJobs } from "./openJobs.js"
+export {
+  delegationKind,
+  type HookEvent,
+  type JobRecord,
+  type JournalEntry,
+  type JournalIndexEntry,
+  journalOverhead,
+  type Run,
+  type SessionRecord,
+  type StoredEvent
+} from "./records.js"
 export type { DueQuery, Queued, StoredEnd, Survival, Waiting } from "./Survival.js"
 export type { PlacedWish, Wish } from "./Wish.js"
 
@@ -80,242 +90,6 @@ export const toInternalError =
 /** A mistake is one again, what is damaged stays so, and a store whose place another has taken never writes again. */
 const mayPass = ({ damaged, fenced, misuse }: StoreError): boolean =>
   damaged === undefined && fenced !== true && misuse !== true
-
-/** A session as it survives a restart. Tokens are kept as SHA-256 digests only. */
-export interface SessionRecord {
-  readonly sessionId: string
-  readonly principal: string
-  readonly version: Version
-  readonly features: ReadonlyArray<Feature>
-  /** Epoch ms. */
-  readonly createdAt: number
-  /** Epoch ms of the last message. While attached it trails; see `aliveAt`. */
-  readonly lastSeenAt: number
-  readonly attached: boolean
-  /** Of the newest resume token that the client has shown to hold; of the first one until it has. */
-  readonly tokenDigest: string
-  /**
-   * Of those that were issued to whoever held that one, oldest first. Each is valid until the client has shown which of
-   * them it received (§4.3 rule 4): hellos of connections that it gave up may arrive after the one that it went on with.
-   */
-  readonly issuedTokenDigests?: ReadonlyArray<string> | undefined
-  /** Newest acknowledged `event_seq`. */
-  readonly acked: number
-  /** See {@link epochOf}. */
-  readonly epoch?: number | undefined
-  /** The node that has it; absent where a runtime is alone. */
-  readonly node?: string | undefined
-}
-
-/** A job as it survives a restart. Also a rejected submit, so that its answer can be repeated. */
-export interface JobRecord {
-  readonly jobId: string
-  /** The owning session and, for the answer to a repeated submit, the submit's message id. */
-  readonly sessionId: string
-  readonly submitId: string
-  readonly principal: string
-  /** `name@version`; for a rejected submit whatever was asked for. */
-  readonly agent: string
-  readonly status: JobStatus
-  /** The submit was refused: not a job, never listed, kept for the repeated answer only. */
-  readonly rejected: boolean
-  readonly lease: Lease
-  readonly leaseConstraints?: LeaseConstraints | undefined
-  /** What is left per budgeted currency, exact decimals as text. Absent without a budget. */
-  readonly budget?: Readonly<Record<string, string>> | undefined
-  /**
-   * Of a delegated job: what the jobs above it had left when it began, as a lease has it. It spends no more, since it spends theirs,
-   * whatever budget it has of its own. Absent where none of them has a budget.
-   */
-  readonly budgetAbove?: ReadonlyArray<string> | undefined
-  /** It has no `model.use`, and may use any model for that: what leaves it out is wider than what has it. */
-  readonly anyModel?: boolean | undefined
-  readonly traceId: string
-  /** The span under which it was submitted or delegated, as far as the wire told (§11). */
-  readonly parentSpan?: RemoteSpan | undefined
-  /** Epoch ms. */
-  readonly createdAt: number
-  /** Epoch ms; absent until it ends. */
-  readonly endedAt?: number | undefined
-  readonly parentJobId?: string | undefined
-  readonly delegateId?: string | undefined
-  readonly maxRuntimeSec?: number | undefined
-  readonly idempotencyKey?: string | undefined
-  /** SHA-256 of the canonical JSON of the parameters; present with an idempotency key. */
-  readonly paramsDigest?: string | undefined
-  /** SHA-256 of the input's JSON text, lower-case hex, when that was too large to be kept. */
-  readonly inputDigest?: string | undefined
-  /** The runtime ended the job for a fault of its own: its idempotency key is free again (§5.2). */
-  readonly keyFreed?: boolean | undefined
-  /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
-  readonly cancelRequested?: { readonly reason?: string | undefined; readonly at: number } | undefined
-  readonly survival?: Survival | undefined
-  /** Only of a job that has not begun (`pending`). */
-  readonly queued?: Queued | undefined
-  /** Ids of the inputs that a durable job waits for. */
-  readonly waitingFor?: ReadonlyArray<string> | undefined
-  /**
-   * Not a job of its own: this submit was answered with the accept of that one, because of its idempotency key. Kept as
-   * a rejected one is, so that the same frame gets the same answer.
-   */
-  readonly answeredWith?: string | undefined
-  /** The job's newest `event_seq` in its owner's numbering, as of the last status change; 0 while it has none. */
-  readonly lastEventSeq: number
-  /** See {@link epochOf}. */
-  readonly epoch?: number | undefined
-  /** The node that has it; absent where a runtime is alone. */
-  readonly node?: string | undefined
-}
-
-/** One stored event. `payload` is JSON text, ready to be spliced into a frame. */
-export interface StoredEvent {
-  /** From 1, gap-free within its job. */
-  readonly seq: number
-  readonly type: EventType
-  /** Event kind; empty for `job.result` and `job.error`. */
-  readonly kind: string
-  /** Only this session sees it; `undefined` means every observer. */
-  readonly audience?: string | undefined
-  readonly payload: string
-}
-
-/** `event_seq` eventSeq … eventSeq + count - 1 of a session are `seq` jobSeq … of a job. */
-export interface Run {
-  readonly eventSeq: number
-  readonly jobId: string
-  readonly jobSeq: number
-  readonly count: number
-  /** What the run accounts for in the session's retention, as its writer counts it. */
-  readonly bytes: number
-}
-
-/**
- * An entry of a job's journal: what a durable job has done, so that it is not done again. It is in the job's log, and no
- * event. A later entry of the same kind and key takes the place of the one before.
- */
-export interface JournalEntry {
-  readonly kind: string
-  /** Not empty, and without control characters. */
-  readonly key: string
-  /** Ascends in the order of commits within a job. */
-  readonly ordinal: number
-  /** What is known of it without its value, as JSON text: short. */
-  readonly about: string
-  /** JSON text; absent while there is nothing to find again. */
-  readonly value?: string | undefined
-}
-
-/** Kind of the entries that lead to the jobs that a job has delegated to. */
-export const delegationKind = "delegate"
-
-/** A journal entry as an index has it. */
-export interface JournalIndexEntry extends Omit<JournalEntry, "value"> {
-  /** Bytes of the value in UTF-8; `undefined` without one. */
-  readonly size: number | undefined
-}
-
-/** A call of a hook (`Hooks`) that is owed: what has happened to a job, and is stored with the event that tells of it. */
-export interface HookEvent {
-  readonly jobId: string
-  /** Of the event. */
-  readonly seq: number
-  /** JSON text; short. */
-  readonly text: string
-}
-
-/** What a journal entry takes beyond its key, `about` and value, roughly, in bytes: for limits. */
-export const journalOverhead = 256
-
-/** A change to what is stored. A batch of them is committed whole or not at all. */
-export type Op = Data.TaggedEnum<{
-  /** Inserts or replaces. */
-  PutSession: { readonly session: SessionRecord }
-  /**
-   * Gives a stored session to a node, under another epoch, and leaves the rest of its record as it is: whoever takes one may have
-   * read it before the node that had it wrote its newest token.
-   */
-  TakeSession: { readonly sessionId: string; readonly node: string; readonly epoch: number }
-  /**
-   * Removes the session, its floor, what it needs, its observations, and its runs but those over jobs that it owns: these
-   * are its jobs' numbering, and go with them.
-   */
-  DropSession: { readonly sessionId: string }
-  /** Inserts or replaces. */
-  PutJob: { readonly job: JobRecord }
-  /**
-   * Gives a stored job to a node, or to nobody, under another epoch, with a cancel when one is given, and leaves the rest of its
-   * record as it is: what was written of it since it was read is not written over. Does nothing when it has ended meanwhile.
-   */
-  MoveJob: {
-    readonly jobId: string
-    readonly node: string
-    readonly epoch: number
-    readonly cancelRequested?: JobRecord["cancelRequested"] | undefined
-  }
-  /**
-   * Removes the job, its events, its input, its journal, its observers, and what its owner has numbered of it. Sessions that
-   * observed it and had not come to its end have lost events (`Lose`).
-   */
-  DropJob: { readonly jobId: string }
-  /**
-   * The session observes the job, which is stored or in the batch. What is up to `cursor`, a `seq` of the job, it has
-   * numbered or passed over, as it has whatever its runs of the job hold. Put again, the cursor goes up and never down.
-   */
-  Observe: { readonly sessionId: string; readonly jobId: string; readonly cursor: number }
-  /** The session no longer observes the job, or has numbered its end. */
-  Unobserve: { readonly sessionId: string; readonly jobId: string }
-  /** The session has lost events that it had not numbered: it cannot be resumed, and needs nothing any more. */
-  Lose: { readonly sessionId: string }
-  /** Events of one job, in order, following the last one stored. Its `PutJob` is stored, or in the batch. */
-  Append: { readonly jobId: string; readonly events: ReadonlyArray<StoredEvent> }
-  /**
-   * Inserts a run, or replaces the newest of that session when it starts at the same `eventSeq`: it grew, and is
-   * of the same job and `jobSeq`. Of a job that is neither stored nor in the batch it leads nowhere.
-   */
-  PutRun: { readonly sessionId: string; readonly run: Run }
-  /**
-   * Raises the floor of the session's view to `eventSeq`, at most to the number that follows its newest: what is
-   * before it is gone for readers. It stays until the session is dropped. The newest run itself is kept all the
-   * same: it is where the session's numbering goes on. So are those over jobs that the session owns.
-   */
-  TrimSession: { readonly sessionId: string; readonly eventSeq: number }
-  /** The first `event_seq` that a stored session still needs; 1 when never said. `PutSession` leaves it. */
-  Need: { readonly sessionId: string; readonly eventSeq: number }
-  /** Keeps or replaces the input of a job, as JSON text. Its `PutJob` is stored, or in the batch. */
-  PutInput: { readonly jobId: string; readonly input: string }
-  /** Puts entries of the journal of a job. Its `PutJob` is stored, or in the batch. They go with the job. */
-  PutJournal: { readonly jobId: string; readonly entries: ReadonlyArray<JournalEntry> }
-  /** Keeps, until it is dropped, that a hook is to be called. It outlives its job. */
-  PutHookEvent: { readonly event: HookEvent }
-  /** Hooks have been called, or are not called any more. */
-  DropHookEvents: { readonly events: ReadonlyArray<Omit<HookEvent, "text">> }
-  /** Keeps what a node wants of another, until it is dropped. It outlives its job, and the nodes. */
-  PutWish: { readonly wish: Wish }
-  /** A wish has been done, or refused. Does nothing when it has been dropped, or has an answer. */
-  AnswerWish: { readonly id: string; readonly answer: string }
-  /** What was wanted is not wanted any more, or its answer has been taken. */
-  DropWishes: { readonly ids: ReadonlyArray<string> }
-  /** Events of the job before `seq` are no longer needed. Sessions that had not come to them have lost events (`Lose`). */
-  TrimJob: { readonly jobId: string; readonly seq: number }
-  /** The runtime is alive at this time (epoch ms); what a restart takes attached sessions to have been seen at. */
-  Alive: { readonly at: number }
-  /** When nodes were last known to be alive matters to nobody any more where it was before this time (epoch ms). */
-  ForgetLives: { readonly before: number }
-}>
-/** Makes the operations of a batch. */
-export const Op = Data.taggedEnum<Op>()
-
-/** What is committed at once, and what whoever commits it states to own: whatever of it belongs to one job or one session. */
-export interface Batch {
-  readonly ops: ReadonlyArray<Op>
-  /** Each job, each session and each key at most once. */
-  readonly owners: ReadonlyArray<Owner>
-  /**
-   * A node that was buried: nothing is written when it is back under its name, so that it finds all that it has left, or what was not
-   * taken until then. Only a store that nodes share knows of it.
-   */
-  readonly gone?: string | undefined
-}
 
 /** Which jobs a listing wants: those that fulfil every condition that is given. */
 export interface JobFilter {
