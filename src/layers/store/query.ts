@@ -1,9 +1,7 @@
 /** The reads of a SQL store. Nothing that was dropped or trimmed is ever seen by one. */
 import { never } from "../../services/store/dueAt.js"
-import { eventOverhead } from "../../services/store/eventOverhead.js"
 import type {
   DueQuery,
-  FreeKey,
   HookEvent,
   JobFilter,
   JournalIndexEntry,
@@ -11,13 +9,8 @@ import type {
   OpenJobs,
   Place,
   PlacedWish,
-  Run,
-  SessionFilter,
-  StoredEvent,
-  ViewEvent
+  SessionFilter
 } from "../../services/store/Store.js"
-import type { LogEnd } from "./plan.js"
-import type { Statement } from "./statements.js"
 
 /** A statement and its parameters; `A` is the type of its rows. */
 export type Query<A> = readonly [sql: string, params: ReadonlyArray<unknown>] & { readonly _row?: A }
@@ -43,181 +36,6 @@ export const hasParked = (position: "instr" | "strpos"): string => `${position}(
 
 /** The node that has a job, as JSON: it may have what text cannot. */
 export const nodeOfRow = `coalesce(record -> '$.node', '""')`
-
-/** Highest row of `events` and highest surrogate key of a job, dropped jobs included. */
-export const writerStart: Query<{ readonly row: number; readonly job: number }> = [
-  `SELECT coalesce((SELECT max(id) FROM {events}), 0) AS row,
-          max(coalesce((SELECT max(id) FROM {jobs}), 0), coalesce((SELECT max(job) FROM {event_trims}), 0)) AS job`,
-  []
-]
-
-interface LogRow {
-  readonly jobId: string
-  readonly id: number
-  readonly epoch: number
-  readonly seq: number | null
-  readonly count: number | null
-  readonly row: number | null
-  readonly bytes: number | null
-}
-
-/** Selects where the logs of these jobs end. */
-export const logs = (jobIds: ReadonlyArray<string>): Query<LogRow> => [
-  `SELECT j.job_id AS jobId, j.id, j.epoch, x.seq, x.count, x.row, x.bytes
-   FROM json_each(?) k CROSS JOIN {jobs} j ON j.job_id = k.value
-   LEFT JOIN {extents} x ON x.job = j.id AND x.seq = (SELECT max(seq) FROM {extents} WHERE job = j.id)`,
-  [JSON.stringify(jobIds)]
-]
-
-/** Returns where logs end, by job. */
-export const toLogs = (rows: ReadonlyArray<LogRow>): ReadonlyMap<string, LogEnd> =>
-  new Map(
-    rows.map(({ bytes, count, epoch, id, jobId, row, seq }) => [
-      jobId,
-      {
-        id,
-        epoch,
-        last:
-          seq === null || count === null || row === null || bytes === null
-            ? undefined
-            : { seq, count, row, bytes }
-      }
-    ])
-  )
-
-/** Selects the epochs of these sessions. */
-export const epochs = (
-  sessionIds: ReadonlyArray<string>
-): Query<{ readonly sessionId: string; readonly epoch: number }> => [
-  `SELECT s.session_id AS sessionId, s.epoch
-   FROM json_each(?) k CROSS JOIN {sessions} s ON s.session_id = k.value`,
-  [JSON.stringify(sessionIds)]
-]
-
-/** Returns epochs, by session. */
-export const toEpochs = (
-  rows: ReadonlyArray<{ readonly sessionId: string; readonly epoch: number }>
-): ReadonlyMap<string, number> => new Map(rows.map(({ epoch, sessionId }) => [sessionId, epoch]))
-
-type EventRow = readonly [
-  seq: number,
-  type: StoredEvent["type"],
-  kind: string,
-  audience: string | null,
-  payload: string
-]
-
-/**
- * Starts at the extent that holds the first event wanted and walks the extents in order; every step is
- * a seek by primary key, so a page costs what it holds however long the log is.
- */
-export const events = (jobId: string, fromSeq: number, limit: number): Statement => [
-  `WITH log AS (
-     SELECT j.id AS job, max(?, coalesce(t.before, 1), coalesce(
-       (SELECT min(seq) FROM {extents} WHERE job = j.id), 1)) AS low
-     FROM {jobs} j LEFT JOIN {event_trims} t ON t.job = j.id WHERE j.job_id = ?
-   )
-   SELECT e.seq, e.type, e.kind, e.audience, e.payload
-   FROM log
-   CROSS JOIN {extents} x ON x.job = log.job AND x.seq < log.low + ? AND x.seq >= coalesce(
-     (SELECT max(seq) FROM {extents} WHERE job = log.job AND seq <= log.low), 0)
-   CROSS JOIN {events} e ON e.id >= x.row + max(0, log.low - x.seq)
-     AND e.id < x.row + min(x.count, log.low + ? - x.seq)
-   ORDER BY x.seq, e.id`,
-  [fromSeq, jobId, limit, limit]
-]
-
-/** Returns the events of rows. */
-export const toEvents = (rows: Rows): ReadonlyArray<StoredEvent> =>
-  (rows as ReadonlyArray<EventRow>).map(([seq, type, kind, audience, payload]) => ({
-    seq,
-    type,
-    kind,
-    audience: audience ?? undefined,
-    payload
-  }))
-
-const runColumns = "event_seq AS eventSeq, job_id AS jobId, job_seq AS jobSeq, count, bytes"
-
-/** The floor of a view; higher than any number when its session was dropped. */
-const runLow = "coalesce((SELECT before FROM {run_trims} WHERE session_id = ?), 0)"
-
-/** Runs do not overlap, so of those that start at or below the bound only the last can reach it. */
-export const runs = (sessionId: string, fromEventSeq: number, limit: number): Query<Run> => [
-  `WITH bound AS (SELECT max(?, ${runLow}) AS low)
-   SELECT ${runColumns} FROM bound CROSS JOIN {runs}
-   WHERE session_id = ? AND event_seq >= coalesce(
-       (SELECT max(event_seq) FROM {runs} WHERE session_id = ? AND event_seq <= low), 0)
-     AND event_seq + count - 1 >= low
-   ORDER BY event_seq LIMIT ?`,
-  [fromEventSeq, sessionId, sessionId, sessionId, limit]
-]
-
-/** Selects what of a view can be read; see `StoreService.view`. */
-export const view = (sessionId: string): Query<{ readonly first: number; readonly last: number }> => [
-  `WITH bound AS (SELECT ${runLow} AS low)
-   SELECT max(f.event_seq, low) AS first, l.event_seq + l.count - 1 AS last
-   FROM bound
-   CROSS JOIN {runs} f ON f.session_id = ?
-     AND f.event_seq = (SELECT min(event_seq) FROM {runs} WHERE session_id = f.session_id)
-   CROSS JOIN {runs} l ON l.session_id = f.session_id
-     AND l.event_seq = (SELECT max(event_seq) FROM {runs} WHERE session_id = f.session_id)
-   WHERE low <= l.event_seq + l.count`,
-  [sessionId, sessionId]
-]
-
-/**
- * Selects a page of a view: its runs, the stretches of extents that hold them, and as many of these as give the bytes
- * asked for, looked up by row. What is missing in between is found by the caller.
- */
-export const page = (sessionId: string, after: number, limit: number, maxBytes: number): Statement => [
-  `WITH bound AS (SELECT ? AS low, ? AS high),
-   span AS (
-     SELECT r.event_seq, r.job_id, r.job_seq - r.event_seq AS shift,
-       r.job_seq + max(0, bound.low - r.event_seq) AS low,
-       r.job_seq + min(r.count, bound.high - r.event_seq) AS high
-     FROM bound CROSS JOIN {runs} r ON r.session_id = ? AND r.event_seq < bound.high
-       AND r.event_seq >= coalesce(
-         (SELECT max(event_seq) FROM {runs} WHERE session_id = ? AND event_seq <= bound.low), 0)
-     WHERE bound.low >= ${runLow}
-   ),
-   stretch AS (
-     SELECT span.event_seq, x.seq, span.shift, j.job_id, j.trace_id, j.session_id,
-       x.row + max(0, span.low - x.seq, coalesce(t.before, 0) - x.seq) AS from_row,
-       x.row + min(x.count, span.high - x.seq) AS to_row,
-       sum(x.bytes * (min(x.count, span.high - x.seq) - max(0, span.low - x.seq)) / max(x.count, 1))
-         OVER (ORDER BY span.event_seq, x.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes
-     FROM span
-     CROSS JOIN {jobs} j ON j.job_id = span.job_id
-     CROSS JOIN {extents} x ON x.job = j.id AND x.seq < span.high AND x.seq >= coalesce(
-       (SELECT max(seq) FROM {extents} WHERE job = j.id AND seq <= span.low), 0)
-     LEFT JOIN {event_trims} t ON t.job = j.id
-   )
-   SELECT e.seq - s.shift, s.job_id, s.trace_id, s.session_id,
-     e.seq, e.type, e.kind, e.audience, e.payload
-   FROM stretch s CROSS JOIN {events} e ON e.id >= s.from_row AND e.id < s.to_row
-   WHERE coalesce(s.bytes, 0) < ?
-   ORDER BY s.event_seq, s.seq, e.id`,
-  [after + 1, after + 1 + limit, sessionId, sessionId, sessionId, maxBytes]
-]
-
-type PageRow = readonly [eventSeq: number, jobId: string, traceId: string, sessionId: string, ...EventRow]
-
-/** Returns the rows up to the first that is missing, and to the first that exceeds the bytes. */
-export const toPage = (rows: Rows, after: number, maxBytes: number): ReadonlyArray<ViewEvent> => {
-  const found: Array<ViewEvent> = []
-  let job: ViewEvent["job"] | undefined
-  let bytes = 0
-  for (const row of rows as ReadonlyArray<PageRow>) {
-    const [eventSeq, jobId, traceId, sessionId, seq, type, kind, audience, payload] = row
-    if (eventSeq !== after + found.length + 1 || bytes > maxBytes) break
-    if (job?.jobId !== jobId) job = { jobId, traceId, sessionId }
-    const event = { seq, type, kind, audience: audience ?? undefined, payload }
-    found.push({ eventSeq, job, event })
-    bytes += payload.length + eventOverhead
-  }
-  return found
-}
 
 /** Selects the entries of a journal without their values. */
 export const journal = (
@@ -411,12 +229,6 @@ export const jobByKey = (principal: string, key: string): Query<RecordRow> => [
   `SELECT record FROM {jobs} WHERE principal = ? AND idempotency_key = ? AND rejected = 0
    ORDER BY created_at DESC, job_id DESC LIMIT 1`,
   [principal, key]
-]
-
-/** Selects a row when a key is not free. */
-export const keyUsed = ({ key, principal, since }: FreeKey): Query<object> => [
-  `SELECT 1 FROM {jobs} WHERE principal = ? AND idempotency_key = ? AND rejected = 0 AND created_at > ? LIMIT 1`,
-  [principal, key, since]
 ]
 
 const places = (values: ReadonlyArray<unknown>): string => values.map(() => "?").join(", ")

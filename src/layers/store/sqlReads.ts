@@ -183,7 +183,7 @@ export const readsOver = <E>(
       page: (sessionId, after, limit, maxBytes) =>
         Effect.flatMap(
           values(asked.page(sessionId, after, limit, maxBytes), (rows) =>
-            query.toPage(rows, after, maxBytes)
+            viewing.toPage(rows, after, maxBytes)
           ),
           intact.page
         ),
@@ -250,7 +250,7 @@ export const readsOver = <E>(
           intact.json(jobId, "the journal", row?.value ?? undefined)
         ),
       events: (jobId, fromSeq, limit) =>
-        Effect.flatMap(values(asked.events(jobId, fromSeq, limit), query.toEvents), (events) =>
+        Effect.flatMap(values(asked.events(jobId, fromSeq, limit), viewing.toEvents), (events) =>
           intact.events(jobId, fromSeq, events)
         ),
       boundsOf: (jobIds) => Effect.map(select(asked.retained(jobIds)), retention.toBoundsOf),

@@ -2,9 +2,9 @@
 import type { FreeKey } from "../../services/store/Store.js"
 import type { PackedBatch } from "./packing.js"
 import { jobsOf, type Plan, plan, sessionsOf, type WriterState } from "./plan.js"
-import * as query from "./query.js"
 import { free } from "./vacuum.js"
 import { change, select, transaction, type Work } from "./work.js"
+import * as query from "./writerQuery.js"
 
 const none: ReadonlyMap<string, never> = new Map<string, never>()
 
