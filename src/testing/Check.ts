@@ -2,8 +2,11 @@
  * Checks of event streams. They throw (or, where they wait, die with) a `CheckFailed` whose message says what was
  * expected and what came; any test runner shows it.
  */
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { toStringUnknown } from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { ClientError, JobEvent, JobHandle } from "../services/client/ArcpClient.js"
@@ -15,10 +18,12 @@ export class CheckFailed extends Error {
   override readonly name = "CheckFailed"
 }
 
+const cut = (text: string): string => (text.length > 100 ? `${text.slice(0, 99)}…` : text)
+
 const brief = (event: JobEvent): string => {
   const body = JSON.stringify(event.body) ?? "undefined"
   const kind = event.kind === "other" ? `other (${event.wireKind})` : event.kind
-  return `${String(event.eventSeq).padStart(5)}  ${kind} ${body.length > 100 ? `${body.slice(0, 99)}…` : body}`
+  return `${String(event.eventSeq).padStart(5)}  ${kind} ${cut(body)}`
 }
 
 const list = (events: ReadonlyArray<JobEvent>, around?: number): string => {
@@ -105,6 +110,13 @@ export const inOrder = (events: ReadonlyArray<JobEvent>, patterns: ReadonlyArray
   }
 }
 
+/** How a job has ended, as a line below its events. */
+const endOf = (exit: Exit.Exit<unknown, unknown>): string =>
+  Exit.match(exit, {
+    onSuccess: (result) => `  and it ended with ${cut(toStringUnknown(result, 0))}`,
+    onFailure: (cause) => `  and it failed: ${cut(Cause.pretty(cause).split("\n")[0] ?? "")}`
+  })
+
 /**
  * Waits for an event that fits, and returns it; what came before it is read, what comes after can be read on. Dies
  * when the job ends without it, or after `within` (of the `Clock`; default: as long as it takes).
@@ -115,15 +127,18 @@ export const seen = (
   options: { readonly within?: Duration.DurationInput | undefined } = {}
 ): Effect.Effect<JobEvent, ClientError> => {
   const before: Array<JobEvent> = []
-  const absent = (why: string) =>
-    Effect.die(new CheckFailed(`expected ${say(pattern)}${why}; came\n${list(before)}`))
+  const absent = (why: string, end = "") =>
+    Effect.die(new CheckFailed(`expected ${say(pattern)}${why}; came\n${list(before)}${end}`))
+  const ended = Effect.flatMap(Effect.exit(job.result), (exit) =>
+    absent(" before the job's end", `\n${endOf(exit)}`)
+  )
   const found = job.events.pipe(
     Stream.tap((event) => Effect.sync(() => before.push(event))),
     Stream.filter((event) => fits(event, pattern)),
     Stream.runHead,
     Effect.flatMap(
       Option.match({
-        onNone: () => absent(" before the job's end"),
+        onNone: () => ended,
         onSome: (event) => Effect.succeed(event)
       })
     )

@@ -1,12 +1,15 @@
 /** Runs a durable agent once without a crash, and once for each commit at which its process dies; it must come to the same. */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type * as Registry from "../layers/agents/Registry.js"
 import * as ArcpClient from "../layers/client/ArcpClient.js"
+import { InternalError } from "../protocol/Errors.js"
 import type { Event } from "../protocol/Event.js"
 import type { Registered } from "../services/agents/Agent.js"
 import { eventLoop } from "../services/runtime/Turn.js"
@@ -50,6 +53,11 @@ export interface EveryCrashOptions extends Options {
   readonly clock?: "test" | "real" | undefined
   /** How long a run may take, by that clock. Default: a day; with the real clock, a minute. */
   readonly within?: Duration.DurationInput | undefined
+  /**
+   * The agent is to end as `InternalError`: by a failure that it does not declare, or a defect. Otherwise a run that ends so without
+   * a crash is a `CheckFailed`, since an agent that never works comes to the same after every crash. Default: false.
+   */
+  readonly mayFail?: boolean | undefined
   /** What is compared of an event; `undefined` leaves it out. Default: its kind and its body. */
   readonly comparable?: ((event: Event) => unknown) | undefined
   /** Called after each run, to look at what the agent has done outside, and to begin anew. */
@@ -58,6 +66,8 @@ export interface EveryCrashOptions extends Options {
 
 /** What `everyCrash` has done. */
 export interface CrashReport {
+  /** What the run without a crash came to, and so each of the others. */
+  readonly result: Exit.Exit<unknown, unknown>
   /** Commits of the run without a crash that change the job. */
   readonly commits: number
   /** Runs with a crash. */
@@ -218,6 +228,20 @@ const further = ({ commits, run }: Ended): ReadonlyArray<ReadonlyArray<CrashPoin
     (["before", "after"] as const).map((when) => [...run.crashes, { commit: i + 1, when }])
   ).flat()
 
+/** Checks that a run without a crash has come to something that crashes can be held against. */
+const checkWorks = ({ run: { result } }: Ended): Effect.Effect<void> => {
+  const failure = Exit.isFailure(result)
+    ? Option.getOrUndefined(Cause.failureOption(result.cause))
+    : undefined
+  return failure instanceof InternalError
+    ? Effect.die(
+        new CheckFailed(
+          `the agent fails without a crash, so nothing is tried: ${failure.message}; \`mayFail: true\` when it is to end so`
+        )
+      )
+    : Effect.void
+}
+
 const everyPoint = (
   agent: Registered<unknown>,
   input: unknown,
@@ -233,6 +257,7 @@ const everyPoint = (
         return differences.length === 0 ? each(ended.run) : Effect.die(failed(ended.deaths, differences))
       })
     const first = yield* runOnce(agent, input, options, [])
+    if (options.mayFail !== true) yield* checkWorks(first)
     yield* judge(first, first.job)
     let runs = 0
     let plans = further(first)
@@ -246,7 +271,7 @@ const everyPoint = (
       }
       plans = next
     }
-    return { commits: first.commits, runs }
+    return { result: first.run.result, commits: first.commits, runs }
   })
 
 /**

@@ -24,8 +24,9 @@ export type ClientOptions = { readonly [K in keyof ArcpClient.Options]?: ArcpCli
 export type Identities = Readonly<Record<string, string | Auth.Identity>>
 
 /**
- * What a runtime for tests has, beside the parts of every runtime. Unless the options say otherwise `shutdownGrace` is 0, and
- * every emit waits for its commit (`awaitEmits`), so that what is stored when something breaks is the same in each run.
+ * What a runtime for tests has, beside the parts of every runtime. Unless the options say otherwise `shutdownGrace` is 0,
+ * every emit waits for its commit (`awaitEmits`), so that what is stored when something breaks is the same in each run, and a test
+ * is told why an agent has failed (`revealFailures`).
  */
 export interface TestParts extends Runtime.Parts {
   /** Where it keeps everything; default: in memory. */
@@ -95,7 +96,8 @@ const optionsOf = (options: Runtime.Parts["options"]): Runtime.Parts["options"] 
         RuntimeOptionsLayer.layer({
           ...options,
           shutdownGrace: options?.shutdownGrace ?? 0,
-          awaitEmits: options?.awaitEmits ?? true
+          awaitEmits: options?.awaitEmits ?? true,
+          revealFailures: options?.revealFailures ?? true
         })
       )
 

@@ -172,4 +172,23 @@ describe("seen", () => {
       assert.match(died(yield* Fiber.join(late)), /expected progress within 1m 30s; came\n(.|\n)*step 2/)
     }).pipe(Effect.provide(TestRuntime.layer([slow])))
   )
+
+  it.scoped("says how the job has ended, why it failed too", () =>
+    Effect.gen(function* () {
+      const client = yield* ArcpClient.ArcpClient
+      const seen = (agent: string) =>
+        Effect.flatMap(client.submit(agent, null), (job) => Effect.exit(Check.seen(job, "progress")))
+      assert.match(died(yield* seen("three")), /before the job's end; came\n(.|\n)*and it ended with 3/)
+      assert.match(died(yield* seen("broken")), /and it failed: .*the till is empty/)
+    }).pipe(
+      Effect.provide(
+        TestRuntime.layer([
+          Agent.handle(Agent.make("three", { version: "1.0.0" }), () => Effect.succeed(3)),
+          Agent.handle(Agent.make("broken", { version: "1.0.0" }), () =>
+            Effect.die(new Error("the till is empty"))
+          )
+        ])
+      )
+    )
+  )
 })

@@ -1,5 +1,7 @@
 import { pbkdf2 } from "node:crypto"
 import { promisify } from "node:util"
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -26,6 +28,13 @@ const deriveKey = promisify(pbkdf2)
 class Greeting extends Context.Tag("test/Greeting")<Greeting, string>() {}
 const Greet = Agent.make("greet", { version: "1.0.0", input: Schema.String, output: Schema.String })
 const greet = Agent.handle(Greet, (name) => Effect.map(Greeting, (greeting) => `${greeting}, ${name}`))
+const Lines = Agent.make("lines", { version: "1.0.0", input: Schema.String, output: Schema.Number })
+const lines = Agent.handle(Lines, (file) =>
+  Effect.gen(function* () {
+    const files = yield* FileSystem.FileSystem
+    return (yield* files.readFileString(file)).split("\n").length - 1
+  }).pipe(Effect.orDie)
+)
 const Sleeper = Agent.make("sleeper", {
   version: "1.0.0",
   input: Schema.NullOr(Schema.Literal("9 hours")),
@@ -47,6 +56,35 @@ describe("TestRuntime", () => {
       const job = yield* client.submit(Greet, "world")
       assert.strictEqual(yield* job.result, "Hello, world")
     }).pipe(Effect.provide(TestRuntime.layer([greet]).pipe(Layer.provide(Layer.succeed(Greeting, "Hello")))))
+  )
+
+  it.scoped("leases a real file system to an agent, in a folder of the test", () =>
+    Effect.gen(function* () {
+      const files = yield* FileSystem.FileSystem
+      const folder = yield* Effect.flatMap(files.makeTempDirectoryScoped(), files.realPath)
+      yield* files.writeFileString(`${folder}/a.txt`, "one\ntwo\n")
+      const client = yield* ArcpClient.ArcpClient
+      const job = yield* client.submit(Lines, `${folder}/a.txt`, {
+        leaseRequest: { "fs.read": [`${folder}/**`] }
+      })
+      assert.strictEqual(yield* job.result, 2)
+    }).pipe(Effect.provide(Layer.provideMerge(TestRuntime.layer([lines]), NodeFileSystem.layer)))
+  )
+
+  it.scoped("tells a test why an agent has failed, unless it is to be told what clients are", () =>
+    Effect.gen(function* () {
+      const broken = Agent.handle(Agent.make("broken", { version: "1.0.0" }), () =>
+        Effect.die(new Error("the till is empty"))
+      )
+      const failure = Effect.gen(function* () {
+        const job = yield* (yield* ArcpClient.ArcpClient).submit("broken", null)
+        return String(yield* Effect.flip(job.result))
+      })
+      const told = yield* Effect.provide(failure, TestRuntime.layer([broken]))
+      assert.include(told, "the till is empty")
+      const hidden = TestRuntime.layer([broken], { options: { revealFailures: false } })
+      assert.notInclude(yield* Effect.provide(failure, hidden), "the till is empty")
+    })
   )
 
   it.scoped("does not let the clock go on while other threads are busy", () =>

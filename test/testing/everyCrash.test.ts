@@ -45,6 +45,19 @@ describe("everyCrash", () => {
     })
   )
 
+  it.effect(
+    "refuses an agent that fails without any crash, and says why; one that is to fail comes to that each time",
+    () =>
+      Effect.gen(function* () {
+        const broken = durable(() => Effect.die(new Error("the till is empty")))
+        const failure = yield* Effect.flip(Effect.sandbox(TestRuntime.everyCrash(broken, {})))
+        assert.match(Cause.pretty(failure), /fails without a crash.*the till is empty.*mayFail/)
+        const report = yield* TestRuntime.everyCrash(broken, {}, { mayFail: true })
+        assert.isAbove(report.runs, 0)
+        assert.isTrue(Exit.isFailure(report.result))
+      })
+  )
+
   it.effect("says at which commit what differs", () =>
     Effect.gen(function* () {
       let runs = 0
@@ -189,7 +202,7 @@ describe("everyCrash", () => {
           return yield* Effect.fail(new Error([failed, third, timeout].join(" ")))
         })
       )
-      yield* TestRuntime.everyCrash(agent, {}, { options: { revealFailures: true } })
+      yield* TestRuntime.everyCrash(agent, {}, { mayFail: true })
     })
   )
 

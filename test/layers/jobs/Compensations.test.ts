@@ -159,7 +159,7 @@ describe("compensations", () => {
         agentOf(books(world, failing)),
         {},
         {
-          options: { revealFailures: true },
+          mayFail: true,
           each: () =>
             Effect.sync(() => {
               assert.deepStrictEqual(world.done, undone)
@@ -200,6 +200,7 @@ describe("compensations", () => {
         agent,
         {},
         {
+          mayFail: true,
           each: () =>
             Effect.sync(() => {
               assert.deepStrictEqual(done.splice(0), ["do a", "do b", "undo b", "undo a"])
