@@ -36,6 +36,7 @@ import { failureMessage } from "./Agent.js"
 import { decodeUnknown } from "./decoding.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import { readableCause } from "./Thrown.js"
+import { type Restore, toItsEnd } from "./toItsEnd.js"
 
 export type { JsonSchema }
 
@@ -75,8 +76,7 @@ export interface ToolOptions<I, IE, O, OE, F, FE> {
     | undefined
 }
 
-/** Keeps effects inside it interruptible, in what is not; as of `Effect.uninterruptibleMask`. */
-export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+export type { Restore }
 
 /** A failure that a tool declares, in its encoded form. */
 export class ToolFailure extends Schema.TaggedError<ToolFailure>()("ToolFailure", {
@@ -299,9 +299,15 @@ export const handle = <I, IE, O, OE, F, FE, R = never>(
           onFailure: (error) =>
             new InvalidRequest({ message: `tool ${name}: ${describe(error.issue, "input")}` }),
           onSuccess: (decoded) => (restore: Restore) =>
-            // Nothing but the handler is in `restore`: an interrupt on the way out would lose a tool that has run.
             Effect.flatMap(Scope.make(), (scope) =>
-              Scope.extend(restore(Effect.suspend(() => handler(decoded))), scope).pipe(
+              toItsEnd(
+                restore,
+                Scope.extend(
+                  Effect.suspend(() => handler(decoded)),
+                  scope
+                )
+              ).pipe(
+                Effect.flatten,
                 Effect.onExit((exit) => Scope.close(scope, exit)),
                 Effect.exit,
                 Effect.flatMap(

@@ -504,3 +504,48 @@ describe("what a tool costs", () => {
     }).pipe(Effect.scoped)
   )
 })
+
+describe("a tool that cannot be interrupted", () => {
+  it.effect.each([
+    ["a constant", { amount: 1, currency: "USD" }],
+    ["of its output", (_: unknown, output: unknown) => ({ amount: Number(output), currency: "USD" })]
+  ] as const)("is paid for when it has run, although its call was given up: %s", ([, cost]) =>
+    Effect.gen(function* () {
+      const work = gate()
+      const held = Tools.handle(Tools.make("held", { cost }), () =>
+        Effect.uninterruptible(Effect.as(work.wait, 1)).pipe(Effect.tap(() => Effect.void))
+      )
+      yield* Effect.gen(function* () {
+        const { recorded, tools } = yield* job({ allow: ["held"] })
+        const calling = yield* Effect.fork(tools.call("held"))
+        yield* work.reached
+        const interrupting = yield* Effect.fork(Fiber.interrupt(calling))
+        yield* Effect.yieldNow()
+        yield* work.open
+        expect(Exit.isInterrupted(yield* Fiber.join(interrupting))).toBe(true)
+        expect(kinds(recorded)).toEqual(["tool_call", "tool_result", "metric"])
+        expect(recorded.events[1]?.body).toMatchObject({ result: 1 })
+      }).pipe(Effect.provide(Tools.layer([held])))
+    })
+  )
+
+  it.effect("is interrupted where it can be, after that", () =>
+    Effect.gen(function* () {
+      const work = gate()
+      const held = Tools.handle(Tools.make("held", { cost: { amount: 1, currency: "USD" } }), () =>
+        Effect.zipRight(Effect.uninterruptible(work.wait), Effect.never)
+      )
+      yield* Effect.gen(function* () {
+        const { recorded, tools } = yield* job({ allow: ["held"] })
+        const calling = yield* Effect.fork(tools.call("held"))
+        yield* work.reached
+        const interrupting = yield* Effect.fork(Fiber.interrupt(calling))
+        yield* Effect.yieldNow()
+        yield* work.open
+        expect(Exit.isInterrupted(yield* Fiber.join(interrupting))).toBe(true)
+        expect(kinds(recorded)).toEqual(["tool_call", "tool_result"])
+        expect(recorded.events[1]?.body).toMatchObject({ error: { code: "CANCELLED" } })
+      }).pipe(Effect.provide(Tools.layer([held])))
+    })
+  )
+})

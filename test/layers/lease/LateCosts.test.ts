@@ -29,6 +29,7 @@ import { durable, start, unloaded, until } from "../jobs/unloading.js"
 /** How a child leaves something behind that costs USD 1. */
 const ways = [
   "an uninterruptible call",
+  "a tool that cannot be interrupted",
   "a forked fiber",
   "a metric",
   "a cost of its own",
@@ -36,6 +37,18 @@ const ways = [
   "a stream of a model",
   "a finalizer that takes longer than the grace"
 ] as const
+
+/** Those that the child can be interrupted in, and those that call the tool. */
+const interruptible: ReadonlyArray<string> = [
+  "a tool that cannot be interrupted",
+  "a forked fiber",
+  "a finalizer that takes longer than the grace"
+]
+const calling: ReadonlyArray<string> = [
+  "an uninterruptible call",
+  "a tool that cannot be interrupted",
+  "a forked fiber"
+]
 
 /** USD 1 for each response. */
 const prices = { m: { currency: "USD", inputPerMillion: "1000000", outputPerMillion: "0" } }
@@ -80,6 +93,7 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
       const late = Effect.uninterruptible(work.wait)
       const spent: Effect.Effect<void, ArcpError, Tools.Tools | LanguageModel.LanguageModel> = {
         "an uninterruptible call": Effect.asVoid((yield* Tools.Tools).call(print, {})),
+        "a tool that cannot be interrupted": Effect.asVoid((yield* Tools.Tools).call(print, {})),
         "a forked fiber": Effect.flatMap(
           Effect.forkDaemon(Effect.asVoid(Effect.flatMap(Tools.Tools, (all) => all.call(print, {})))),
           () => Effect.never
@@ -97,9 +111,7 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
           )
         )
       }[way]
-      yield* way === "a forked fiber" || way === "a finalizer that takes longer than the grace"
-        ? spent
-        : Effect.uninterruptible(spent)
+      yield* interruptible.includes(way) ? spent : Effect.uninterruptible(spent)
     })
   )
   const middle = Agent.handle(Agent.make("middle", { version: "1.0.0" }), () =>
@@ -164,7 +176,7 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
       (frame) => frame.type === "job.result" && frame.payload.result?.left !== undefined
     )
     assert.deepStrictEqual(payload.result, { seen: [["USD:2"], ["USD:1"]], left: ["USD:1"], more: true })
-    assert.strictEqual(runs, way === "an uninterruptible call" || way === "a forked fiber" ? 1 : 0)
+    assert.strictEqual(runs, calling.includes(way) ? 1 : 0)
   }).pipe(
     Effect.provide(
       Runtime.serve().pipe(
