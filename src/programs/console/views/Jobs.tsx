@@ -7,8 +7,8 @@ import { budgets } from "../model/lease.js"
 import type { Filters } from "../model/route.js"
 import { count, duration, line, moment, money } from "../model/text.js"
 import { announce, announceSeldom, announceThen } from "../state/announcing.js"
-import { cancelJob } from "../state/connection.js"
-import { loading, lookAgain, problem, table, version } from "../state/jobs.js"
+import { cancel, cancelling } from "../state/cancelling.js"
+import { loading, problem, table, version } from "../state/jobs.js"
 import { go } from "../state/navigation.js"
 import { left, wanted } from "../state/spend.js"
 import { Badge, Failed, Go, Problem, statusName, useNow } from "./parts.js"
@@ -170,12 +170,7 @@ const Row = ({
 }) => {
   const over = isOver(entry.status)
   const asks = entry.waiting_for?.length ?? 0
-  const cancel = () => {
-    cancelJob(entry.job_id).then(() => {
-      announce("the job is being cancelled")
-      lookAgain()
-    }, onError)
-  }
+  const isCancelling = cancelling.value.has(entry.job_id)
   return (
     <tr>
       <td data-label="Status">
@@ -211,8 +206,14 @@ const Row = ({
             Submit again
           </Go>
         ) : (
-          <button type="button" class="small" data-settles onClick={cancel}>
-            Cancel
+          <button
+            type="button"
+            class="small"
+            data-settles
+            disabled={isCancelling}
+            onClick={() => cancel(entry.job_id).catch(onError)}
+          >
+            {isCancelling ? "cancelling …" : "Cancel"}
           </button>
         )}
       </td>
