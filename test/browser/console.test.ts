@@ -731,7 +731,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.notInclude(found.title, "owned")
     const text = (await page.textContent("main")) ?? ""
     assert.include(text, "⟨U+202E⟩gnp.exe")
-    assert.include(text, "⟨397 marks more⟩ drawn over")
+    assert.include(text, "⟨97 marks more⟩ drawn over")
     assert.isAtMost(await sideways(page), 0)
     await page.setViewportSize({ width: 360, height: 740 })
     assert.isAtMost(await sideways(page), 0)

@@ -202,7 +202,7 @@ describe.skipIf(executable === undefined)("the console's forms (where there is a
     await page.getByRole("heading", { level: 1, name: "Runtime" }).waitFor()
     isHeld = false
     for (const pass of held) pass()
-    const outcome = page.locator(".outcome", { hasText: /breaks@1\.0\.0\s+is accepted/ })
+    const outcome = page.locator(".outcome", { hasText: /breaks@1\.0\.0 is accepted/ })
     await outcome.waitFor()
     assert.match(page.url(), /#\/runtime$/)
     await shot("accepted")
@@ -210,6 +210,33 @@ describe.skipIf(executable === undefined)("the console's forms (where there is a
     await page.waitForURL(/#\/job\//)
     await outcome.getByRole("button", { name: "Dismiss" }).click()
     await outcome.waitFor({ state: "detached" })
+  })
+
+  it("say why a job is not cancelled to whoever has gone elsewhere", async () => {
+    const jobId = await post("quiet", { ms: 3_600_000 })
+    let release = () => {}
+    await page.routeWebSocket(/arcp/, (ws: WebSocketRoute) => {
+      const upstream = ws.connectToServer()
+      ws.onMessage((message) => {
+        const text = String(message)
+        if (!/"job\.cancel"/.test(text)) return upstream.send(message)
+        release = () => upstream.send(text.replaceAll(jobId, `${jobId.slice(0, -1)}_`))
+      })
+    })
+    await enter()
+    await go(`job/${jobId}`)
+    await page.waitForSelector("h1 .badge[data-status=running]")
+    await settled()
+    await button("Cancel").click()
+    await button("cancelling …").waitFor()
+    await page.getByRole("navigation").getByRole("link", { name: "Runtime" }).click()
+    await page.getByRole("heading", { level: 1, name: "Runtime" }).waitFor()
+    release()
+    const outcome = page.locator(".outcome", { hasText: "is not cancelled" })
+    await outcome.waitFor()
+    await shot("not-cancelled")
+    await outcome.getByRole("link").click()
+    await button("Cancel").waitFor()
   })
 
   it("look for new agents without having lost the connection", async () => {

@@ -90,7 +90,7 @@ const helper = Agent.fromPromise("helper", { version: "1.0.0" }, async ({ pauseM
 
 const hostile = Agent.fromPromise("hostile", { version: "1.0.0" }, async (_, job) => {
   await job.status("<b>bold</b>", { message: nasty })
-  await job.log("info", `Nothing is ${"W\u0301".repeat(2)}${"\u0301".repeat(400)} drawn over`)
+  await job.log("info", `Nothing is ${"W\u0301".repeat(2)}${"\u0301".repeat(100)} drawn over`)
   await job.log("error", nasty, { [nasty]: nasty, __proto__: null })
   await job.thought("x".repeat(200_000))
   await job.toolCall({ tool: nasty, args: { deep: { nasty } }, call_id: nasty })

@@ -4,6 +4,7 @@ import { isOver } from "../model/JobTable.js"
 import { announce } from "./announcing.js"
 import { cancelJob } from "./connection.js"
 import { lookAgain, table } from "./jobs.js"
+import type { Outcome } from "./outcomes.js"
 
 /** Those that have not ended yet, as far as that is known: a job may take its time to stop. */
 export const cancelling = signal<ReadonlySet<string>>(new Set())
@@ -27,3 +28,10 @@ export const cancel = async (jobId: string): Promise<void> => {
   announce("the job is being cancelled", "status")
   lookAgain()
 }
+
+export const notCancelled = (jobId: string, error: unknown): Outcome => ({
+  says: "This job is not cancelled:",
+  jobId,
+  error,
+  doing: "cancel"
+})

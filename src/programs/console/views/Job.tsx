@@ -6,12 +6,13 @@ import { isBeingDeleted } from "../model/JobModel.js"
 import { isOver, principalOf, tookMs } from "../model/JobTable.js"
 import { clock, count, counted, duration, line, moment, refused } from "../model/text.js"
 import { announce, announceSeldom } from "../state/announcing.js"
-import { cancel, cancelling } from "../state/cancelling.js"
+import { cancel, cancelling, notCancelled } from "../state/cancelling.js"
 import { client } from "../state/connection.js"
 import { entryOf, type Followed, follow, mayPass, verify } from "../state/follow.js"
 import { go } from "../state/navigation.js"
 import { watching } from "../state/watching.js"
 import { Log } from "./Log.js"
+import { useOutcome } from "./Outcomes.js"
 import { Budget, LeasePanel, Now } from "./panels.js"
 import { Badge, Copy, Failed, Go, statusName, useNow } from "./parts.js"
 import { Questions } from "./Questions.js"
@@ -54,6 +55,7 @@ const Head = ({
     : job.model.endedAt === undefined && !Number.isNaN(listed)
       ? listed
       : (tookOf(job.model, began) ?? Number.NaN)
+  const come = useOutcome()
   const isCancelling = cancelling.value.has(job.jobId)
   return (
     <>
@@ -70,7 +72,9 @@ const Head = ({
               disabled={isCancelling}
               onClick={() => {
                 setError(undefined)
-                cancel(job.jobId).catch(setError)
+                cancel(job.jobId).catch((failure) =>
+                  come(() => setError(failure), notCancelled(job.jobId, failure))
+                )
               }}
             >
               {isCancelling ? "cancelling …" : "Cancel"}

@@ -1,27 +1,32 @@
-/** What has become of submits, for whoever has left their forms. */
+/** What has become of what was asked for, for whoever has left the view where that was. */
+import { useEffect, useRef } from "preact/hooks"
 import { line } from "../model/text.js"
-import { dismiss, type Outcome, outcomes } from "../state/submits.js"
+import { dismiss, type Outcome, outcomes, tell } from "../state/outcomes.js"
 import { Failed, Go } from "./parts.js"
 
+/** Returns what says something in a view as long as that is there, and above all views after that. */
+export const useOutcome = () => {
+  const isThere = useRef(true)
+  useEffect(
+    () => () => {
+      isThere.current = false
+    },
+    []
+  )
+  return (here: () => void, outcome: Outcome): void => (isThere.current ? here() : tell(outcome))
+}
+
 const One = ({ outcome }: { readonly outcome: Outcome }) => (
-  <section class="panel outcome" aria-label="a submit">
+  <section class="panel outcome" aria-label="what has become of it">
     <p>
-      The job for{" "}
-      <strong>
-        <bdi>{line(outcome.agent, 80)}</bdi>
-      </strong>{" "}
-      {"jobId" in outcome.of ? (
-        <>
-          is accepted:{" "}
-          <Go to={{ view: "job", jobId: outcome.of.jobId, tab: "", event: undefined }}>
-            {line(outcome.of.jobId, 60)}
-          </Go>
-        </>
-      ) : (
-        "was not accepted."
+      <bdi>{line(outcome.says, 200)}</bdi>{" "}
+      {outcome.jobId === undefined ? null : (
+        <Go to={{ view: "job", jobId: outcome.jobId, tab: "", event: undefined }}>
+          {line(outcome.jobId, 60)}
+        </Go>
       )}
     </p>
-    {"error" in outcome.of ? <Failed error={outcome.of.error} isSaid /> : null}
+    <Failed error={outcome.error} doing={outcome.doing} isSaid />
     <div class="row">
       <button type="button" class="small" onClick={() => dismiss(outcome)}>
         Dismiss
@@ -33,7 +38,7 @@ const One = ({ outcome }: { readonly outcome: Outcome }) => (
 export const Outcomes = () => (
   <>
     {outcomes.value.map((outcome, i) => (
-      <One key={"jobId" in outcome.of ? outcome.of.jobId : i} outcome={outcome} />
+      <One key={i} outcome={outcome} />
     ))}
   </>
 )

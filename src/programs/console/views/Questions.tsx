@@ -8,6 +8,7 @@ import { announce } from "../state/announcing.js"
 import { client, run } from "../state/connection.js"
 import type { Followed } from "../state/follow.js"
 import { JsonTree } from "./JsonTree.js"
+import { useOutcome } from "./Outcomes.js"
 import { Failed } from "./parts.js"
 import { SchemaForm } from "./SchemaForm.js"
 
@@ -151,6 +152,7 @@ export const Questions = ({
   const [drafts, setDrafts] = useState<ReadonlyMap<string, Draft>>(new Map())
   const keep = (name: string, change: Draft) =>
     setDrafts((before) => new Map(before).set(name, { ...before.get(name), ...change }))
+  const come = useOutcome()
   const asked = waiting(job.model, upTo)
   const shown = asked.slice(0, mostShown)
   const forget = (inputId: string) =>
@@ -162,7 +164,11 @@ export const Questions = ({
       if (made === undefined) throw new Error("there is no connection")
       await run(made.answer(job.jobId, question.inputId, given, { about: question.about?.sha256 }))
     } catch (error) {
-      setRefused((before) => [...before, { question, given, error }])
+      come(() => setRefused((before) => [...before, { question, given, error }]), {
+        says: `The answer ${optionName(given, 80)} was not taken by`,
+        jobId: job.jobId,
+        error
+      })
       throw error
     }
     announce("the answer is stored")

@@ -15,8 +15,8 @@ import { loads } from "../state/loads.js"
 import { go } from "../state/navigation.js"
 import { url } from "../state/places.js"
 import { connections, dropped } from "../state/presence.js"
-import { tell } from "../state/submits.js"
 import { type Allowed, LeaseEditor, leaseOf, problemOf, rowsOf } from "./LeaseEditor.js"
+import { useOutcome } from "./Outcomes.js"
 import { Copy, Failed } from "./parts.js"
 import { inputOf } from "./Result.js"
 import { SchemaForm } from "./SchemaForm.js"
@@ -198,13 +198,7 @@ const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: stri
   const lacks = [...missing(shown, input), ...wrong(terms)]
   const isWrong = lacks.length > 0
   const hidden = unshown(shown, input)
-  const isThere = useRef(true)
-  useEffect(
-    () => () => {
-      isThere.current = false
-    },
-    []
-  )
+  const come = useOutcome()
   const send = (event: Event) => {
     event.preventDefault()
     if (isWrong || sending) return
@@ -213,14 +207,18 @@ const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: stri
     submit(submissionOf(chosen.ref, input, terms)).then(
       (jobId) => {
         lookAgain()
-        if (!isThere.current) return tell({ agent: chosen.ref, of: { jobId } })
-        announce("the job is accepted")
-        go({ view: "job", jobId, tab: "", event: undefined })
+        const here = () => {
+          announce("the job is accepted")
+          go({ view: "job", jobId, tab: "", event: undefined })
+        }
+        come(here, { says: `The job for ${chosen.ref} is accepted:`, jobId })
       },
       (failure: unknown) => {
-        if (!isThere.current) return tell({ agent: chosen.ref, of: { error: failure } })
-        setError(failure)
-        setSending(false)
+        const here = () => {
+          setError(failure)
+          setSending(false)
+        }
+        come(here, { says: `The job for ${chosen.ref} is not accepted.`, error: failure })
       }
     )
   }
