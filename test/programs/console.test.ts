@@ -19,16 +19,18 @@ import {
   mostUnasked,
   Pieces
 } from "../../src/programs/console/model/Streamed.js"
+import { fieldOf, initial, missing } from "../../src/programs/console/model/schemaForm.js"
 import {
-  fieldOf,
-  initial,
-  missing,
-  Unreadable,
-  valueIn
-} from "../../src/programs/console/model/schemaForm.js"
-import { brief, counted, duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
+  brief,
+  counted,
+  duration,
+  hostBehind,
+  plain,
+  safeUrl
+} from "../../src/programs/console/model/text.js"
 import { rowsOf } from "../../src/programs/console/model/timeline.js"
 import { namesOf, openAtFirst, Shares } from "../../src/programs/console/model/tree.js"
+import { Unreadable, valueIn } from "../../src/programs/console/model/typed.js"
 import { between, moved, showing, tick, zoomed } from "../../src/programs/console/model/zoom.js"
 import * as Presence from "../../src/programs/console/state/presence.js"
 import { type JobStatus, jobStatuses } from "../../src/protocol/JobStatus.js"
@@ -119,7 +121,7 @@ describe("the console's model", () => {
     })
     JobModel.ended(parent, { status: "success", result: 1 }, start + 6_000)
     assert.isTrue(JobModel.childEnded(parent, "d", { status: "success", result: 2 }, start + 4_000))
-    assert.deepInclude(parent.spans[0], { endedAt: start + 4_000, result: 2 })
+    assert.deepInclude(parent.spans[0], { endedAt: start + 4_000 })
     assert.isFalse(JobModel.childEnded(parent, "d", { status: "success", result: 2 }, start + 5_000))
     // Of a runtime that does not say when.
     const silent = model(call("a", 0), result("a", 2))
@@ -324,6 +326,10 @@ describe("the console's model", () => {
     assert.strictEqual(plain("😀😀", 3), "😀… (1 more characters)")
     assert.strictEqual(plain("a\u202eb\u0000c\u200bd\ne"), "a⟨U+202E⟩b⟨U+0000⟩c⟨U+200B⟩d\ne")
     assert.match(plain("x".repeat(30), 10), /^x{10}… \(20 more characters\)$/)
+    // More marks than a script puts on a character would be drawn over what is around.
+    assert.strictEqual(plain(`W${"\u0301".repeat(60)}!`), "W\u0301\u0301\u0301\u0301⟨56 marks more⟩!")
+    for (const text of ["བསྒྲུབས", "မြွှော့်", "שָׁ֥", "น้ำ", "e\u0302\u0301", "1\ufe0f\u20e3"])
+      assert.strictEqual(plain(text), text)
     for (const bad of [
       "javascript:alert(1)",
       "data:text/html,x",
@@ -334,9 +340,47 @@ describe("the console's model", () => {
     ])
       assert.isUndefined(safeUrl(bad), bad)
     assert.strictEqual(safeUrl("HTTPS://example.com/a b"), "https://example.com/a%20b")
+    // Where a link leads is said, unless it is what it says.
+    const hosts: ReadonlyArray<readonly [text: string, to: string, host: string]> = [
+      ["https://bank.example", "https://evil.example/a", "evil.example"],
+      ["https://bank.example/", "https://bank.example.evil.example/", "bank.example.evil.example"],
+      ["the bank", "https://bank.example/", "bank.example"],
+      ["HTTPS://ev\u0456l.example/", "https://xn--evl-khd.example/", "xn--evl-khd.example"],
+      ["https://me:it@evil.example/", "https://me:it@evil.example/", "evil.example"],
+      ["https://bank.example", "https://bank.example/", ""],
+      ["https://bank.example/a?b", "https://bank.example/a?b", ""],
+      ["https://bank.example:8443?b", "https://bank.example:8443/?b", ""]
+    ]
+    for (const [text, to, host] of hosts) assert.strictEqual(hostBehind(text, to), host, text)
     assert.deepStrictEqual(
       Markdown.inline("[x](javascript:1) ![p](https://e.example/p.png)").map(({ type }) => type),
       ["text", "link"]
+    )
+  })
+
+  it("leaves nothing of Markdown out, and counts as the text does", () => {
+    const shown = (text: string) =>
+      Markdown.parse(text).blocks.flatMap((block) =>
+        block.type === "list"
+          ? block.items.map((item) => item.map((piece) => piece.text).join(""))
+          : block.type === "rule"
+            ? ["rule"]
+            : "content" in block
+              ? block.content.map((piece) => piece.text)
+              : []
+      )
+    const hidden = `${"-".repeat(200)} It was NOT agreed.`
+    assert.deepStrictEqual(shown(`* * *\n\n${hidden}`), ["rule", hidden])
+    assert.deepStrictEqual(shown(`${"- ".repeat(500)}x`), [`${"- ".repeat(499)}x`])
+    assert.deepStrictEqual(shown("*".repeat(20_000) + "[".repeat(20_000)), [
+      "*".repeat(20_000) + "[".repeat(20_000)
+    ])
+    const text = "1. one\n2. two\n   - a\n   - b\n3. three\n\n5. five\n6. six\n* x\n- - -\n"
+    assert.deepStrictEqual(
+      Markdown.parse(text).blocks.map((block) =>
+        block.type === "list" ? [block.depth, block.start, block.items.length] : block.type
+      ),
+      [[0, 1, 2], [1, undefined, 2], [0, 3, 1], [0, 5, 2], [0, undefined, 1], "rule"]
     )
   })
 
@@ -673,19 +717,26 @@ describe("whether the page is connected", () => {
   it("counts what was lost, once each, and what came back, over the sessions that it had", () => {
     const told: Array<string> = []
     const stop = Presence.onConnection(({ kind, text }) => told.push(`${kind}: ${text}`))
-    const counts = () => [Presence.losses.value, Presence.reconnects.value]
+    const counts = () => [Presence.losses.value, Presence.connections.value]
     Presence.lost("refused")
     Presence.arrived(undefined)
-    assert.deepStrictEqual(counts(), [0, 0])
+    assert.deepStrictEqual(counts(), [0, 1])
     Presence.lost("cut")
     Presence.lost("refused")
-    assert.deepStrictEqual(counts(), [1, 0])
-    Presence.arrived(7)
-    Presence.arrived(7)
     assert.deepStrictEqual(counts(), [1, 1])
+    Presence.arrived(7)
+    Presence.arrived(7)
+    assert.deepStrictEqual(counts(), [1, 2])
+    // What the page has dropped itself is not lost, and tells the agents anew all the same.
+    Presence.dropped()
+    Presence.lost("dropped")
+    assert.strictEqual(Presence.phase.value._tag, "Away")
+    Presence.arrived(8)
+    assert.deepStrictEqual(counts(), [1, 3])
     Presence.lost("the session is gone")
+    Presence.dropped()
     Presence.arrived(undefined)
-    assert.deepStrictEqual(counts(), [2, 2])
+    assert.deepStrictEqual(counts(), [2, 4])
     stop()
     assert.deepStrictEqual(told, [
       "lost: the connection was lost: cut",

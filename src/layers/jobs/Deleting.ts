@@ -13,6 +13,7 @@ import * as Finding from "../log/retention/finding.js"
 import * as Resting from "./durable/Resting.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
+import { deleted } from "./LiveJob.js"
 import type { Lookup } from "./Lookup.js"
 import * as Scheduler from "./scheduling/Scheduler.js"
 
@@ -21,8 +22,6 @@ const patience = "30 seconds"
 
 /** Jobs that are cancelled at once: those of other nodes are waited for. */
 const endsAtOnce = 16
-
-const ending = { _tag: "Cancel", reason: "the job is deleted" } as const
 
 const notFound = new JobNotFound({ message: "no such job" })
 
@@ -66,12 +65,14 @@ const found = ({ store }: JobParts, whose: Finding.Whose): Effect.Effect<Finding
 /** Cancels a job, wherever it is; whatever it has delegated to ends before it. */
 const end = (parts: JobParts, principal: string, record: JobRecord): Effect.Effect<void, ArcpError> =>
   Effect.flatMap(
-    parts.asking.ask(record, { kind: "cancel", reason: ending.reason }, principal),
+    parts.asking.ask(record, { kind: "cancel", reason: deleted.reason }, principal),
     (outcome): Effect.Effect<void, InternalError> => {
       if (outcome === "done") return Effect.void
       const { jobId } = record
-      return Effect.flatMap(Scheduler.end(parts, jobId, ending), (waited) =>
-        waited ? Effect.void : Resting.ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(ending)))
+      return Effect.flatMap(Scheduler.end(parts, jobId, deleted), (waited) =>
+        waited
+          ? Effect.void
+          : Resting.ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(deleted)))
       )
     }
   )

@@ -44,6 +44,9 @@ export interface TerminalMessage {
   readonly keyFreed?: boolean | undefined
 }
 
+/** How a job ends that is deleted while it goes on. */
+export const deleted = { _tag: "Cancel", reason: "the job is deleted" } as const
+
 /** How a job ends whose parent has ended. */
 export const parentEnded: Ending = { _tag: "Cancel", reason: "the job that delegated to it ended" }
 

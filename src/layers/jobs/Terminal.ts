@@ -26,7 +26,7 @@ import type { JobRecord, StoredEnd } from "../../services/store/Store.js"
 import * as Faults from "./Faults.js"
 import { bounded, envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
-import type { Ending, TerminalMessage } from "./LiveJob.js"
+import { deleted, type Ending, type TerminalMessage } from "./LiveJob.js"
 import * as Measuring from "./measuring.js"
 import type { Streamed } from "./ResultWriter.js"
 import type { RunningJobs } from "./RunningJobs.js"
@@ -124,7 +124,9 @@ export const errorOf = (ending: Ending, record: JobRecord): ArcpError => {
     case "Cancel":
       return new Cancelled({
         message:
-          ending.reason === undefined ? "the job was cancelled" : `the job was cancelled: ${ending.reason}`
+          ending.reason === undefined ? "the job was cancelled" : `the job was cancelled: ${ending.reason}`,
+        // Soon there is no such job: whoever is told need not submit it again. Of a cancel, another node is told the reason alone.
+        ...(ending.reason === deleted.reason ? { details: { reason: "deleted" } } : {})
       })
     case "Timeout":
       return new Timeout({ message: `the job ran longer than ${record.maxRuntimeSec} s` })

@@ -90,6 +90,7 @@ const helper = Agent.fromPromise("helper", { version: "1.0.0" }, async ({ pauseM
 
 const hostile = Agent.fromPromise("hostile", { version: "1.0.0" }, async (_, job) => {
   await job.status("<b>bold</b>", { message: nasty })
+  await job.log("info", `Nothing is ${"W\u0301".repeat(2)}${"\u0301".repeat(100)} drawn over`)
   await job.log("error", nasty, { [nasty]: nasty, __proto__: null })
   await job.thought("x".repeat(200_000))
   await job.toolCall({ tool: nasty, args: { deep: { nasty } }, call_id: nasty })
@@ -211,7 +212,45 @@ const many = Agent.fromPromise("many", { version: "1.0.0" }, async ({ count }, j
 /** A result that is streamed where frames are small. */
 const long = Agent.fromPromise("long", { version: "1.0.0" }, async ({ size }) => "x".repeat(size))
 
+/** Asks for lists: of values of any form, and of variants. */
+const Party = Schema.Union(
+  Schema.Struct({ iban: Schema.String }),
+  Schema.Struct({ name: Schema.String, age: Schema.optional(Schema.Int) })
+)
+const Payment = Schema.Record({ key: Schema.String, value: Schema.Unknown })
+const pays = Agent.fromPromise("pays", { version: "1.0.0", durable: true }, async (_, job) => {
+  await job.log("info", "asks")
+  return job.input("which", {
+    prompt: "Which payments?",
+    schema: Schema.Struct({ to: Schema.Array(Party), rows: Schema.Array(Payment) })
+  })
+})
+
+/** Takes numbers of two stretches, what may be null, and a member of any name. */
+const Bands = Schema.Struct({
+  percent: Schema.Union(Schema.Int.pipe(Schema.between(0, 5)), Schema.Int.pipe(Schema.between(10, 20))),
+  sure: Schema.NullOr(Schema.Boolean),
+  "first name": Schema.String.annotations({ description: "as in the passport" }),
+  id: Schema.Number
+})
+const bands = Agent.fromPromise("bands", { version: "1.0.0", input: Bands }, async (input) => input)
+
+/** Takes more members than its schema names. */
+const More = Schema.Struct({ text: Schema.String }, { key: Schema.String, value: Schema.Unknown })
+const more = Agent.fromPromise("more", { version: "1.0.0", input: More }, async (input) => input)
+
+/** Takes its time to stop. */
+const slow = Agent.fromPromise("slow", { version: "1.0.0" }, async (_, job) => {
+  await job.log("info", "said")
+  await new Promise((resolve) => job.signal.addEventListener("abort", resolve))
+  await pause(2_000)
+})
+
 export const agents = [
+  pays,
+  bands,
+  more,
+  slow,
   work,
   helper,
   hostile,

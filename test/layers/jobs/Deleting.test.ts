@@ -115,6 +115,9 @@ describe("deleting jobs that have not ended", () => {
         const gone = yield* remove(ops, { jobId, cancel: true })
         assert.sameMembers([...gone], state === "tree" ? [jobId, child?.jobId ?? ""] : [jobId], state)
         for (const one of gone) assert.isUndefined(yield* store.job(one), state)
+        // Whoever follows it is told that there is nothing to do about it.
+        const last = yield* watcher.next(({ job_id, type }) => job_id === jobId && type === "job.error")
+        assert.deepInclude(last.payload, { code: "CANCELLED", details: { reason: "deleted" } }, state)
         assert.isUndefined(yield* store.input(jobId), state)
         assert.deepStrictEqual(yield* store.journal(jobId, { kind: "", key: "" }, 9), [], state)
         if (state !== "running") continue

@@ -22,9 +22,6 @@ export interface Span {
   outcome: "open" | "ended" | "failed" | "denied"
   /** Attempts of a step, of which all are in it. */
   tries: number
-  /** What it was given, and what came of it. */
-  readonly given: unknown
-  result: unknown
 }
 
 export type Lane = "step" | "tool" | "input" | "delegate"
@@ -77,6 +74,10 @@ export type End =
       readonly retryable: boolean
     }
 
+/** Tells whether a job has ended for being deleted, so that it is gone in a moment. */
+export const isBeingDeleted = ({ end }: Pick<JobModel, "end">): boolean =>
+  end !== undefined && end.status !== "success" && textIn(end.details, "reason") === "deleted"
+
 export interface JobModel {
   readonly events: Array<JobEvent>
   readonly times: Array<number>
@@ -120,7 +121,7 @@ export const empty = (): JobModel => ({
 /** Tells whether an error says that the lease does not allow something. */
 export const isDenial = (error: unknown): boolean => denials.has(textIn(error, "code") ?? "")
 
-const open = (model: JobModel, lane: Lane, id: string, name: string, given: unknown): void => {
+const open = (model: JobModel, lane: Lane, id: string, name: string): void => {
   const index = model.events.length - 1
   const span: Span = {
     lane,
@@ -131,28 +132,19 @@ const open = (model: JobModel, lane: Lane, id: string, name: string, given: unkn
     to: undefined,
     endedAt: undefined,
     outcome: "open",
-    tries: 1,
-    given,
-    result: undefined
+    tries: 1
   }
   model.spans.push(span)
   model.open.set(`${lane} ${id}`, span)
 }
 
-const close = (
-  model: JobModel,
-  lane: Lane,
-  id: string,
-  outcome: Span["outcome"],
-  result: unknown
-): boolean => {
+const close = (model: JobModel, lane: Lane, id: string, outcome: Span["outcome"]): boolean => {
   const span = model.open.get(`${lane} ${id}`)
   if (span === undefined) return false
   model.open.delete(`${lane} ${id}`)
   span.to = model.events.length - 1
   span.endedAt = model.times[span.to]
   span.outcome = outcome
-  span.result = result
   return true
 }
 
@@ -170,12 +162,12 @@ export const mark = (model: JobModel, value: Mark, at?: number): void => {
 const takeStep = (model: JobModel, body: unknown): void => {
   const key = textIn(body, "key") ?? "?"
   const state = textIn(body, "state")
-  if (state === "ended" || state === "failed") close(model, "step", key, state, body)
+  if (state === "ended" || state === "failed") close(model, "step", key, state)
   if (state === "started" || state === "retry") {
     // A retry is more of the same, also after a crash; a step that was told to have failed is begun anew.
-    if (state === "started") close(model, "step", key, "failed", undefined)
+    if (state === "started") close(model, "step", key, "failed")
     const isOpen = model.open.has(`step ${key}`)
-    if (!isOpen) open(model, "step", key, key, body)
+    if (!isOpen) open(model, "step", key, key)
     const span = model.open.get(`step ${key}`)
     if (span !== undefined && state === "retry") span.tries = numberIn(body, "attempt") ?? span.tries + 1
   }
@@ -187,7 +179,7 @@ const takeQuestion = (model: JobModel, body: unknown): void => {
   const choices = field(body, "choices")
   const about = field(body, "about")
   const prompt = textIn(body, "prompt") ?? ""
-  open(model, "input", inputId, prompt, body)
+  open(model, "input", inputId, prompt)
   model.questions.push({
     inputId,
     prompt,
@@ -202,7 +194,7 @@ const takeQuestion = (model: JobModel, body: unknown): void => {
 
 const takeAnswer = (model: JobModel, body: unknown): void => {
   const inputId = textIn(body, "input_id") ?? ""
-  close(model, "input", inputId, textIn(body, "reason") === "answered" ? "ended" : "failed", body)
+  close(model, "input", inputId, textIn(body, "reason") === "answered" ? "ended" : "failed")
   const question = model.questions.findLast((asked) => asked.inputId === inputId)
   if (question !== undefined) question.to = model.events.length - 1
 }
@@ -214,9 +206,7 @@ const takeResult = (
   const failed = "error" in body && body.error !== undefined
   const denied = failed && isDenial(body.error)
   const outcome = denied ? "denied" : failed ? "failed" : "ended"
-  const value = failed ? body.error : body.result
-  if (!close(model, "tool", body.call_id, outcome, value))
-    close(model, "delegate", body.call_id, outcome, value)
+  if (!close(model, "tool", body.call_id, outcome)) close(model, "delegate", body.call_id, outcome)
   if (denied)
     mark(model, {
       kind: "denied",
@@ -248,11 +238,11 @@ const takeKnown = (model: JobModel, event: JobEvent): void => {
       model.progress.push(point(model, event.body as Point<{ current: number }>["value"]))
       return
     case "tool_call":
-      return open(model, "tool", event.body.call_id, event.body.tool, event.body.args)
+      return open(model, "tool", event.body.call_id, event.body.tool)
     case "tool_result":
       return takeResult(model, event.body)
     case "delegate":
-      return open(model, "delegate", event.body.delegate_id, event.body.agent, event.body.input)
+      return open(model, "delegate", event.body.delegate_id, event.body.agent)
     case "metric":
       return takeMetric(model, event.body.name, event.body.value, event.body.unit)
     case "artifact_ref":
@@ -308,7 +298,6 @@ export const childEnded = (model: JobModel, delegateId: string, end: End, at: nu
   span.to = Math.max(span.from, model.events.length - 1)
   span.endedAt = at
   span.outcome = end.status === "success" ? "ended" : "failed"
-  span.result = end.status === "success" ? end.result : { code: end.code, message: end.message }
   return true
 }
 

@@ -34,6 +34,7 @@ const reasons: Readonly<Record<string, string>> = {
   storage: "The runtime could not write to its store. Look at its disk before submitting again.",
   result_gone:
     "The result is larger than what the runtime keeps of a job (maxRetainedBytes, in memory a sixteenth of it). Raise that, or serve from a database.",
+  deleted: "It is being deleted.",
   already_answered: "Somebody was faster: the question has its answer.",
   expired: "The time for an answer is over.",
   unknown_input: "The job does not ask this, or no longer.",

@@ -12,7 +12,14 @@ export type Block =
   | { readonly type: "heading"; readonly level: number; readonly content: ReadonlyArray<Inline> }
   | { readonly type: "paragraph" | "quote"; readonly content: ReadonlyArray<Inline> }
   | { readonly type: "code"; readonly text: string }
-  | { readonly type: "list"; readonly ordered: boolean; readonly items: ReadonlyArray<ReadonlyArray<Inline>> }
+  | {
+      readonly type: "list"
+      /** The number of the first item; `undefined`: they have none. */
+      readonly start: number | undefined
+      /** How far it is within other lists. */
+      readonly depth: number
+      readonly items: ReadonlyArray<ReadonlyArray<Inline>>
+    }
   | {
       readonly type: "table"
       readonly head: ReadonlyArray<ReadonlyArray<Inline>>
@@ -94,7 +101,17 @@ const cellsOf = (line: string): ReadonlyArray<string> | undefined => {
 const isRule = (cells: ReadonlyArray<string> | undefined): cells is ReadonlyArray<string> =>
   cells !== undefined && cells.length > 0 && cells.every((cell) => /^:?-+:?$/.test(cell))
 
-const item = /^\s{0,8}(?:([-*+])|(\d{1,9})[.)])\s+(\S.*)$/
+const item = /^(\s{0,8})(?:[-*+]|(\d{1,9})[.)])\s+(\S.*)$/
+
+/** A line of dashes, stars or underlines alone. A line that is longer than anybody draws one is a text: matching takes its square. */
+const mostRule = 200
+const isLine = (text: string): boolean => text.length <= mostRule && /^ {0,3}([-*_])( *\1){2,} *$/.test(text)
+
+/** The item that a line is: how far it is within others, its number, and its text. */
+const itemIn = (line: string) => {
+  const [, indent = "", number, text = ""] = item.exec(line) ?? []
+  return { depth: indent.length >> 1, number: number === undefined ? undefined : Number(number), text }
+}
 const starts = (line: string) =>
   line.trim() === "" || /^(#{1,6} |```|> ?|\s{0,8}(?:[-*+]|\d{1,9}[.)])\s+\S|\|)/.test(line)
 
@@ -164,7 +181,7 @@ class Reader {
         level: heading[1]?.length ?? 1,
         content: this.#inline(heading[2] ?? "")
       })
-    } else if (/^ {0,3}([-*_])( *\1){2,} *$/.test(text.slice(0, 200))) {
+    } else if (isLine(text)) {
       this.#at++
       this.blocks.push({ type: "rule" })
     } else if (isRule(cellsOf(this.#line(1))) && cellsOf(text) !== undefined) this.#table()
@@ -186,12 +203,20 @@ class Reader {
     this.blocks.push({ type: "code", text: code.join("\n") })
   }
 
+  /** Items of one depth, with numbers or without: those within one of them, and those after it, are lists of their own. */
   #list(): void {
-    const items = this.#while((line) => item.test(line), this.#left).map((line) => item.exec(line) ?? [])
+    const first = itemIn(this.#line())
+    const isLike = (line: string) => {
+      if (!item.test(line) || isLine(line)) return false
+      const { depth, number } = itemIn(line)
+      return depth === first.depth && (number === undefined) === (first.number === undefined)
+    }
+    const items = this.#while(isLike, this.#left)
     this.blocks.push({
       type: "list",
-      ordered: items[0]?.[2] !== undefined,
-      items: this.#each(items, ([, , , text = ""]) => this.#inline(text))
+      start: first.number,
+      depth: first.depth,
+      items: this.#each(items, (line) => this.#inline(itemIn(line).text))
     })
   }
 

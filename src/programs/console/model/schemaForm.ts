@@ -1,33 +1,7 @@
 /** A form made from a JSON Schema: its fields, and the value that they hold. What no field is for stays JSON. */
 import { membersOf } from "../../../protocol/Json.js"
-import { line } from "./text.js"
+import { Unreadable } from "./typed.js"
 import { field, isRecord, textIn } from "./values.js"
-
-/**
- * What is in a box for JSON and is none: as it was typed, and what is wrong with it. It is a value like any other, in the place of
- * the one that it was to be, so that what is sent is what is seen, or nothing.
- */
-export class Unreadable {
-  constructor(
-    readonly text: string,
-    readonly problem: string
-  ) {}
-}
-
-/** Returns the value that a text in a box for JSON says; `undefined`: none. */
-export const valueIn = (text: string): unknown => {
-  if (text.trim() === "") return undefined
-  try {
-    return JSON.parse(text, (_, value) => {
-      // It would be sent as `null`.
-      if (value === Number.POSITIVE_INFINITY || value === Number.NEGATIVE_INFINITY)
-        throw new Error("a number is too large")
-      return value
-    })
-  } catch (error) {
-    return new Unreadable(text, error instanceof Error ? line(error.message, 120) : "no JSON")
-  }
-}
 
 export type Field =
   | { readonly type: "text"; readonly long: boolean }
@@ -128,7 +102,7 @@ const choicesOf = (schema: unknown, root: Root, depth = 0): ReadonlyArray<unknow
   return each.every((one) => one !== undefined) ? each.flat() : undefined
 }
 
-/** What a variant of a union is called: by its title, by what tells it apart, or by its type. */
+/** What a variant of a union is called: by its title, by what tells it apart, by its members, or by its type. */
 const variantName = (schema: unknown, i: number): string => {
   const title = textIn(schema, "title")
   if (title !== undefined) return title
@@ -139,6 +113,8 @@ const variantName = (schema: unknown, i: number): string => {
       const only = field(inner, "const") ?? (Array.isArray(all) ? all[0] : undefined)
       if (typeof only === "string") return `${name}: ${only}`
     }
+  const names = Object.keys(membersOf(properties))
+  if (names.length > 0) return names.slice(0, 3).join(", ")
   return textIn(schema, "type") ?? `form ${i + 1}`
 }
 
@@ -160,8 +136,8 @@ const unionOf = (schema: unknown, root: Root, depth: number): Field | undefined 
   return variants.length === 1 ? only?.field : { type: "union", variants }
 }
 
-/** Tells whether a value may be one of a field's, by its form alone. */
-export const fits = (of: Field, value: unknown): boolean => {
+/** Tells whether a value is of the form of a field, whatever else is wrong with it; of an object, whether it is of that kind. */
+const isLike = (of: Field, value: unknown): boolean => {
   if (value instanceof Unreadable) return true
   switch (of.type) {
     case "text":
@@ -175,13 +151,13 @@ export const fits = (of: Field, value: unknown): boolean => {
     case "object":
       return (
         isRecord(value) &&
-        of.members.every(({ field: inner, name, required }) => {
+        of.members.every(({ field: inner, name }) => {
           const held = field(value, name)
-          return held === undefined ? !required : fits(inner, held)
+          return inner.type !== "choice" || held === undefined || isLike(inner, held)
         })
       )
     case "union":
-      return of.variants.some((variant) => fits(variant.field, value))
+      return of.variants.some((variant) => isLike(variant.field, value))
     default:
       return true
   }
@@ -235,7 +211,7 @@ const ofType = (schema: unknown, root: Root, depth: number): Field => {
           title: titleIn(about),
           required: Array.isArray(required) && required.includes(name),
           says: textIn(about, "description") ?? "",
-          otherwise: otherwise !== undefined && fits(of, otherwise) ? otherwise : undefined,
+          otherwise: otherwise !== undefined && missing(of, otherwise).length === 0 ? otherwise : undefined,
           field: of
         }
       })
@@ -270,8 +246,6 @@ export const initial = (of: Field, required: boolean): unknown => {
       return of.choices.length === 1 ? of.choices[0] : undefined
     case "list":
       return []
-    case "union":
-      return of.variants[0] === undefined ? undefined : initial(of.variants[0].field, true)
     case "object": {
       const value: Record<string, unknown> = {}
       for (const { field: inner, name, otherwise, required: needed } of of.members) {
@@ -326,27 +300,72 @@ const forms: Readonly<Record<"text" | "list" | "object" | "choice" | "union", st
 
 /** Returns what of a value JSON cannot say, wherever it is in it. */
 export const unsendable = (value: unknown, path = "input"): ReadonlyArray<string> => {
-  if (value instanceof Unreadable) return [`${path} is no JSON`]
+  if (value instanceof Unreadable) return [`${path} ${value.says}`]
   if (typeof value === "number" && !Number.isFinite(value)) return [`${path} is no number`]
-  if (Array.isArray(value)) return value.flatMap((item: unknown, i) => unsendable(item, `${path}[${i}]`))
+  if (Array.isArray(value))
+    return value.flatMap((item: unknown, i) =>
+      item === undefined ? [`${path}[${i}] is missing`] : unsendable(item, `${path}[${i}]`)
+    )
   if (!isRecord(value)) return []
   return Object.entries(value).flatMap(([name, inner]) => unsendable(inner, `${path}.${name}`))
 }
+
+/**
+ * What is missing or wrong in a value as one of a union. Of variants that are alike nobody can tell which is meant, but by what the
+ * value lacks: the one that it lacks least of, and each of them where there are several.
+ */
+const missingOf = (
+  { variants }: Extract<Field, { type: "union" }>,
+  value: unknown,
+  path: string
+): { readonly at: number; readonly lacks: ReadonlyArray<string> } => {
+  const each = variants.flatMap(({ field: inner }, at) =>
+    isLike(inner, value) ? [{ at, lacks: missing(inner, value, path) }] : []
+  )
+  const least = Math.min(...each.map(({ lacks }) => lacks.length))
+  const [nearest, ...others] = each.filter(({ lacks }) => lacks.length === least)
+  if (nearest === undefined) return { at: 0, lacks: [`${path} ${forms.union}`] }
+  const firsts = new Set([nearest, ...others].map(({ lacks }) => lacks[0]))
+  return firsts.size > 1 ? { ...nearest, lacks: [[...firsts].join(", or ")] } : nearest
+}
+
+/** Returns the place of the variant of a union that a value is one of, or is nearest to. */
+export const variantAt = (of: Extract<Field, { type: "union" }>, value: unknown): number =>
+  missingOf(of, value, "").at
 
 /** Returns what is missing or wrong in a value, as sentences with its place: what a field does not show is not sent, either. */
 export const missing = (of: Field, value: unknown, path = "input"): ReadonlyArray<string> => {
   if (value instanceof Unreadable || of.type === "json") return unsendable(value, path)
   if (of.type === "number") return numberProblems(of, value, path)
-  if (of.type === "union") {
-    const variant = of.variants.find((one) => fits(one.field, value))
-    if (variant !== undefined) return missing(variant.field, value, path)
-  } else if (of.type === "list" && Array.isArray(value))
-    return value.flatMap((item: unknown, i) => missing(of.of, item, `${path}[${i}]`))
-  else if (of.type === "object" && isRecord(value))
+  if (of.type === "union" && value !== undefined) return missingOf(of, value, path).lacks
+  if (of.type === "list" && Array.isArray(value))
+    return value.flatMap((item: unknown, i) => missingIn(of.of, item, `${path}[${i}]`))
+  if (of.type === "object" && isRecord(value))
     return of.members.flatMap(({ field: inner, name, required }) => {
       const held = field(value, name)
-      return held === undefined && !required ? [] : missing(inner, held, `${path}.${name}`)
+      return held === undefined && !required ? [] : missingIn(inner, held, `${path}.${name}`)
     })
-  else if (fits(of, value)) return []
+  if (value !== undefined && isLike(of, value)) return []
   return [`${path} ${value === undefined || value === null ? "is missing" : forms[of.type]}`]
+}
+
+/** The same of what is within another value: what is not there is no JSON, either. */
+const missingIn = (of: Field, value: unknown, path: string): ReadonlyArray<string> =>
+  value === undefined ? [`${path} is missing`] : missing(of, value, path)
+
+/** Returns the places of what is in a value and in no field: it would be sent without being seen. */
+export const unshown = (of: Field, value: unknown, path = "input"): ReadonlyArray<string> => {
+  if (of.type === "union") {
+    const variant = value === undefined ? undefined : of.variants[variantAt(of, value)]
+    return variant === undefined ? [] : unshown(variant.field, value, path)
+  }
+  if (of.type === "list" && Array.isArray(value))
+    return value.flatMap((item: unknown, i) => unshown(of.of, item, `${path}[${i}]`))
+  if (of.type !== "object" || !isRecord(value) || value instanceof Unreadable) return []
+  return Object.keys(value).flatMap((name) => {
+    const member = of.members.find((one) => one.name === name)
+    return member === undefined
+      ? [`${path}.${name}`]
+      : unshown(member.field, field(value, name), `${path}.${name}`)
+  })
 }

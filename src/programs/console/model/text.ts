@@ -10,6 +10,10 @@ import { namesOf } from "./tree.js"
 const unseen =
   /(?![\ufe00-\ufe0f])\p{DI}|[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029\u2800\ufff9-\ufffb\p{Cs}]/gu
 
+/** Marks of one character that are shown: more than scripts put on one, and few enough to stay in its line. Others draw over what is around. */
+const mostMarks = 4
+const marks = new RegExp(`([\\p{Mn}\\p{Me}]{${mostMarks}})([\\p{Mn}\\p{Me}]+)`, "gu")
+
 const named = (c: string): string =>
   `⟨U+${(c.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}⟩`
 
@@ -19,7 +23,9 @@ export const plain = (text: string, most = 20_000): string => {
     text.length > most
       ? `${text.slice(0, most).replace(/[\ud800-\udbff]$/, "")}… (${count(text.length - most)} more characters)`
       : text
-  return shown.replace(unseen, named)
+  return shown
+    .replace(unseen, named)
+    .replace(marks, (_, first: string, more: string) => `${first}⟨${counted([...more].length, "mark")} more⟩`)
 }
 
 /** Returns a text as one line of at most `most` characters. */
@@ -80,6 +86,12 @@ export const safeUrl = (text: string): string | undefined => {
   } catch {
     return undefined
   }
+}
+
+/** Returns the host that a link leads to; empty where the text of the link begins with it, as the browser will read it. */
+export const hostBehind = (text: string, href: string): string => {
+  const { host, origin } = new URL(href)
+  return text.startsWith(origin) && /^([/?#]|$)/.test(text.slice(origin.length)) ? "" : host
 }
 
 /** Returns a number with its thousands apart. */

@@ -43,3 +43,14 @@ export const keepFocus = (root: Element): void => {
     if (isGone()) requestAnimationFrame(look)
   }).observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["disabled"] })
 }
+
+/** Sees to it that a wheel scrolls, also over what has the focus: browsers let it change a number, and a choice, that somebody has put there. */
+export const keepValues = (root: Element): void =>
+  root.addEventListener(
+    "wheel",
+    ({ target }) => {
+      if (target instanceof HTMLElement && target.matches("input[type=number]:focus, select:focus"))
+        target.blur()
+    },
+    { capture: true, passive: true }
+  )

@@ -12,6 +12,7 @@ import { BroughtLogin } from "./Brought.js"
 import { JobView } from "./Job.js"
 import { Jobs } from "./Jobs.js"
 import { Login } from "./Login.js"
+import { Outcomes } from "./Outcomes.js"
 import { Go } from "./parts.js"
 import { Runtime } from "./Runtime.js"
 import { Submit } from "./Submit.js"
@@ -140,6 +141,7 @@ export const App = () => {
       <main id="main" ref={main} tabIndex={-1}>
         <BroughtLogin />
         <NotLoaded />
+        <Outcomes />
         <View />
       </main>
       <Announced />

@@ -2,15 +2,17 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { JobStatus } from "../../../protocol/JobStatus.js"
 import { extent, latest, tookOf, waiting } from "../model/at.js"
+import { isBeingDeleted } from "../model/JobModel.js"
 import { isOver, principalOf, tookMs } from "../model/JobTable.js"
 import { clock, count, counted, duration, line, moment, refused } from "../model/text.js"
 import { announce, announceSeldom } from "../state/announcing.js"
-import { cancelJob, client } from "../state/connection.js"
+import { cancel, cancelling, notCancelled } from "../state/cancelling.js"
+import { client } from "../state/connection.js"
 import { entryOf, type Followed, follow, mayPass, verify } from "../state/follow.js"
-import { lookAgain } from "../state/jobs.js"
 import { go } from "../state/navigation.js"
 import { watching } from "../state/watching.js"
 import { Log } from "./Log.js"
+import { useOutcome } from "./Outcomes.js"
 import { Budget, LeasePanel, Now } from "./panels.js"
 import { Badge, Copy, Failed, Go, statusName, useNow } from "./parts.js"
 import { Questions } from "./Questions.js"
@@ -53,13 +55,8 @@ const Head = ({
     : job.model.endedAt === undefined && !Number.isNaN(listed)
       ? listed
       : (tookOf(job.model, began) ?? Number.NaN)
-  const cancel = () => {
-    setError(undefined)
-    cancelJob(job.jobId).then(() => {
-      announce("the job is being cancelled", "status")
-      lookAgain()
-    }, setError)
-  }
+  const come = useOutcome()
+  const isCancelling = cancelling.value.has(job.jobId)
   return (
     <>
       <div class="title">
@@ -68,11 +65,22 @@ const Head = ({
         </h1>
         <div class="row">
           {isOver(status) || !isThere ? null : (
-            <button type="button" class="danger" data-settles onClick={cancel}>
-              Cancel
+            <button
+              type="button"
+              class="danger"
+              data-settles
+              disabled={isCancelling}
+              onClick={() => {
+                setError(undefined)
+                cancel(job.jobId).catch((failure) =>
+                  come(() => setError(failure), notCancelled(job.jobId, failure))
+                )
+              }}
+            >
+              {isCancelling ? "cancelling …" : "Cancel"}
             </button>
           )}
-          {isThere ? (
+          {isThere && !isBeingDeleted(job.model) ? (
             <Go to={{ view: "submit", agent, again: job.jobId }} class="button">
               Submit again
             </Go>
@@ -316,8 +324,9 @@ const Body = ({
   )
 }
 
-/** Milliseconds between two questions whether the job that is looked at is still there. */
+/** Milliseconds between two questions whether the job that is looked at is still there, and after the end of one that is being deleted. */
 const verifiedEvery = 5_000
+const goneSoon = [250, 500, 1_000, 2_000]
 
 export const JobView = ({
   event,
@@ -353,6 +362,14 @@ export const JobView = ({
   // Of the deletion of one that has ended nobody tells.
   const mayGo = end !== undefined
   useEffect(() => (mayGo ? watching(() => verify(jobId), verifiedEvery)() : undefined), [jobId, made, mayGo])
+  const goes = isBeingDeleted(job.model)
+  useEffect(() => {
+    if (!goes) return
+    const timers = goneSoon.map((ms) => setTimeout(() => void verify(jobId), ms))
+    return () => {
+      for (const timer of timers) clearTimeout(timer)
+    }
+  }, [jobId, goes])
   const passes = mayPass(problem)
   useEffect(() => {
     if (passes) announceSeldom("the job cannot be followed at the moment; it is tried again", "following")

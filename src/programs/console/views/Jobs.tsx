@@ -7,10 +7,11 @@ import { budgets } from "../model/lease.js"
 import type { Filters } from "../model/route.js"
 import { count, duration, line, moment, money } from "../model/text.js"
 import { announce, announceSeldom, announceThen } from "../state/announcing.js"
-import { cancelJob } from "../state/connection.js"
-import { loading, lookAgain, problem, table, version } from "../state/jobs.js"
+import { cancel, cancelling, notCancelled } from "../state/cancelling.js"
+import { loading, problem, table, version } from "../state/jobs.js"
 import { go } from "../state/navigation.js"
 import { left, wanted } from "../state/spend.js"
+import { useOutcome } from "./Outcomes.js"
 import { Badge, Failed, Go, Problem, statusName, useNow } from "./parts.js"
 import { useStill } from "./still.js"
 
@@ -166,16 +167,11 @@ const Row = ({
   /** Whether it is said whose job it is. */
   readonly whose: boolean
   readonly now: number
-  readonly onError: (error: unknown) => void
+  readonly onError: (jobId: string, error: unknown) => void
 }) => {
   const over = isOver(entry.status)
   const asks = entry.waiting_for?.length ?? 0
-  const cancel = () => {
-    cancelJob(entry.job_id).then(() => {
-      announce("the job is being cancelled")
-      lookAgain()
-    }, onError)
-  }
+  const isCancelling = cancelling.value.has(entry.job_id)
   return (
     <tr>
       <td data-label="Status">
@@ -211,8 +207,14 @@ const Row = ({
             Submit again
           </Go>
         ) : (
-          <button type="button" class="small" data-settles onClick={cancel}>
-            Cancel
+          <button
+            type="button"
+            class="small"
+            data-settles
+            disabled={isCancelling}
+            onClick={() => cancel(entry.job_id).catch((error) => onError(entry.job_id, error))}
+          >
+            {isCancelling ? "cancelling …" : "Cancel"}
           </button>
         )}
       </td>
@@ -251,6 +253,7 @@ const useTold = (filters: Filters, shown: number) => {
 export const Jobs = ({ filters }: { readonly filters: Filters }) => {
   const [rows, setRows] = useState(page)
   const [error, setError] = useState<unknown>(undefined)
+  const come = useOutcome()
   const known = version.value
   const now = useNow(true)
   const minute = Math.floor(now / 60_000)
@@ -315,7 +318,7 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
                   entry={entry}
                   isGone={table.get(entry.job_id) === undefined}
                   now={now}
-                  onError={setError}
+                  onError={(jobId, failure) => come(() => setError(failure), notCancelled(jobId, failure))}
                   whose={whose}
                 />
               ))}

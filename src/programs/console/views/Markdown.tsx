@@ -2,7 +2,29 @@
 import type { ComponentChildren } from "preact"
 import { useMemo } from "preact/hooks"
 import { type Block, type Inline, parse } from "../model/markdown.js"
-import { plain } from "../model/text.js"
+import { hostBehind, plain } from "../model/text.js"
+
+/** A link to elsewhere: where it leads is said, unless it is what the link says. */
+export const Outside = ({
+  href,
+  of,
+  text
+}: {
+  readonly href: string
+  readonly text: string
+  /** The whole text, of which `text` may be a part. */
+  readonly of: string
+}) => {
+  const host = hostBehind(of, href)
+  return (
+    <>
+      <a href={href} target="_blank" rel="noopener noreferrer nofollow" title={href}>
+        <bdi>{text}</bdi>
+      </a>
+      {host === "" ? null : <span class="quiet"> ({host})</span>}
+    </>
+  )
+}
 
 const Piece = ({ piece }: { readonly piece: Inline }) => {
   const text = plain(piece.text, 20_000)
@@ -14,11 +36,7 @@ const Piece = ({ piece }: { readonly piece: Inline }) => {
     case "em":
       return <em>{text}</em>
     case "link":
-      return (
-        <a href={piece.href} target="_blank" rel="noopener noreferrer nofollow" title={piece.href}>
-          {text}
-        </a>
-      )
+      return <Outside href={piece.href} text={text} of={piece.text} />
     default:
       return <>{text}</>
   }
@@ -55,7 +73,14 @@ const One = ({ block }: { readonly block: Block }) => {
           {pieces(item)}
         </li>
       ))
-      return block.ordered ? <ol>{items}</ol> : <ul>{items}</ul>
+      const within = `in-${block.depth}`
+      return block.start === undefined ? (
+        <ul class={within}>{items}</ul>
+      ) : (
+        <ol class={within} start={block.start}>
+          {items}
+        </ol>
+      )
     }
     case "table":
       return (

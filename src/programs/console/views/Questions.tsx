@@ -8,6 +8,7 @@ import { announce } from "../state/announcing.js"
 import { client, run } from "../state/connection.js"
 import type { Followed } from "../state/follow.js"
 import { JsonTree } from "./JsonTree.js"
+import { useOutcome } from "./Outcomes.js"
 import { Failed } from "./parts.js"
 import { SchemaForm } from "./SchemaForm.js"
 
@@ -21,13 +22,23 @@ interface Refused {
   readonly error: unknown
 }
 
+/** What somebody has begun to answer with, and whether it is on its way. */
+interface Draft {
+  readonly value?: unknown
+  readonly isSent?: boolean
+}
+
 const One = ({
   answer,
+  draft,
   error,
+  onDraft,
   open,
   question
 }: {
   readonly question: Question
+  readonly draft: Draft
+  readonly onDraft: (change: Draft) => void
   readonly open: boolean
   readonly error: unknown
   /** Settles when the answer is stored, or is not taken. */
@@ -40,11 +51,11 @@ const One = ({
         : { type: "choice", choices: question.choices },
     [question]
   )
-  const [value, setValue] = useState<unknown>(() => initial(field, true))
-  const [sent, setSent] = useState(false)
+  const sent = draft.isSent === true
+  const value = "value" in draft ? draft.value : initial(field, true)
   const send = (given: unknown) => {
-    setSent(true)
-    answer(given).catch(() => setSent(false))
+    onDraft({ isSent: true })
+    answer(given).catch(() => onDraft({ isSent: false }))
   }
   // Of what was not touched nobody can tell that it was meant.
   const lacks = value === undefined ? ["answer is missing"] : missing(field, value, "answer")
@@ -73,7 +84,7 @@ const One = ({
             if (lacks.length === 0) send(value)
           }}
         >
-          <SchemaForm label="Answer" of={field} value={value} onChange={setValue} />
+          <SchemaForm label="Answer" of={field} value={value} onChange={(next) => onDraft({ value: next })} />
           <div class="row">
             <button type="submit" class="primary" data-settles disabled={sent || lacks.length > 0}>
               {sent ? "sent" : "Answer"}
@@ -120,6 +131,9 @@ const NotTaken = ({
   </section>
 )
 
+/** One may be asked again under its name, as when nobody has answered in time. */
+const askedAt = ({ from, inputId }: Question) => `${inputId} ${from}`
+
 /** Questions that are shown at once, the oldest first. */
 const mostShown = 20
 
@@ -134,6 +148,11 @@ export const Questions = ({
   readonly upTo: number
 }) => {
   const [refused, setRefused] = useState<ReadonlyArray<Refused>>([])
+  // Kept while the question is not shown, as at an event before it.
+  const [drafts, setDrafts] = useState<ReadonlyMap<string, Draft>>(new Map())
+  const keep = (name: string, change: Draft) =>
+    setDrafts((before) => new Map(before).set(name, { ...before.get(name), ...change }))
+  const come = useOutcome()
   const asked = waiting(job.model, upTo)
   const shown = asked.slice(0, mostShown)
   const forget = (inputId: string) =>
@@ -145,7 +164,11 @@ export const Questions = ({
       if (made === undefined) throw new Error("there is no connection")
       await run(made.answer(job.jobId, question.inputId, given, { about: question.about?.sha256 }))
     } catch (error) {
-      setRefused((before) => [...before, { question, given, error }])
+      come(() => setRefused((before) => [...before, { question, given, error }]), {
+        says: `The answer ${optionName(given, 80)} was not taken by`,
+        jobId: job.jobId,
+        error
+      })
       throw error
     }
     announce("the answer is stored")
@@ -159,8 +182,10 @@ export const Questions = ({
         ))}
       {shown.map((question) => (
         <One
-          key={question.inputId}
+          key={askedAt(question)}
           question={question}
+          draft={drafts.get(askedAt(question)) ?? {}}
+          onDraft={(change) => keep(askedAt(question), change)}
           open={question.to === undefined && !isPart}
           error={refused.find((one) => one.question.inputId === question.inputId)?.error}
           answer={(given) => answer(question, given)}

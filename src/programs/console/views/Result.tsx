@@ -8,7 +8,7 @@ import { brief, bytes, line, safeUrl } from "../model/text.js"
 import { field } from "../model/values.js"
 import type { Followed } from "../state/follow.js"
 import { JsonTree } from "./JsonTree.js"
-import { Markdown } from "./Markdown.js"
+import { Markdown, Outside } from "./Markdown.js"
 import { Copy, download, Long, Problem } from "./parts.js"
 
 /** A value as the text that it is copied and saved as. */
@@ -227,16 +227,10 @@ export const Artifacts = ({ job, upTo }: { readonly job: Followed; readonly upTo
       <ul class="artifacts">
         {artifacts.slice(-200).map(({ contentType, index, size, uri }) => {
           const href = safeUrl(uri)
-          const name = <bdi>{line(uri, 200)}</bdi>
+          const name = line(uri, 200)
           return (
             <li key={index}>
-              {href === undefined ? (
-                name
-              ) : (
-                <a href={href} target="_blank" rel="noopener noreferrer nofollow">
-                  {name}
-                </a>
-              )}{" "}
+              {href === undefined ? <bdi>{name}</bdi> : <Outside href={href} text={name} of={uri} />}{" "}
               <span class="quiet">
                 <bdi>{line(contentType, 60)}</bdi> {size === undefined ? "" : bytes(size)}
               </span>

@@ -1,119 +1,9 @@
 /** A form for a value of which a JSON Schema is known. */
-import { useId, useState } from "preact/hooks"
-import {
-  type Field,
-  fits,
-  initial,
-  type Member,
-  Unreadable,
-  valueIn,
-  withMember
-} from "../model/schemaForm.js"
+import { useId, useRef, useState } from "preact/hooks"
+import { type Field, initial, type Member, variantAt, withMember } from "../model/schemaForm.js"
 import { line, optionName } from "../model/text.js"
 import { field as memberOf } from "../model/values.js"
-
-interface Given {
-  readonly of: Field
-  readonly value: unknown
-  readonly onChange: (value: unknown) => void
-  readonly id: string
-  /** What it is called, where no label says so. */
-  readonly label?: string | undefined
-  readonly describedBy?: string | undefined
-  /** It may be left out. */
-  readonly optional?: boolean | undefined
-}
-
-const textOf = (value: unknown): string =>
-  value instanceof Unreadable ? value.text : value === undefined ? "" : (JSON.stringify(value, null, 2) ?? "")
-
-const Json = ({ describedBy, id, label, onChange, value }: Given) => {
-  const [text, setText] = useState(() => textOf(value))
-  const problem = value instanceof Unreadable ? value.problem : ""
-  return (
-    <>
-      <textarea
-        id={id}
-        class="code"
-        aria-label={label}
-        rows={Math.min(14, Math.max(3, text.split("\n").length))}
-        spellcheck={false}
-        aria-invalid={problem !== ""}
-        aria-describedby={problem === "" ? describedBy : `${id}-problem`}
-        placeholder="JSON"
-        value={text}
-        onInput={({ currentTarget: { value: next } }) => {
-          setText(next)
-          onChange(valueIn(next))
-        }}
-      />
-      {problem === "" ? null : (
-        <p id={`${id}-problem`} class="wrong" role="alert">
-          {problem}
-        </p>
-      )}
-    </>
-  )
-}
-
-/** What was typed stays as it was typed while it says the same: put in anew, `0.0` would be `0` before `0.05` is there. */
-const NumberInput = ({
-  describedBy,
-  id,
-  label,
-  of,
-  onChange,
-  value
-}: Given & { readonly of: Extract<Field, { type: "number" }> }) => {
-  const [text, setText] = useState("")
-  const isSame = text !== "" && Number(text) === value
-  return (
-    <input
-      id={id}
-      type="number"
-      step={of.integer ? 1 : "any"}
-      min={of.least}
-      max={of.most}
-      aria-describedby={describedBy}
-      aria-label={label}
-      aria-invalid={Number.isNaN(value)}
-      value={isSame ? text : typeof value === "number" && !Number.isNaN(value) ? String(value) : ""}
-      onInput={({ currentTarget: { validity, value: typed, valueAsNumber } }) => {
-        setText(typed)
-        // What is typed and no number, as `1e`, is not the same as nothing.
-        onChange(Number.isNaN(valueAsNumber) && !validity.badInput ? undefined : valueAsNumber)
-      }}
-    />
-  )
-}
-
-const Choice = ({
-  describedBy,
-  id,
-  label,
-  of,
-  onChange,
-  optional,
-  value
-}: Given & { readonly of: Extract<Field, { type: "choice" }> }) => {
-  const at = of.choices.findIndex((choice) => JSON.stringify(choice) === JSON.stringify(value))
-  return (
-    <select
-      id={id}
-      aria-label={label}
-      aria-describedby={describedBy}
-      value={String(at)}
-      onChange={(event) => onChange(of.choices[Number(event.currentTarget.value)])}
-    >
-      {at === -1 || optional === true ? <option value="-1">–</option> : null}
-      {of.choices.map((choice, i) => (
-        <option key={i} value={String(i)}>
-          {optionName(choice, 100)}
-        </option>
-      ))}
-    </select>
-  )
-}
+import { Choice, type Given, Json, NumberInput, TextInput } from "./boxes.js"
 
 /** Which of several it is, and the field of that. */
 const Union = ({
@@ -124,17 +14,8 @@ const Union = ({
   optional,
   value
 }: Given & { readonly of: Extract<Field, { type: "union" }> }) => {
-  const isLeftOut = value === undefined && optional === true
   // What is chosen stays so while nothing is in its field yet.
-  const [chosen, setChosen] = useState(() =>
-    isLeftOut
-      ? -1
-      : Math.max(
-          0,
-          of.variants.findIndex(({ field }) => fits(field, value))
-        )
-  )
-  const at = chosen
+  const [at, setAt] = useState(() => (value === undefined ? -1 : variantAt(of, value)))
   const variant = of.variants[at]
   return (
     <div class="members">
@@ -145,11 +26,11 @@ const Union = ({
         onChange={(event) => {
           const next = Number(event.currentTarget.value)
           const field = of.variants[next]?.field
-          setChosen(next)
+          setAt(next)
           onChange(field === undefined ? undefined : initial(field, true))
         }}
       >
-        {optional === true ? <option value="-1">–</option> : null}
+        {at === -1 || optional === true ? <option value="-1">–</option> : null}
         {of.variants.map(({ name }, i) => (
           <option key={i} value={String(i)}>
             {line(name, 80)}
@@ -176,17 +57,38 @@ const Union = ({
 /** Items that have a field each; a list that comes with more is JSON. */
 const mostItems = 200
 
+/**
+ * Returns names for the items of a list, each with its item for as long as that is there: a field holds what was typed in it, and
+ * must not become the field of another item when one before it goes.
+ */
+const useNames = (count: number) => {
+  const names = useRef<ReadonlyArray<number>>([])
+  const next = useRef(0)
+  if (names.current.length < count)
+    names.current = [
+      ...names.current,
+      ...Array.from({ length: count - names.current.length }, () => next.current++)
+    ]
+  return {
+    names: names.current,
+    remove: (i: number) => {
+      names.current = names.current.filter((_, k) => k !== i)
+    }
+  }
+}
+
 const List = (given: Given & { readonly of: Extract<Field, { type: "list" }> }) => {
   const { id, label, of, onChange, optional, value } = given
   const items: ReadonlyArray<unknown> = Array.isArray(value) ? value : []
   const [isLong] = useState(items.length > mostItems)
+  const { names, remove } = useNames(items.length)
   if (isLong) return <Json {...given} />
   return (
     <div class="list" role="group" aria-label={label}>
       {items.map((item, i) => (
-        <div key={i} class="row item">
+        <div key={names[i]} class="row item">
           <FieldOf
-            id={`${id}-${i}`}
+            id={`${id}-${names[i]}`}
             of={of.of}
             value={item}
             label={`item ${i + 1}`}
@@ -197,6 +99,7 @@ const List = (given: Given & { readonly of: Extract<Field, { type: "list" }> }) 
             class="small"
             aria-label={`remove item ${i + 1}`}
             onClick={() => {
+              remove(i)
               const rest = items.filter((_, k) => k !== i)
               onChange(rest.length === 0 && optional === true ? undefined : rest)
             }}
@@ -210,7 +113,7 @@ const List = (given: Given & { readonly of: Extract<Field, { type: "list" }> }) 
         class="small"
         id={id}
         aria-label={label === undefined ? undefined : `add to ${label}`}
-        onClick={() => onChange([...items, initial(of.of, true) ?? null])}
+        onClick={() => onChange([...items, initial(of.of, true)])}
       >
         add
       </button>
@@ -315,31 +218,10 @@ const MemberOf = ({
 }
 
 const FieldOf = (given: Given) => {
-  const { describedBy, id, label, of, onChange, value } = given
-  // An empty box holds nothing: whoever means an empty text gives it as JSON.
-  const typed = (event: { readonly currentTarget: { readonly value: string } }) =>
-    onChange(event.currentTarget.value === "" ? undefined : event.currentTarget.value)
+  const { id, of, onChange, value } = given
   switch (of.type) {
     case "text":
-      return of.long ? (
-        <textarea
-          id={id}
-          rows={4}
-          aria-describedby={describedBy}
-          aria-label={label}
-          value={typeof value === "string" ? value : ""}
-          onInput={typed}
-        />
-      ) : (
-        <input
-          id={id}
-          autocomplete="off"
-          aria-describedby={describedBy}
-          aria-label={label}
-          value={typeof value === "string" ? value : ""}
-          onInput={typed}
-        />
-      )
+      return <TextInput {...given} of={of} />
     case "number":
       return <NumberInput {...given} of={of} />
     case "choice":
@@ -351,10 +233,11 @@ const FieldOf = (given: Given) => {
     case "object":
       return (
         <div class="members">
-          {of.members.filter(isOpen).map((member) => (
+          {of.members.filter(isOpen).map((member, i) => (
             <MemberOf
               key={member.name}
-              id={`${id}-${member.name}`}
+              // A name may have a space in it, and an id may not.
+              id={`${id}-${i}`}
               member={member}
               value={memberOf(value, member.name)}
               onChange={(next) => onChange(withMember(value, member.name, next))}

@@ -4,8 +4,8 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import * as Features from "../../../protocol/Features.js"
 import type { AgentEntry } from "../../../protocol/Message.js"
 import { asCode, asCommand, durationMs, type Submission } from "../model/copies.js"
-import { fieldOf, initial, missing, unsendable } from "../model/schemaForm.js"
-import { line, plain } from "../model/text.js"
+import { fieldOf, initial, missing, unsendable, unshown } from "../model/schemaForm.js"
+import { counted, line, plain } from "../model/text.js"
 import { field, textIn } from "../model/values.js"
 import { announce } from "../state/announcing.js"
 import { client, run } from "../state/connection.js"
@@ -14,8 +14,9 @@ import { lookAgain } from "../state/jobs.js"
 import { loads } from "../state/loads.js"
 import { go } from "../state/navigation.js"
 import { url } from "../state/places.js"
-import { reconnects } from "../state/presence.js"
+import { connections, dropped } from "../state/presence.js"
 import { type Allowed, LeaseEditor, leaseOf, problemOf, rowsOf } from "./LeaseEditor.js"
+import { useOutcome } from "./Outcomes.js"
 import { Copy, Failed } from "./parts.js"
 import { inputOf } from "./Result.js"
 import { SchemaForm } from "./SchemaForm.js"
@@ -43,12 +44,13 @@ const hostedOf = (entry: AgentEntry): ReadonlyArray<Hosted> => {
 
 const useAgents = (): ReadonlyArray<Hosted> => {
   const made = client.value
-  // Each connection tells them anew.
-  const connection = reconnects.value
-  return useMemo(
-    () => (made === undefined ? [] : Effect.runSync(made.agents).flatMap(hostedOf)),
-    [made, connection]
-  )
+  const connection = connections.value
+  // Those of the session before, until there is another: a form that is being filled in stays.
+  const known = useRef<ReadonlyArray<Hosted>>([])
+  return useMemo(() => {
+    if (made !== undefined) known.current = Effect.runSync(made.agents).flatMap(hostedOf)
+    return known.current
+  }, [made, connection])
 }
 
 /** The rest of what is said of a submit. */
@@ -164,8 +166,12 @@ const useEarlier = (
   const made = client.value
   const job = useMemo(() => (again === "" || made === undefined ? undefined : follow(again)), [again, made])
   const subscribed = job?.subscribed.value
+  // Once: it is followed anew after a lost session, and what was changed since stays.
+  const isTaken = useRef(false)
   useEffect(() => {
-    if (job !== undefined && subscribed !== undefined) take(inputOf(job), rowsOf(subscribed.lease))
+    if (job === undefined || subscribed === undefined || isTaken.current) return
+    isTaken.current = true
+    take(inputOf(job), rowsOf(subscribed.lease))
   }, [subscribed])
   return job === undefined ? undefined : { known: subscribed !== undefined, input: inputOf(job) }
 }
@@ -191,20 +197,28 @@ const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: stri
   const shown = asJson ? ({ type: "json" } as const) : of
   const lacks = [...missing(shown, input), ...wrong(terms)]
   const isWrong = lacks.length > 0
+  const hidden = unshown(shown, input)
+  const come = useOutcome()
   const send = (event: Event) => {
     event.preventDefault()
-    if (isWrong) return
+    if (isWrong || sending) return
     setSending(true)
     setError(undefined)
     submit(submissionOf(chosen.ref, input, terms)).then(
       (jobId) => {
-        announce("the job is accepted")
         lookAgain()
-        go({ view: "job", jobId, tab: "", event: undefined })
+        const here = () => {
+          announce("the job is accepted")
+          go({ view: "job", jobId, tab: "", event: undefined })
+        }
+        come(here, { says: `The job for ${chosen.ref} is accepted:`, jobId })
       },
       (failure: unknown) => {
-        setError(failure)
-        setSending(false)
+        const here = () => {
+          setError(failure)
+          setSending(false)
+        }
+        come(here, { says: `The job for ${chosen.ref} is not accepted.`, error: failure })
       }
     )
   }
@@ -244,12 +258,18 @@ const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: stri
           ))}
         </div>
         <SchemaForm key={`${filled} ${asJson}`} label="Input" of={shown} value={input} onChange={setInput} />
+        {hidden.length === 0 ? null : (
+          <p class="quiet">
+            Sent with it, and in no field: {counted(hidden.length, "more member")} (
+            <bdi>{line(hidden.slice(0, 5).join(", "), 200)}</bdi>). Look at it <em>as JSON</em>.
+          </p>
+        )}
       </fieldset>
       <TermsForm terms={terms} onChange={setTerms} />
       <Failed error={error} />
       <div class="row">
         <button type="submit" class="primary" disabled={sending || isWrong}>
-          Submit
+          {sending ? "sending …" : "Submit"}
         </button>
         <Copy
           label="copy as command"
@@ -272,7 +292,9 @@ const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: stri
 /** Has the runtime tell its agents, which it does with each connection. */
 const lookForAgents = (): void => {
   const made = client.peek()
-  if (made !== undefined) Effect.runFork(made.dropTransport)
+  if (made === undefined) return
+  dropped()
+  Effect.runFork(made.dropTransport)
 }
 
 export const Submit = ({ again, agent }: { readonly agent: string; readonly again: string }) => {

@@ -135,7 +135,7 @@ export const Failed = ({
 }: {
   readonly error: unknown
   /** What was asked for, where that makes a difference to what can be done. */
-  readonly doing?: Doing
+  readonly doing?: Doing | undefined
   readonly isSaid?: boolean
 }) =>
   error === undefined ? null : (
