@@ -33,6 +33,7 @@ export const number = (holds: (value: number) => boolean): Check<number> => {
 }
 export const integer: Check<number> = number(Number.isInteger)
 export const count: Check<number> = number((value) => Number.isInteger(value) && value >= 0)
+export const positive: Check<number> = number((value) => Number.isInteger(value) && value > 0)
 export const amount: Check<number> = number((value) => value >= 0)
 
 export const oneOf = <const A extends string>(...values: ReadonlyArray<A>): Check<A> =>

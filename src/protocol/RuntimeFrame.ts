@@ -91,8 +91,10 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
         agents: Check.optional(
           Check.array((agent, path) => (typeof agent === "string" ? agent : agentEntry(agent, path)))
         ),
-        [Vendor.limits]: Check.optional(
-          Check.object({ frame_bytes: Check.count, outbound_frame_bytes: Check.count })
+        // Limits that nothing fits into are none.
+        [Vendor.limits]: Check.ifGood(
+          Check.object({ frame_bytes: Check.positive, outbound_frame_bytes: Check.positive }),
+          undefined
         )
       })
     )
@@ -158,6 +160,7 @@ type Fields = {
     | "payload"
     | "event_seq"
     | "final_status"
+    | "code"
     | "details"
     | (typeof places)[number]]?: unknown
 }
@@ -175,7 +178,7 @@ const named = (value: unknown): string | undefined =>
 
 /**
  * Says a thing as we do: in the envelope where it belongs, as far as that is said anywhere, and a failure that others tell by
- * a `job.result` as a `job.error`.
+ * a `job.result`, or by its `final_status` alone, as a `job.error` with a code.
  */
 const arrange = (frame: Fields): void => {
   frame.payload ??= {}
@@ -186,10 +189,11 @@ const arrange = (frame: Fields): void => {
   frame.event_seq ??= payload.event_seq
   if (type === "job.accepted" || type === "job.subscribed") payload.job_id ??= frame.job_id
   const { final_status: status } = payload
-  if (type !== "job.result" || typeof status !== "string" || status === "success") return
+  const isBare = type === "job.error" && payload.code == null && status !== "error"
+  if ((type !== "job.result" && !isBare) || typeof status !== "string" || status === "success") return
   frame.type = "job.error"
   const code = status === "timed_out" ? "TIMEOUT" : status.toUpperCase()
-  frame.payload = { code, message: status, ...payload }
+  frame.payload = { message: status, ...payload, code: payload.code ?? code }
 }
 
 /** Is it of the messages that have a number? */

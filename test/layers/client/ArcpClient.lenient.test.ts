@@ -248,6 +248,21 @@ describe("with a runtime that leaves out and renames", () => {
     })
   )
 
+  it.scoped("a job.error without a code is told apart by its final_status", () =>
+    Effect.gen(function* () {
+      for (const [status, code, retryable] of [
+        ["cancelled", "CANCELLED", false],
+        ["timed_out", "TIMEOUT", true],
+        ["error", "INTERNAL_ERROR", true]
+      ] as const) {
+        const { job, server } = yield* running
+        yield* server.send(frame("job.error", 1, { message: "x", code: null, final_status: status }))
+        const error = yield* Effect.flip(job.result)
+        assert.deepInclude(error as object, { code, retryable, message: "x" })
+      }
+    })
+  )
+
   it.scoped("listings name the time of submission in one way or the other, and tell little", () =>
     Effect.gen(function* () {
       const { client, server } = yield* running

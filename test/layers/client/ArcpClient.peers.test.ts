@@ -330,7 +330,7 @@ describe("with a runtime that numbers the events of each job by themselves", () 
 })
 
 describe("frames have a bound", () => {
-  const limits = (frame_bytes: number) =>
+  const limits = (frame_bytes: unknown) =>
     ScriptedRuntime.welcome([], {
       capabilities: {
         encodings: ["json"],
@@ -339,6 +339,14 @@ describe("frames have a bound", () => {
         "x-vendor.effect-arcp.limits": { frame_bytes, outbound_frame_bytes: 1 }
       }
     })
+
+  it.scoped.each<unknown>([0, -1, 1.5, "none", null, {}])("a limit of %j is none", (limit) =>
+    Effect.gen(function* () {
+      const { open, submitted } = yield* scripted
+      const { client, server } = yield* open(limits(limit))
+      yield* submitted(client, server)
+    })
+  )
 
   it.scoped("a request that is larger than the runtime takes fails at once, and the session goes on", () =>
     Effect.gen(function* () {
