@@ -26,9 +26,9 @@ const ending = { _tag: "Cancel", reason: "the job is deleted" } as const
 
 const notFound = new JobNotFound({ message: "no such job" })
 
-/** Checks that the identity may, and returns what is meant as it is found in the store. */
 const whoMay = "; operators may, whom arcp serve --operator PRINCIPAL names"
 
+/** Checks that the identity may, and returns what is meant as it is found in the store. */
 const meant = (
   { policy }: JobParts,
   lookup: Pick<Lookup, "job" | "mayList">,
