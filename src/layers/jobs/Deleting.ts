@@ -25,9 +25,9 @@ const endsAtOnce = 16
 
 const notFound = new JobNotFound({ message: "no such job" })
 
-/** Checks that the identity may, and returns what is meant as it is found in the store. */
 const whoMay = "; operators may, whom arcp serve --operator PRINCIPAL names"
 
+/** Checks that the identity may, and returns what is meant as it is found in the store. */
 const meant = (
   { policy }: JobParts,
   lookup: Pick<Lookup, "job" | "mayList">,

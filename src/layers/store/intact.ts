@@ -65,7 +65,8 @@ const survival = Argument.fields({
     Argument.fields({
       status: Argument.oneOf(...JobStatus.literals),
       payload: Argument.string,
-      keyFreed: Argument.boolean
+      keyFreed: Argument.boolean,
+      unstored: Argument.maybe(Argument.listOf(Argument.string))
     })
   ),
   waiting: Argument.maybe(Argument.fields({ sleepingUntil: Argument.maybe(number), dueAt: number }))

@@ -22,6 +22,8 @@ export interface StoredEnd {
   /** The payload of its `job.error`. */
   readonly payload: string
   readonly keyFreed: boolean
+  /** Keys of steps that are done and can be undone, and whose outcomes had no place in the journal. */
+  readonly unstored?: ReadonlyArray<string> | undefined
 }
 
 /** What a job is run again with when its process has died; of jobs of agents that say so (`Agent.make`). */

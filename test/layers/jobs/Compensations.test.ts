@@ -257,6 +257,84 @@ describe("compensations", () => {
       })
   )
 
+  it.scoped("that end by an interruption from within do not keep the others, and are named", () =>
+    Effect.gen(function* () {
+      const ran: Array<string> = []
+      const agent = agentOf((job) =>
+        Effect.gen(function* () {
+          const step = (key: string, compensate: Effect.Effect<unknown, unknown>) =>
+            job.step(key, Effect.void, {
+              compensate: () =>
+                Effect.zipRight(
+                  Effect.sync(() => ran.push(key)),
+                  compensate
+                )
+            })
+          yield* step("well", Effect.void)
+          yield* step(
+            "joins",
+            Effect.flatMap(Effect.fork(Effect.never), (fiber) =>
+              Effect.zipRight(Fiber.interrupt(fiber), Fiber.join(fiber))
+            )
+          )
+          yield* step("asks", job.input("late", { prompt: "Is it undone?" }))
+          return yield* failing()
+        })
+      )
+      const runtime = yield* TestRuntime.crashable([agent])
+      const job = yield* runtime.client.submit("durable", {})
+      const error = (yield* Effect.flip(job.result)) as { details?: Record<string, unknown> }
+      assert.deepStrictEqual(ran, ["asks", "joins", "well"])
+      assert.deepStrictEqual(error.details?.["not_undone"], ["asks", "joins"])
+      const asked = yield* runtime.store.journalValue(job.jobId, "step", "compensate:asks")
+      assert.match(asked ?? "", /the job is ending/)
+    })
+  )
+
+  it.scoped("of steps whose outcomes cannot be kept are made of what they came to, in the same process", () =>
+    Effect.gen(function* () {
+      const outcomes: ReadonlyArray<unknown> = [1n, "x".repeat(2_000)]
+      for (const outcome of outcomes) {
+        const world = new World()
+        const agent = agentOf((job) =>
+          job.step("card", Effect.as(world.act("charge"), outcome), {
+            compensate: (output) => world.act(output === outcome ? "refund" : "refund of another")
+          })
+        )
+        const runtime = yield* TestRuntime.crashable([agent], { options: { maxStepOutcomeBytes: 1_000 } })
+        const job = yield* runtime.client.submit("durable", {})
+        const error = (yield* Effect.flip(job.result)) as { details?: Record<string, unknown> }
+        assert.deepStrictEqual(world.done, ["charge", "refund"])
+        assert.isUndefined(error.details?.["not_undone"])
+      }
+    })
+  )
+
+  it.scoped("of steps whose outcomes cannot be kept are named by the end after a crash", () =>
+    Effect.gen(function* () {
+      const world = new World()
+      const agent = agentOf((job) =>
+        Effect.gen(function* () {
+          yield* job.step("hotel", world.act("book"), { compensate: () => world.act("cancel") })
+          const charging = job.step("card", Effect.as(world.act("charge"), 1n), {
+            compensate: () => world.act("refund")
+          })
+          yield* Effect.ignore(charging)
+          return yield* Effect.never
+        })
+      )
+      const runtime = yield* TestRuntime.crashable([agent])
+      const job = yield* runtime.client.submit("durable", {})
+      yield* Check.seen(job, { kind: stepKind, body: { key: "card", state: "failed" } })
+      yield* runtime.crash
+      yield* runtime.restart
+      yield* job.cancel()
+      const error = (yield* Effect.flip(job.result)) as { details?: Record<string, unknown> }
+      assert.deepStrictEqual(world.done, ["book", "charge", "cancel"])
+      assert.deepStrictEqual(error.details?.["not_undone"], ["card"])
+    })
+  )
+
   it.scoped("run without the lease that has expired, and over a budget that is used up", () =>
     Effect.gen(function* () {
       const answers = yield* Ref.make<ReadonlyArray<string>>([])

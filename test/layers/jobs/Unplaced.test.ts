@@ -12,7 +12,7 @@ import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptio
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { open } from "../../support/Wire.js"
 import { makeStore, pong, type Session, serve, submit, type TestStore } from "./support.js"
-import { durable, isEnd, until } from "./unloading.js"
+import { durable, isEnd, start, until } from "./unloading.js"
 
 /** Charges a card in a step; `then` is what the step does when it has, before it ends. */
 const charging = (done: Array<string>, then: (job: JobService) => Effect.Effect<unknown, unknown>) =>
@@ -95,6 +95,28 @@ describe("a step that is done, and whose outcome has no place in the log", () =>
       assert.deepStrictEqual(done, ["charge"])
       assert.deepStrictEqual(told, ["card started"])
       assert.deepStrictEqual(ends, [["CANCELLED", ["card"]]])
+    })
+  )
+
+  it.scoped("is named by the end that the next process writes", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const done: Array<string> = []
+      const agents = [charging(done, () => Effect.void)]
+      const first = yield* start(store, agents, {}, { consumers: after(Effect.never) })
+      const session = yield* first.run(open())
+      const jobId = (yield* submit(session, "charging")).job_id as string
+      yield* cancelled(session, jobId, done)
+      yield* until(Effect.map(store.store.job(jobId), (record) => record?.survival?.ended !== undefined))
+      yield* first.stop
+      const second = yield* start(store, agents)
+      yield* Effect.addFinalizer(() => second.stop)
+      yield* until(Effect.map(store.store.job(jobId), (record) => record?.endedAt !== undefined))
+      const last = (yield* store.store.boundsOf([jobId])).get(jobId)?.last ?? 0
+      const [end] = yield* store.store.events(jobId, last, 1)
+      const { code, details } = JSON.parse(end?.payload ?? "{}")
+      assert.deepStrictEqual([code, details?.not_undone], ["CANCELLED", ["card"]])
+      assert.deepStrictEqual(done, ["charge"])
     })
   )
 

@@ -1,7 +1,7 @@
 /**
  * What undoes the steps of a durable job, as far as its handler has told in this process; which are due, the journal says. A step
  * that is done here and has no outcome in the journal is due, too: what it has done is done, also while its outcome waits for
- * its place in the log, or when that is refused.
+ * its place in the log, or when that is refused. The next process cannot undo such a step, and knows of it only from the record.
  */
 import * as Effect from "effect/Effect"
 import type { Step } from "../../../services/jobs/Job.js"
@@ -18,7 +18,11 @@ export class Compensations {
   /** Steps that are due and that the handler has to say how to undo. */
   private missing: Set<string> | undefined
 
-  constructor(private readonly journal: Journal) {}
+  constructor(
+    private readonly journal: Journal,
+    /** Steps that were done in an earlier process, and had no outcome in the journal when how their job ends was stored. */
+    private readonly lost: ReadonlyArray<string> = []
+  ) {}
 
   /** Tells whether a key is that of a compensation. */
   static isKey(key: string): boolean {
@@ -53,12 +57,15 @@ export class Compensations {
   }
   /** Keys of steps that have not been undone. */
   get left(): ReadonlyArray<string> {
-    return this.done
-      .filter((known) => {
-        const undone = this.journal.step(Compensations.keyOf(known))
-        return undone?.size === undefined || undone.about.failed === true
-      })
-      .map(({ key }) => key)
+    const keys = new Set([...this.lost, ...this.done.map(({ key }) => key)])
+    return [...keys].filter((key) => {
+      const undone = this.journal.step(Compensations.keyOf({ key }))
+      return undone?.size === undefined || undone.about.failed === true
+    })
+  }
+  /** Keys of those that the next process does not find in the journal. */
+  get unstored(): ReadonlyArray<string> {
+    return this.left.filter((key) => this.journal.step(key)?.size === undefined)
   }
   /** Tells whether all that are due can be run. */
   get areKnown(): boolean {

@@ -89,7 +89,7 @@ export const make = (
     job,
     journal,
     whereabouts,
-    compensations: new Compensations(journal),
+    compensations: new Compensations(journal, live.record.survival?.ended?.unstored),
     presence,
     running,
     now,

@@ -190,7 +190,7 @@ export class Inputs {
         record: () => holder.record,
         hook: hooks.waiting(holder.record, now(), about.inputId, request.until),
         makeJournal: () => {
-          if (this.sealed) return Effect.interrupt
+          if (this.sealed) return endsFirst
           const full = journal.overLimit(known.key, 0)
           if (full !== undefined) return full
           const waitingFor = holder.record.waitingFor ?? []
@@ -271,6 +271,8 @@ export class Inputs {
     )
   })
 }
+
+const endsFirst = new InternalError({ message: "the job is ending and asks no more" })
 
 const closedLog = new InternalError({
   message: "the job takes no more answers here: it ends, or goes on when the runtime is started again",

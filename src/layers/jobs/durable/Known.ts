@@ -8,7 +8,7 @@ export interface About {
   readonly attempt: number
   /** The step in which it was, by its key. */
   readonly within?: string | undefined
-  /** Of an outcome that is a success: its step has a compensation. */
+  /** Of an outcome of a step that has done what it does, also when what it came to could not be kept: it has a compensation. */
   readonly compensate?: boolean | undefined
   /** Of an outcome that is a failure. */
   readonly failed?: boolean | undefined

@@ -196,6 +196,7 @@ const unpark = (parts: JobParts, reopen: Reopen): Effect.Effect<boolean, Interna
         parts.store.jobs({
           principals: "everyone",
           waiting: "parked",
+          damaged: "left out",
           node: parts.cluster?.node,
           after,
           limit: page

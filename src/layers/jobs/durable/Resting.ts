@@ -204,7 +204,7 @@ export const ending = <A, E>(
 /** Rows that are read at once. */
 const page = 500
 
-/** Ends the jobs of this runtime that wait as rows, and of which `isMeant` is true; returns when they have ended. */
+/** Begins to end the jobs of this runtime that wait as rows, and of which `isMeant` is true. */
 export const endRows = (
   parts: JobParts,
   isMeant: (record: JobRecord) => boolean,

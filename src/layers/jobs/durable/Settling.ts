@@ -36,7 +36,7 @@ export const compensationsOf = (
   survival?.restart !== "steps"
     ? Effect.succeed(nothing)
     : Effect.map(Faults.storage(Journal.load(jobId, store, turn, options)), (journal) => {
-        const compensations = new Compensations(journal)
+        const compensations = new Compensations(journal, survival.ended?.unstored)
         return { isDue: compensations.due.length > 0, left: () => compensations.left }
       })
 

@@ -137,7 +137,11 @@ const fitting = (journal: Journal, key: string, outcome: Outcome.Outcome): Outco
   return over === undefined ? outcome : Outcome.ofError(over)
 }
 
-/** Commits an outcome; whoever waits for it may be interrupted, and it is committed all the same. */
+/**
+ * Commits an outcome; whoever waits for it may be interrupted, and it is committed all the same. `undo`: of a step that has done what
+ * it does. When what it came to cannot be kept that is an outcome that failed, and its step is undone all the same: in this process,
+ * which has what it came to. To a later one it is a step that cannot be undone, and the job's end names it.
+ */
 const commitOutcome = (
   context: StepContext,
   known: Known,
@@ -145,19 +149,18 @@ const commitOutcome = (
   outcome: Outcome.Outcome,
   ms: number | undefined,
   restore: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>,
-  undo?: Undo
+  undo?: (keptText: string | undefined) => ReturnType<Undo>
 ): Effect.Effect<string, InternalError> =>
   Effect.suspend(() => {
     if (context.job.ended) return Effect.interrupt
     const { state, text } = fitting(context.journal, known.key, outcome)
-    const about: About =
-      state === "failed"
-        ? { ...attempted, failed: true }
-        : undo === undefined
-          ? attempted
-          : { ...attempted, compensate: true }
+    const about: About = {
+      ...attempted,
+      ...(state === "failed" ? { failed: true } : {}),
+      ...(undo === undefined ? {} : { compensate: true })
+    }
     // Before it waits for its place: it is undone also when its job ends before it has one.
-    if (undo !== undefined && state === "ended") context.compensations.add(known.key, undo(text))
+    if (undo !== undefined) context.compensations.add(known.key, undo(state === "ended" ? text : undefined))
     const told = tell(context, { key: known.key, state, attempt: about.attempt, ms }, () =>
       context.journal.entry(known, about, text)
     )
@@ -193,7 +196,7 @@ const run = <A, AI, E, EI, R>(
   within: RunningStep | undefined,
   effect: Effect.Effect<A, E, R>,
   options: Omit<StepOptions<A, AI, E, EI>, "compensate">,
-  undo?: Undo
+  undo?: Undo<A, E>
 ): Effect.Effect<string, InternalError, Exclude<R, Step>> => {
   const { job, journal, now } = context
   const { key } = known
@@ -229,7 +232,12 @@ const run = <A, AI, E, EI, R>(
         const outcome = Either.isRight(attempted)
           ? attempted.right
           : yield* Outcome.ofFailure(key, attempted.left as E, options)
-        return yield* commitOutcome(context, known, about, outcome, ms, restore, undo)
+        const undoDone =
+          undo === undefined || Exit.isFailure(exit)
+            ? undefined
+            : (keptText: string | undefined) =>
+                undo(keptText === undefined ? exit : Outcome.found(key, keptText, options))
+        return yield* commitOutcome(context, known, about, outcome, ms, restore, undoDone)
       }
     })
   ) as Effect.Effect<string, InternalError, Exclude<R, Step>>
@@ -285,8 +293,10 @@ const sleepOnce = (
   )
 }
 
-/** What undoes a step, made of its outcome. */
-type Undo = (text: string) => Effect.Effect<unknown, unknown, Step>
+/** What undoes a step, made of what that came to. */
+type Undo<A = never, E = never> = (
+  output: Effect.Effect<A, E | Timeout | InternalError>
+) => Effect.Effect<unknown, unknown, Step>
 
 const nested = (key: string, { key: outer }: RunningStep) =>
   Effect.die(
@@ -296,20 +306,18 @@ const nested = (key: string, { key: outer }: RunningStep) =>
   )
 
 /** Returns what undoes a step, in the surroundings in which that was asked for. */
-const undoing = <A, AI, E, EI, RC>(
-  key: string,
-  options: StepOptions<A, AI, E, EI, RC>
-): Effect.Effect<Undo | undefined, never, RC> => {
-  const { compensate } = options
+const undoing = <A, AI, E, EI, RC>({
+  compensate
+}: Pick<StepOptions<A, AI, E, EI, RC>, "compensate">): Effect.Effect<Undo<A, E> | undefined, never, RC> => {
   return compensate === undefined
     ? Effect.succeed(undefined)
     : Effect.map(
         Effect.context<RC>(),
-        (context) => (text: string) =>
+        (context) => (output: Effect.Effect<A, E | Timeout | InternalError>) =>
           Effect.scoped(
             Effect.flatMap(Effect.all([Step, Effect.scope]), ([step, scope]) =>
               Effect.provide(
-                Effect.flatMap(Outcome.found(key, text, options), compensate),
+                Effect.flatMap(output, compensate),
                 // The step is the one that undoes, and the handler's scope is closed by then.
                 context.pipe(Context.add(Step, step), Context.add(Scope.Scope, scope))
               )
@@ -330,7 +338,7 @@ export const make = (context: StepContext): Pick<JobService, "step" | "sleep" | 
       ? Effect.die(new Error(`step ${key}: keys that begin so are of compensations`))
       : (keyed(context, "step", key, (known, within) => {
           if (options.compensate !== undefined && within !== undefined) return nested(key, within)
-          return Effect.flatMap(undoing(key, options), (undo) => {
+          return Effect.flatMap(undoing(options), (undo) => {
             if (known.size === undefined)
               return Effect.flatMap(run(context, known, within, effect, options, undo), (text) =>
                 Outcome.found(key, text, options)
@@ -338,7 +346,7 @@ export const make = (context: StepContext): Pick<JobService, "step" | "sleep" | 
             return Effect.flatMap(handedOut(context, known), (text) => {
               const { compensations, journal } = context
               if (undo !== undefined && known.about.compensate === true) {
-                compensations.add(key, undo(text))
+                compensations.add(key, undo(Outcome.found(key, text, options)))
                 // It is the last that was asked for: what comes now may be something that is not in the journal.
                 if (journal.settling && compensations.areKnown) return heldBack(journal)
               }

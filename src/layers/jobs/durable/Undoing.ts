@@ -8,10 +8,9 @@
  * What it waits for outside of its job nobody can end, so half of the time for undoing is the handler's; after that what is
  * known is undone beside it, and what it still tells comes after.
  */
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import { InternalError, isArcpError } from "../../../protocol/Errors.js"
@@ -27,6 +26,8 @@ export interface Undoing {
   readonly isDue: () => boolean
   /** Returns the keys of the steps that have not been undone. */
   readonly left: () => ReadonlyArray<string>
+  /** Returns those of them that are done, and have no outcome in the journal. */
+  readonly unstored: () => ReadonlyArray<string>
   /** Undoes what is due, one after the other; `again` runs the handler, which has half of the time. */
   readonly run: (again: () => Handler, within: Duration.DurationInput) => Effect.Effect<void>
 }
@@ -34,11 +35,13 @@ export interface Undoing {
 type Handler = Fiber.RuntimeFiber<unknown, unknown>
 
 const logFailure = (key: string, cause: Cause.Cause<unknown>) =>
-  Cause.isInterruptedOnly(cause)
-    ? Effect.void
-    : Effect.logError(`step ${key} could not be undone`, Thrown.whole(cause))
+  Effect.logError(`step ${key} could not be undone`, Thrown.whole(cause))
 
-/** Undoes one step. A failure is an outcome; after a defect, the next process tries again. */
+/**
+ * Undoes one step. A failure is an outcome; after a defect, the next process tries again. So it is with an interruption from within,
+ * as of code that joins a fiber which somebody else has interrupted. Only that of the fiber itself ends it: then nothing that is said
+ * here for its failures is run.
+ */
 const undo = (
   context: Steps.StepContext,
   key: string,
@@ -53,12 +56,7 @@ const undo = (
         isArcpError(error) ? error : new InternalError({ message: failureMessage(error) })
       )
     )
-  ).pipe(
-    Effect.exit,
-    Effect.flatMap((exit) =>
-      Exit.isFailure(exit) && Exit.isInterrupted(exit) ? Effect.interrupt : Effect.void
-    )
-  )
+  ).pipe(Effect.exit, Effect.asVoid)
 
 /**
  * Runs the handler until all that is to be known is, and has it come to its end. What it holds by then is let go of before
@@ -109,6 +107,7 @@ export const make = (context: Steps.StepContext): Undoing => {
   return {
     isDue: () => compensations.due.length > 0,
     left: () => compensations.left,
+    unstored: () => compensations.unstored,
     run: (again, within) =>
       Effect.suspend(() => {
         const halt = journal.settle()

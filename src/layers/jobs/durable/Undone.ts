@@ -30,13 +30,18 @@ export interface HandledJob {
   readonly settled: Candidate["settled"]
 }
 
-/** Stores how a job ends, as often as it takes. */
-const decided = ({ job, live, parts }: HandledJob, terminal: TerminalMessage): Effect.Effect<void> =>
+/** Stores how a job ends, and what of it is not in its journal, as often as it takes. */
+const decided = (
+  { job, live, parts }: HandledJob,
+  undoing: Undoing,
+  terminal: TerminalMessage
+): Effect.Effect<void> =>
   Terminal.untilStored(
     Effect.suspend(() => {
       const { survival } = live.record
       if (survival === undefined) return Effect.void
-      live.record = { ...live.record, survival: { ...survival, ended: Terminal.toStored(terminal) } }
+      const ended = { ...Terminal.toStored(terminal), unstored: undoing.unstored() }
+      live.record = { ...live.record, survival: { ...survival, ended } }
       return parts.log.amend(job, live.record, () => {})
     }),
     parts.running
@@ -93,7 +98,7 @@ export const undone = (
   return Effect.gen(function* () {
     live.undoing = true
     live.concluded = false
-    yield* decided(ending, concluded)
+    yield* decided(ending, undoing, concluded)
     // A shutdown whose grace is over has asked jobs that were ending already to end.
     if (running.graceOver && live.survives && store.kind === "durable" && !live.leaving) {
       live.leaving = true
