@@ -33,6 +33,7 @@ import {
   credentialsBeside,
   lock,
   lockPatiently,
+  pragma,
   prepareFolder,
   regularFile,
   type SqliteClient
@@ -199,10 +200,10 @@ const pragmas: ReadonlyArray<string> = [
 const openHere = (path: string, name: string) =>
   Effect.gen(function* () {
     const sql = yield* connectOwn(path, name)
-    yield* Effect.forEach(pragmas, (pragma) => whileBusy(sql.unsafe(`PRAGMA ${pragma}`))).pipe(
+    yield* Effect.forEach(pragmas, (text) => whileBusy(pragma(sql, text))).pipe(
       Effect.mapError(toStoreError(name))
     )
-    yield* Effect.addFinalizer(() => Effect.ignore(sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)")))
+    yield* Effect.addFinalizer(() => Effect.ignore(pragma(sql, "wal_checkpoint(TRUNCATE)")))
     const lend = yield* Effect.mapError(kept(sql, inFile), toStoreError(name))
     return yield* makeOver(onLent(name, lend))
   })

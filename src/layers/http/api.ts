@@ -91,7 +91,7 @@ export const Submit = Schema.Struct({
   ),
   lease_constraints: optional(Terms.annotations({ description: "when the lease ends: expires_at" })),
   max_runtime_sec: optional(Schema.Number.annotations({ description: "seconds until the job is ended" })),
-  idempotency_key: optional(text("as the header Idempotency-Key, which goes before it")),
+  idempotency_key: optional(text("as the header Idempotency-Key; where both are there, they are the same")),
   extensions: optional(Terms)
 }).annotations({ identifier: "Submit" })
 

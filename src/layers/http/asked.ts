@@ -42,17 +42,20 @@ export const accepted = <Type extends string>(
     : Effect.succeed(best)
 }
 
+const utf8 = /^\s*charset\s*=\s*"?utf-?8"?\s*$/
+
 /** A body must say that it is JSON, also against pages that send forms. */
 const checkMedia = (headers: Readonly<Record<string, string | undefined>>): Effect.Effect<void, Refused> => {
-  const [type = ""] = (headers["content-type"] ?? "").toLowerCase().split(";")
+  const [type = "", ...parameters] = (headers["content-type"] ?? "").toLowerCase().split(";")
   const encoding = headers["content-encoding"]
   if (encoding !== undefined && encoding !== "identity")
     return new Refused({ status: 415, message: "Content-Encoding: bodies are taken as they are" })
-  return /^application\/(?:[^/ ]+\+)?json$/.test(type.trim())
+  const isUtf8 = parameters.every((text) => !/^\s*charset\s*=/.test(text) || utf8.test(text))
+  return isUtf8 && /^application\/(?:[^/ ]+\+)?json$/.test(type.trim())
     ? Effect.void
     : new Refused({
         status: 415,
-        message: "Content-Type: a body is application/json",
+        message: "Content-Type: a body is application/json, in UTF-8",
         headers: { "accept-post": "application/json" }
       })
 }
@@ -100,11 +103,22 @@ const unread = (
   return undefined
 }
 
+/** `URLSearchParams` makes something of whatever it is given, which then finds nothing. */
+const isEncoded = (search: string): boolean => {
+  try {
+    decodeURIComponent(search)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** Reads a query, which has these parameters at the most, and each once: of two, one would be done and not the other. */
 export const queryOf = (
   search: string,
   names: ReadonlyArray<string>
 ): Effect.Effect<URLSearchParams, InvalidRequest> => {
+  if (!isEncoded(search)) return new InvalidRequest({ message: "the query is not percent-encoded as UTF-8" })
   const query = new URLSearchParams(search)
   const refused = unread("parameter", query.keys(), names)
   if (refused !== undefined) return refused

@@ -18,7 +18,7 @@ import type { StreamPlaces } from "./requestPlaces.js"
 /** What handlers work on. */
 export interface HandlerServices {
   readonly jobs: Jobs["Type"]
-  readonly sessions: Pick<Sessions["Type"], "forget" | "list" | "nodes">
+  readonly sessions: Pick<Sessions["Type"], "agents" | "forget" | "list" | "nodes">
   readonly maxBodyBytes: number
   readonly heartbeat: Duration.Duration
   readonly streams: StreamPlaces

@@ -27,7 +27,6 @@ const ackEvery = 128
 /** All but what would be sent to nobody. */
 const features: ReadonlyArray<string> = [
   ...Features.all.filter((feature) => feature !== "heartbeat" && feature !== "progress"),
-  Features.describedAgents,
   Features.transient,
   Features.unobserved
 ]
@@ -41,8 +40,6 @@ export interface AskOptions {
 
 /** An open session. */
 export interface Line {
-  /** What the runtime hosts, as the welcome says. */
-  readonly agents: ReadonlyArray<unknown>
   /** Sends a request and returns the payload of its answer, and its extensions. */
   readonly ask: (
     type: string,
@@ -275,10 +272,9 @@ export const open = (
     yield* Effect.forkScoped(caller.run)
     yield* Effect.addFinalizer(() => client.close(closeCode.normal, ""))
     yield* caller.hello(token)
-    const { capabilities } = yield* Effect.timeoutFail(caller.welcome, {
+    yield* Effect.timeoutFail(caller.welcome, {
       duration: patience,
       onTimeout: () => late("no session in time")
     })
-    const agents = fieldsOf(capabilities)["agents"]
-    return { agents: Array.isArray(agents) ? agents : [], ask: caller.ask, isOver: caller.isOver }
+    return { ask: caller.ask, isOver: caller.isOver }
   })

@@ -35,12 +35,18 @@ const submitted = (services: HandlerServices) =>
     const { extensions, ...payload } = (yield* body(services.maxBodyBytes, members)) ?? {}
     if (extensions !== undefined && !isRecord(extensions))
       return yield* new InvalidRequest({ message: "extensions: expected an object" })
-    const key = asked["idempotency-key"]
+    const header = asked["idempotency-key"]
+    const key = header === undefined ? payload["idempotency_key"] : unquoted(header)
+    // With one of the two the request would be another's job, or be done again.
+    if (payload["idempotency_key"] !== undefined && payload["idempotency_key"] !== key)
+      return yield* new InvalidRequest({
+        message: "idempotency_key: is another than that of the header Idempotency-Key"
+      })
     const trace = tracing(asked)
     // Without one, what is submitted is what `null` is.
     const input = extensions?.[Vendor.fork] === undefined ? { input: payload["input"] ?? null } : {}
     return {
-      payload: { ...payload, ...input, ...(key === undefined ? {} : { idempotency_key: unquoted(key) }) },
+      payload: { ...payload, ...input, ...(key === undefined ? {} : { idempotency_key: key }) },
       options: { ...trace, extensions: { ...extensions, ...trace.extensions } }
     }
   })

@@ -1,32 +1,21 @@
 /** Who and what is here: agents, sessions, nodes, and who asks. */
 import * as Effect from "effect/Effect"
 import { timestamp } from "../../protocol/EventText.js"
-import { describedAgents } from "../../protocol/Features.js"
-import { isRecord, membersOf } from "../../protocol/Json.js"
 import { type Handler, type HandlerServices, jsonOnly, respond } from "./handling.js"
-
-/** An agent of the inventory, with what is known of each version. */
-const agent = (entry: unknown) => {
-  if (!isRecord(entry)) return { name: String(entry), versions: [] }
-  const about = entry[describedAgents]
-  const versions: ReadonlyArray<unknown> = Array.isArray(entry["versions"]) ? entry["versions"] : []
-  return {
-    name: entry["name"],
-    ...(entry["default"] === undefined ? {} : { default: entry["default"] }),
-    versions: versions.map((version) => ({
-      version,
-      ...membersOf(membersOf(about)[String(version)])
-    }))
-  }
-}
 
 /** Tells which agents may be run. */
 export const agents =
-  (_services: HandlerServices): Handler =>
-  ({ line }) =>
+  ({ sessions }: HandlerServices): Handler =>
+  ({ identity }) =>
     Effect.gen(function* () {
       yield* jsonOnly
-      return respond({ agents: (yield* line).agents.map(agent) })
+      const agents = yield* sessions.agents(identity)
+      return respond({
+        agents: agents.map(({ versions, ...agent }) => ({
+          ...agent,
+          versions: versions.map(({ about, version }) => ({ version, ...about }))
+        }))
+      })
     })
 
 /** Sessions that are told. */

@@ -18,6 +18,7 @@ import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { Connection, Inbound, Peer } from "../../services/transport/Transport.js"
 import { envelopeBytes } from "../jobs/fitting.js"
+import { usable } from "./agents.js"
 import { sound } from "./boundary.js"
 import type { LoginRefusal, Logins } from "./Logins.js"
 import type { ResumeRequest } from "./Resume.js"
@@ -207,7 +208,7 @@ const greet = (
   peer: Peer,
   frame: Inbound
 ): Effect.Effect<Greeted, HelloRefusal> => {
-  const { offered, policy, registry } = services
+  const { offered } = services
   const hello = read(frame)
   if (Either.isLeft(hello)) return Effect.fail(hello.left)
   const { parentSpan, payload, refuse, version } = hello.right
@@ -215,9 +216,7 @@ const greet = (
   const accepted = Effect.gen(function* () {
     const identity = yield* authenticated(services, connection, peer, payload.auth)
     const features = Features.negotiate(offered, payload.capabilities?.features)
-    const agents = yield* Effect.filter(registry.inventory, (agent) =>
-      Effect.map(policy.mayUseAgent(identity, agent.name), (allowed) => allowed === true)
-    )
+    const agents = yield* usable(services, identity)
     return {
       identity,
       version,

@@ -23,6 +23,7 @@ import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { mapSessions } from "../../services/store/paged.js"
 import { Store } from "../../services/store/Store.js"
+import * as Agents from "./agents.js"
 import * as Connections from "./Connection.js"
 import * as Dispatch from "./Dispatch.js"
 import * as Expiry from "./Expiry.js"
@@ -195,6 +196,7 @@ export const make = Effect.gen(function* () {
   const { begun: stopping, halted } = ending
   const policy = yield* Policy
   return Sessions.of({
+    agents: Agents.make({ registry: yield* Registry, policy }),
     forget: Forgetting.make(shared),
     serve: Serving.make({
       resuming: shared,

@@ -15,7 +15,7 @@ import { noted } from "./noted.js"
 import * as StoreSql from "./StoreSql.js"
 import { schemaVersion } from "./schema.js"
 import { toStoreError } from "./sqlError.js"
-import { connect, type SqliteClient, schemaOf } from "./sqliteFile.js"
+import { connect, pragma, type SqliteClient, schemaOf } from "./sqliteFile.js"
 import { open } from "./sqliteOpen.js"
 import type { SqliteThread } from "./sqliteThread.js"
 import * as Thread from "./sqliteThread.js"
@@ -54,7 +54,7 @@ const makeBeside = (
 ): Effect.Effect<StoreService, StoreError, Scope> =>
   Effect.gen(function* () {
     const mapError = Effect.mapError(toStoreError(name))
-    yield* mapError(sql.unsafe("PRAGMA query_only = 1"))
+    yield* mapError(pragma(sql, "query_only = 1"))
     const lend = yield* mapError(kept(sql, naming("")))
     const [reading, writing] = [noted("reading from the store"), noted("writing to the store")]
     // Once asked for it ends as a whole, and its caller learns how. Between two attempts others may write.
@@ -96,7 +96,7 @@ export const connectReadOnly = (filename: string): Effect.Effect<SqliteClient, S
         message: `${filename} was written by an older version; start a runtime on it once to bring it up to date`
       })
     const sql = yield* connect({ filename, readonly: true, disableWAL: true }, filename)
-    yield* sql.unsafe("PRAGMA busy_timeout = 0").pipe(Effect.mapError(toStoreError(filename)))
+    yield* pragma(sql, "busy_timeout = 0").pipe(Effect.mapError(toStoreError(filename)))
     return sql
   })
 

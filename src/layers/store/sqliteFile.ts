@@ -53,6 +53,10 @@ export const connect = (
 ): Effect.Effect<SqliteClient, StoreError, Scope.Scope> =>
   Effect.flatMap(client, ({ make }) => Effect.mapError(make(config), toStoreError(name)))
 
+/** Says something to a connection. The client makes a span of each statement, and these belong to nobody's trace. */
+export const pragma = (sql: SqliteClient, text: string) =>
+  Effect.withTracerEnabled(sql.unsafe(`PRAGMA ${text}`), false)
+
 /** Creates the file when there is none; it is its owner's alone. */
 export const createOwn = (path: string, name: string): Effect.Effect<void, StoreError> =>
   Effect.try({ try: () => ensureFile(path), catch: cannotCreate(name) })

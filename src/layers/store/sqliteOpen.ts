@@ -12,6 +12,7 @@ import {
   connectOwn,
   inspect,
   lockPatiently,
+  pragma,
   prepareFolder,
   type SqliteClient,
   writable
@@ -23,8 +24,6 @@ const journalSizeLimit = 64 * 1024 * 1024
 
 /** A file of its own needs no prefix. */
 const unprefixed = naming("")
-
-const pragma = (sql: SqliteClient, text: string) => sql.unsafe(`PRAGMA ${text}`)
 
 const begin = (connection: Connection) => whileBusy(connection.executeRaw("BEGIN IMMEDIATE", []))
 

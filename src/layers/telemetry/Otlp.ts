@@ -14,6 +14,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { Metrics } from "../../services/runtime/Metrics.js"
+import { isStandIn } from "../../services/runtime/Tracing.js"
 import { withoutInterrupted } from "./interruptedSpans.js"
 import type { OtlpSettings, Sampling, Signal, Target } from "./OtlpConfig.js"
 import { settings } from "./OtlpConfig.js"
@@ -51,12 +52,17 @@ const packages = Effect.tryPromise({
 const isInShare = (traceId: string, ratio: number): boolean =>
   Number.parseInt(traceId.slice(-13), 16) < ratio * 16 ** 13
 
-/** Returns a tracer that exports what is sampled; of the rest it makes spans that go nowhere. */
+/**
+ * Returns a tracer that exports what is sampled; of the rest it makes spans that go nowhere. A span whose parent only stands in
+ * for its trace is at the root: the share decides about it, and it is exported without a parent.
+ */
 export const sampling = (tracer: Tracer.Tracer, { followsParent, ratio }: Sampling): Tracer.Tracer =>
   Tracer.make({
     span: (...args) => {
-      const [, parent] = args
+      const [, given] = args
       const span = tracer.span(...args)
+      const parent = Option.filter(given, (span) => !isStandIn(span))
+      if (Option.isNone(parent)) Object.assign(span, { parent })
       const isSampled =
         followsParent && Option.isSome(parent) ? parent.value.sampled : isInShare(span.traceId, ratio)
       return isSampled ? span : Object.assign(span, { sampled: false, end: () => {} })

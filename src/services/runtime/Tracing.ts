@@ -12,6 +12,13 @@ import { unguarded } from "./Guard.js"
 /** The `tracestate` that came with a span of another process, in that span's context. */
 const TraceState = Context.GenericTag<"TraceState", string>("arcp/services/TraceState")
 
+/** Marks a span that stands in for one that there is not: nothing but its trace is said of it. */
+const StandIn = Context.GenericTag<"StandIn", true>("arcp/services/StandIn")
+
+/** Whether a span only says in which trace others are: they are at the root of it, and it has decided nothing about them. */
+export const isStandIn = (span: Tracer.AnySpan): boolean =>
+  Option.isSome(Context.getOption(span.context, StandIn as never))
+
 /** Whose spans are seen by nobody. */
 const untraced = /* @__PURE__ */ Context.get(DefaultServices.liveServices, Tracer.Tracer)
 
@@ -45,14 +52,18 @@ export const remote = (span: Tracer.AnySpan): Trace.RemoteSpan | undefined =>
 
 /**
  * Returns the parent of a submitted job's span: the submitter's. Where the wire brought a trace id and no span, one that
- * nobody has seen stands in for it, since nothing else puts a span into a given trace.
+ * nobody has seen stands in for it, since nothing else puts a span into a given trace. To a tracer that does not know of
+ * that (`isStandIn`) it is sampled, or all of them would be lost.
  */
 export const submitter = ({ parentSpan, traceId }: Pick<JobRecord, "parentSpan" | "traceId">) => {
+  if (parentSpan !== undefined) return external(traceId, parentSpan)
   const low = traceId.slice(16)
-  return external(
+  return Tracer.externalSpan({
     traceId,
-    parentSpan ?? { spanId: /[^0]/.test(low) ? low : traceId.slice(0, 16), sampled: true }
-  )
+    spanId: /[^0]/.test(low) ? low : traceId.slice(0, 16),
+    sampled: true,
+    context: Context.make(StandIn, true) as Context.Context<never>
+  })
 }
 
 /**

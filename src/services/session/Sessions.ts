@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type { InternalError, PermissionDenied, Unauthenticated } from "../../protocol/Errors.js"
+import type { About } from "../agents/Agent.js"
 import type { Identity } from "../auth/Auth.js"
 import type { SeenNode } from "../cluster/Nodes.js"
 import type { Connection, Peer } from "../transport/Transport.js"
@@ -19,6 +20,13 @@ export interface ListedSession {
   readonly lastSeenAt: number
   /** Events that it was sent, or is owed, and has not acknowledged; `undefined` where it acknowledges none. */
   readonly lag: number | undefined
+}
+
+/** An agent that may be used. */
+export interface UsableAgent {
+  readonly name: string
+  readonly default?: string | undefined
+  readonly versions: ReadonlyArray<{ readonly version: string; readonly about: About }>
 }
 
 /** A node of the cluster as those see it who run it. */
@@ -50,6 +58,8 @@ export class Sessions extends Context.Tag("arcp/services/Sessions")<
       peer: Peer & Pick<Connection, "client">,
       token: Redacted.Redacted | undefined
     ) => Effect.Effect<Identity, Unauthenticated | InternalError>
+    /** Returns the agents that this identity may use now; a welcome says which it might use when its session was opened. */
+    readonly agents: (identity: Identity) => Effect.Effect<ReadonlyArray<UsableAgent>>
     /** Returns the sessions of those whose jobs this identity may list, in the order in which they were opened. */
     readonly list: (identity: Identity) => Effect.Effect<ReadonlyArray<ListedSession>>
     /**

@@ -2,6 +2,7 @@ import { request } from "node:http"
 import { connect } from "node:net"
 import { setTimeout } from "node:timers/promises"
 import { describe, expect, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HashMap from "effect/HashMap"
@@ -9,13 +10,17 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as Registry from "../../../src/layers/agents/Registry.js"
 import { fromToken } from "../../../src/layers/auth/Auth.js"
 import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
 import * as Policy from "../../../src/layers/auth/Policy.js"
 import * as Events from "../../../src/layers/http/events.js"
 import { documentOf, refusal } from "../../../src/layers/http/problems.js"
 import { InternalError, InvalidRequest, ResumeWindowExpired } from "../../../src/protocol/Errors.js"
+import * as Agent from "../../../src/services/agents/Agent.js"
+import { Registry as RegistryTag } from "../../../src/services/agents/Registry.js"
 import { Auth } from "../../../src/services/auth/Auth.js"
 import { type Asking, type Sent, sentOf, served } from "./served.js"
 
@@ -82,6 +87,19 @@ describe("submitting", () => {
       const again = await submit(ask, "sleep", { ms: 60_000 }, { headers })
       expect([first.status, again.status]).toEqual([201, 200])
       expect(again.body.job_id).toBe(first.body.job_id)
+      // The same key in the body is the same key, and another one is not chosen from.
+      const both = (key: string) =>
+        json(
+          ask("/v1/jobs", { json: { agent: "sleep", input: { ms: 60_000 }, idempotency_key: key }, headers })
+        )
+      const same = await both('k "1')
+      expect([same.status, same.body.job_id]).toEqual([200, first.body.job_id])
+      const two = await both("k2")
+      expect([two.status, two.body.code, two.body.detail]).toEqual([
+        400,
+        "INVALID_REQUEST",
+        "idempotency_key: is another than that of the header Idempotency-Key"
+      ])
       const other = await submit(ask, "sleep", { ms: 1 }, { headers })
       expect(other.status).toBe(422)
       expect(other.body).toMatchObject({
@@ -460,6 +478,43 @@ describe("listing", () => {
   )
 })
 
+it.scopedLive("agents are those that may be run now, as they are now, also to whoever has asked before", () =>
+  Effect.gen(function* () {
+    const registryOf = (name: string, input: Schema.Schema<string> | Schema.Schema<number>) => {
+      const contract = { version: "1.0.0", input: input as Schema.Schema<unknown> }
+      const agent = Agent.handle(Agent.make(name, contract), () => Effect.void)
+      return Effect.map(Layer.build(Registry.layer([agent])), Context.get(RegistryTag))
+    }
+    let current = yield* registryOf("before", Schema.String)
+    const registry = Layer.succeed(RegistryTag, {
+      get inventory() {
+        return current.inventory
+      },
+      get described() {
+        return current.described
+      },
+      resolve: (ref) => current.resolve(ref)
+    })
+    const { ask } = yield* served({ registry })
+    const told = Effect.map(
+      Effect.promise(() => json(ask("/v1/agents"))),
+      ({ body }) => body.agents
+    )
+    const entry = (name: string, type: string) => ({
+      name,
+      default: "1.0.0",
+      versions: [{ version: "1.0.0", input_schema: expect.objectContaining({ type }) }]
+    })
+    // Whoever has a session with the gateway, too.
+    yield* Effect.promise(() => submit(ask, "before", "x"))
+    expect(yield* told).toEqual([entry("before", "string")])
+    current = yield* registryOf("before", Schema.Number)
+    expect(yield* told).toEqual([entry("before", "number")])
+    current = yield* registryOf("after", Schema.String)
+    expect(yield* told).toEqual([entry("after", "string")])
+  })
+)
+
 describe("who asks", () => {
   it.scopedLive("members of a body that nobody would read", () =>
     test(async ({ ask }) => {
@@ -487,6 +542,20 @@ describe("who asks", () => {
     })
   )
 
+  it.scopedLive("bodies in another encoding than JSON's", () =>
+    test(async ({ ask }) => {
+      for (const [type, status] of [
+        ["application/json; charset=latin1", 415],
+        ["application/json;v=1;charset=utf-16", 415],
+        ['application/json; charset="UTF-8"', 201],
+        ["application/json;charset=utf-8", 201]
+      ] as const) {
+        const answer = await submit(ask, "echo", 1, { headers: { "content-type": type } })
+        expect(answer.status, type).toBe(status)
+      }
+    })
+  )
+
   it.scopedLive("parameters that nobody would read, or that say two things", () =>
     test(async ({ ask }) => {
       const { body: job } = await submit(ask, "echo", 1, { headers: { prefer: "wait=60" } })
@@ -506,6 +575,8 @@ describe("who asks", () => {
         ["DELETE", "/v1/jobs?principal=bob&principal=alice", "principal: is there more than once"],
         ["DELETE", `${at}?cancel=false&cancel=true`, "cancel: is there more than once"],
         ["DELETE", `${at}?force=true`, "force: is no parameter of this; there are cancel"],
+        ["GET", "/v1/jobs?agent=%E0%A4", "the query is not percent-encoded as UTF-8"],
+        ["GET", "/v1/jobs?agent=100%", "the query is not percent-encoded as UTF-8"],
         ["GET", "/v1/me?%F0%9F%A6%8A=1", "🦊: is no parameter of this; there are none"]
       ] as const) {
         const { body, status } = await json(ask(path, { method }))
@@ -592,7 +663,7 @@ describe("who asks", () => {
 
   it.scopedLive("sessions are told of those whose jobs one may list", () =>
     test(async ({ ask }) => {
-      await json(ask("/v1/agents"))
+      await json(ask("/v1/jobs"))
       expect((await json(ask("/v1/sessions"))).body).toMatchObject({
         total: 1,
         sessions: [{ principal: "alice", state: "connected", lag: expect.any(Number) }]

@@ -13,6 +13,7 @@ import * as TransportWebSocket from "../../../src/layers/transport/TransportWebS
 import * as WebConsole from "../../../src/layers/transport/WebConsole.js"
 import { agents as conformance } from "../../../src/programs/agents/conformance.js"
 import type { Registered } from "../../../src/services/agents/Agent.js"
+import type { Registry as RegistryTag } from "../../../src/services/agents/Registry.js"
 import type { Auth as AuthTag } from "../../../src/services/auth/Auth.js"
 import type { Policy } from "../../../src/services/auth/Policy.js"
 import { Cluster, type ClusterService } from "../../../src/services/cluster/Cluster.js"
@@ -25,6 +26,8 @@ import { TransportServer } from "../../../src/services/transport/Transport.js"
 export interface ServedOptions {
   /** Beside those of the conformance suite. */
   readonly agents?: ReadonlyArray<Registered>
+  /** Instead of one with these agents. */
+  readonly registry?: Layer.Layer<RegistryTag>
   readonly gateway?: HttpGateway.Options
   readonly transport?: TransportWebSocket.Options
   readonly options?: RuntimeOptions.Input
@@ -63,6 +66,7 @@ export const served = ({
   gateway,
   options,
   policy,
+  registry,
   store,
   transport
 }: ServedOptions = {}) =>
@@ -86,7 +90,7 @@ export const served = ({
           })
         ),
         Layer.provideMerge(runtime),
-        Layer.provide(Registry.layer([...conformance, ...agents])),
+        Layer.provide(registry ?? Layer.orDie(Registry.layer([...conformance, ...agents]))),
         Layer.provide(auth),
         Layer.provide(cluster === undefined ? Layer.empty : Layer.succeed(Cluster, cluster)),
         Layer.provide(Layer.mergeAll(NodeContext.layer, FetchHttpClient.layer))

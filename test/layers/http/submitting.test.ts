@@ -15,7 +15,6 @@ const asked = (headers: Record<string, string>) =>
   Effect.gen(function* () {
     let options: AskOptions | undefined
     const line: Line = {
-      agents: [],
       isOver: () => false,
       ask: (_type, _payload, given) => {
         options = given

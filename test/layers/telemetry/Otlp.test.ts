@@ -1,6 +1,7 @@
 /** What reaches an OpenTelemetry collector, and that one which does not answer holds up nothing. */
 import { assert, describe, it } from "@effect/vitest"
 import * as ConfigProvider from "effect/ConfigProvider"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -72,12 +73,13 @@ const traced = (flags: string) => ({
   }
 })
 
+/** `flags`: of the span that the caller tells, `none` when that tells its trace alone. */
 const submitTraced = (session: Effect.Effect.Success<ReturnType<typeof open>>, flags = "01") =>
   Effect.gen(function* () {
     yield* session.request(
       "job.submit",
       { agent: "otel_parent", input: {}, lease_request: { "agent.delegate": ["*"] } },
-      traced(flags)
+      flags === "none" ? { trace_id: traceId } : traced(flags)
     )
     const accepted = yield* session.expect("job.accepted")
     yield* session.next(({ job_id, type }) => type === "job.result" && job_id === accepted.payload.job_id)
@@ -228,6 +230,34 @@ describe("OTLP", () => {
     })
   )
 
+  it.scopedLive("whose caller tells a trace and no span is at the root of it, and sampled as what is", () =>
+    Effect.gen(function* () {
+      const jobsOf = (sampler: string, flags: string) =>
+        Effect.gen(function* () {
+          const sink = yield* collector()
+          const environment = {
+            ...quick,
+            OTEL_EXPORTER_OTLP_ENDPOINT: sink.url,
+            OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+            OTEL_TRACES_SAMPLER: sampler
+          }
+          yield* runtime(environment, flags)
+          return sink.spans().filter((span) => span.traceId === traceId)
+        })
+      assert.deepStrictEqual(yield* jobsOf("parentbased_always_off", "none"), [])
+      assert.isNotEmpty(yield* jobsOf("parentbased_always_off", "01"))
+      const all = yield* jobsOf("parentbased_always_on", "none")
+      const roots = all.filter(({ parentSpanId }) => parentSpanId === undefined)
+      assert.deepStrictEqual(
+        roots.map(({ name }) => name),
+        ["arcp.job"]
+      )
+      const ids = new Set(all.map(({ spanId }) => spanId))
+      for (const { parentSpanId } of all)
+        if (parentSpanId !== undefined) assert.isTrue(ids.has(parentSpanId), parentSpanId)
+    })
+  )
+
   it("samples a share of the traces, by their ids", () => {
     const ids = Array.from({ length: 4_000 }, (_, i) =>
       Math.imul(i + 1, 0x9e3779b1)
@@ -244,7 +274,7 @@ describe("OTLP", () => {
           onNone: () => ids[at++] ?? "",
           onSome: (span) => span.traceId
         })
-        return { name, traceId, sampled: true, end: () => void ended.push(traceId) }
+        return { name, traceId, sampled: true, context: Context.empty(), end: () => void ended.push(traceId) }
       },
       context: (f: () => unknown) => f()
     } as unknown as Tracer.Tracer

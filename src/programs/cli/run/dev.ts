@@ -43,7 +43,8 @@ const following = (current: () => Registry["Type"]): Registry["Type"] => ({
 })
 
 const names = ({ inventory }: Registry["Type"]) =>
-  inventory.map(({ name, versions }) => versions.map((version) => `${name}@${version}`).join(", ")).join(", ")
+  inventory.flatMap(({ name, versions }) => versions.map((version) => `${name}@${version}`)).join(", ") ||
+  "no agents"
 
 const problemOf = (cause: Cause.Cause<unknown>): string =>
   failureMessage(Cause.squash(cause)).replace(/^--agents /, "")
