@@ -41,7 +41,7 @@ export class Handles {
   }
   register(jobId: string, inbox: JobInbox): void {
     this.#unsettled.add(inbox)
-    this.#keep(jobId, [...this.of(jobId), inbox])
+    this.#live.set(jobId, [...this.of(jobId), inbox])
     for (const [frame, bytes] of this.#dropped(jobId, Infinity)) this.deliver(jobId, frame, bytes, 0)
     if (this.#earlyCut) inbox.cut()
   }
@@ -58,7 +58,8 @@ export class Handles {
   of(jobId: string): ReadonlyArray<JobInbox> {
     return this.#live.get(jobId) ?? []
   }
-  #keep(jobId: string, inboxes: ReadonlyArray<JobInbox>): void {
+  #drop(jobId: string, dropped: ReadonlyArray<JobInbox>): void {
+    const inboxes = this.of(jobId).filter((inbox) => !dropped.includes(inbox))
     if (inboxes.length > 0) this.#live.set(jobId, inboxes)
     else this.#live.delete(jobId)
   }
@@ -66,10 +67,7 @@ export class Handles {
   release(jobId: string, inbox: JobInbox): void {
     inbox.release()
     this.#unsettled.delete(inbox)
-    this.#keep(
-      jobId,
-      this.of(jobId).filter((other) => other !== inbox)
-    )
+    this.#drop(jobId, [inbox])
   }
   /** Is there a handle on the job that has come to nothing as new as its event `seq`? */
   awaits(jobId: string | undefined, seq: number): boolean {
@@ -81,9 +79,9 @@ export class Handles {
     if (inboxes) {
       for (const inbox of inboxes) inbox.offer(frame, bytes)
       if (frame.type === "job.event") return
-      this.#keep(
+      this.#drop(
         jobId,
-        inboxes.filter((inbox) => !inbox.complete)
+        inboxes.filter((inbox) => inbox.complete)
       )
     } else if (claim) {
       const size = this.#earlyBytes + bytes + frameOverhead
@@ -103,13 +101,14 @@ export class Handles {
     if (this.#earlyCut && this.#earlyCut[1] < oldest) this.#earlyCut = undefined
     for (const jobId of [...this.#early.keys()]) this.#dropped(jobId, oldest)
   }
-  fail(jobId: string, error: ClientError): void {
-    const inboxes = this.of(jobId)
-    this.#live.delete(jobId)
-    for (const inbox of inboxes) inbox.fail(error)
+  /** These handles of a job get no more of it; it may have others by now. */
+  fail(jobId: string, inboxes: ReadonlyArray<JobInbox>, error: ClientError): void {
+    const failed = this.of(jobId).filter((inbox) => inboxes.includes(inbox))
+    this.#drop(jobId, failed)
+    for (const inbox of failed) inbox.fail(error)
   }
   failAll(error: ClientError): void {
-    for (const jobId of this.#live.keys()) this.fail(jobId, error)
+    for (const job of this.jobs) this.fail(...job, error)
     this.#early.clear()
     this.#unsettled.clear()
   }

@@ -297,6 +297,78 @@ describe("looking for the jobs of a lost session", () => {
     })
   )
 
+  it.scoped("comes before a submit with its key that was pending when the session was lost", () =>
+    Effect.gen(function* () {
+      const { first, replaced, submitted } = yield* processes
+      const { client, server } = yield* first
+      yield* submitted(client, server, { idempotencyKey: "k" })
+      const submitting = yield* Effect.fork(client.submit("x", 1, { idempotencyKey: "k" }))
+      yield* server.expect("job.submit")
+      const other = yield* replaced(server, features)
+      yield* settle
+      const [asked, ...others] = yield* upToPong(other)
+      assert.strictEqual(asked?.type, "job.subscribe")
+      assert.deepStrictEqual(others, [])
+      yield* other.send(subscribed(asked?.id ?? "", 0))
+      yield* other.accept()
+      yield* other.accept()
+      assert.strictEqual((yield* Fiber.join(submitting)).jobId, "job_1")
+    })
+  )
+
+  it.scoped("comes before a subscription to one of them, and ends with a refusal that is final", () =>
+    Effect.gen(function* () {
+      const { first, next, replaced, submitted } = yield* processes
+      const { client, server } = yield* first
+      const job = yield* submitted(client, server)
+      const other = yield* replaced(server, features)
+      const { id } = yield* other.expect("job.subscribe")
+      const subscribing = yield* Effect.fork(client.subscribe("job_1"))
+      yield* settle
+      assert.deepStrictEqual(yield* upToPong(other), [])
+      yield* other.send(sessionError("PERMISSION_DENIED", false, id))
+      assert.strictEqual((yield* Effect.flip(job.result))._tag, "ResumeWindowExpired")
+      yield* follow(other)
+      yield* Fiber.join(subscribing)
+      yield* TestClock.adjust("1 second")
+      yield* settle
+      const again = yield* next("sess_2")
+      yield* settle
+      assert.deepStrictEqual(yield* upToPong(again.server), [])
+    })
+  )
+
+  it.scoped("is followed by the cancel of whoever has left", () =>
+    Effect.gen(function* () {
+      const { first, replaced, submitted } = yield* processes
+      const { client, server } = yield* first
+      const job = yield* submitted(client, server)
+      const waiting = yield* Effect.fork(job.result)
+      yield* settle
+      yield* Fiber.interrupt(waiting)
+      yield* server.expect("job.cancel")
+      const other = yield* replaced(server, features)
+      const { id } = yield* other.expect("job.cancel")
+      yield* other.send(sessionError("PERMISSION_DENIED", false, id))
+      yield* settle
+      yield* TestClock.adjust("5 seconds")
+      yield* other.expect("job.cancel")
+    })
+  )
+
+  it.scoped("is asked once for a history: the second would have it twice", () =>
+    Effect.gen(function* () {
+      const { first } = yield* processes
+      const { client, server } = yield* first
+      yield* Effect.fork(client.subscribe("job_1", { history: true }))
+      yield* server.expect("job.subscribe")
+      const second = yield* Effect.fork(Effect.flip(client.subscribe("job_1", { history: true })))
+      yield* settle
+      yield* server.send(subscribed("none", 0))
+      assert.strictEqual((yield* Fiber.join(second))._tag, "InvalidRequest")
+    })
+  )
+
   it.scoped("fails such a submit when it is refused for now, and goes on", () =>
     Effect.gen(function* () {
       const { client, id, server, submitting } = yield* submittedAgain
