@@ -216,13 +216,22 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
         const elsewhere = cancelElsewhere(identity.principal, isMeant, reason)
         const doing = "the jobs of a session were cancelled"
         // What waits first: it is to take no place of those that end.
-        return Effect.map(Scheduler.endAll(parts, ending, isMeant), () => {
-          for (const { live } of running.all) if (live.owner.sessionId === sessionId) live.end(ending)
+        return Effect.gen(function* () {
+          yield* Scheduler.endAll(parts, ending, isMeant)
+          // As when it asks for each: after a crash, too, they are cancelled.
+          for (const job of [...running.all])
+            if (job.live.owner.sessionId === sessionId)
+              yield* Effect.catchAll(cancelRunning(job, reason, unanswered), () =>
+                Effect.sync(() => job.live.end(ending))
+              )
           for (const rest of parts.cluster === undefined ? [rows] : [rows, elsewhere])
             asking.later(doing, Effect.tapErrorCause(rest, notCancelled), () => {})
         })
       })
   }
 }
+
+/** Of a cancel that nobody waits for. */
+const unanswered: CancelAnswer = { given: () => {}, refused: () => {} }
 
 const notFound = new JobNotFound({ message: "no such job" })

@@ -270,7 +270,9 @@ const newestFirst = ({ records }: Left, survivors: ReadonlySet<string>): Readonl
 /** Lets a job wait on of which nothing runs. */
 const waitOn = (parts: JobParts, record: Resting.Survivor) =>
   Effect.flatMap(parts.log.loadJob(record), (job) =>
-    job.isElsewhere ? takenAway : Effect.asVoid(Resting.place(parts, record, job))
+    job.isElsewhere
+      ? takenAway
+      : Effect.flatMap(Resting.ownerOf(parts, record), (owner) => Resting.place(parts, record, job, owner))
   )
 
 /** Says why a job is not run again; one that another node has by now goes on there. */

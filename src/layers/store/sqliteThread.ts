@@ -42,6 +42,26 @@ export interface StartingThread {
   ) => Effect.Effect<SqliteThread, NoThread | StoreError, Scope>
 }
 
+/** Milliseconds that a thread which is told to end has to do what it was asked for, and then to be gone: a disk may stand still. */
+interface Patience {
+  readonly closing: number
+  readonly ending: number
+}
+
+/** Waits for so many milliseconds, by no clock that a test sets. */
+const pause = (ms: number): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    const timer = setTimeout(() => resume(Effect.void), ms)
+    return Effect.sync(() => clearTimeout(timer))
+  })
+
+/** Waits for `effect`, for so long at the most; then `late` is done. */
+const within = (effect: Effect.Effect<unknown>, ms: number, late: Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.raceFirst(
+    Effect.interruptible(Effect.as(effect, Effect.void)),
+    Effect.interruptible(Effect.as(pause(ms), late))
+  ).pipe(Effect.flatten)
+
 type Resume = (outcome: Effect.Effect<unknown, StoreError | Fenced>) => void
 
 /** Commits apart, nothing states what it owns. */
@@ -60,7 +80,8 @@ class Asking {
 
   constructor(
     private readonly worker: Worker,
-    private readonly name: string
+    private readonly name: string,
+    private readonly patience: Patience
   ) {
     worker.on("message", (answer: Answer) => this.answered(answer))
     worker.on("messageerror", (error) => this.ended(error.message))
@@ -83,13 +104,23 @@ class Asking {
   /** Lets it do what it was asked for, close the file, and end. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.ending = true
-    return Effect.zipRight(Effect.ignore(this.ask({ _tag: "Close" })), this.terminate)
+    const late = Effect.logWarning(
+      `the thread that writes to ${this.name} has not closed it within ${this.patience.closing / 1000} s, and is ended; what it has committed is there`
+    )
+    return Effect.zipRight(
+      within(Effect.ignore(this.ask({ _tag: "Close" })), this.patience.closing, late),
+      this.terminate
+    )
   })
 
-  /** Ends it at once; returns when it has ended. */
+  /** Ends it at once; returns when it has ended, or does not: a thread that the disk holds cannot be. */
   readonly terminate: Effect.Effect<void> = Effect.suspend(() => {
     this.ending = true
-    return Effect.promise(() => this.worker.terminate())
+    return within(
+      Effect.promise(() => this.worker.terminate()),
+      this.patience.ending,
+      Effect.void
+    )
   })
 
   private answered({ failure, id, value }: Answer): void {
@@ -104,7 +135,9 @@ class Asking {
   private ended(reason: string): void {
     if (this.over !== undefined) return
     this.over = new StoreError({
-      message: `the thread that writes to ${this.name} has died (${reason}); restart the runtime`,
+      message: this.ending
+        ? `the thread that writes to ${this.name} was ended, since the runtime stops`
+        : `the thread that writes to ${this.name} has died (${reason}); restart the runtime`,
       publicMessage: "the database cannot be written any more"
     })
     // First, so that nobody tries again what fails now.
@@ -133,9 +166,13 @@ const threadOf = (asking: Asking): SqliteThread => ({
 })
 
 /** Starts a thread for the scope; `name` is what error messages call the file, and `file` where the worker is. */
-export const start = (name: string, file?: URL): Effect.Effect<StartingThread, never, Scope> =>
+export const start = (
+  name: string,
+  file?: URL,
+  patience: Patience = { closing: 10_000, ending: 2_000 }
+): Effect.Effect<StartingThread, never, Scope> =>
   Effect.try({
-    try: () => new Asking(take(file), name),
+    try: () => new Asking(take(file), name, patience),
     catch: (cause) => new NoThread({ message: cause instanceof Error ? cause.message : String(cause) })
   }).pipe(
     Effect.acquireRelease((asking) => asking.terminate),

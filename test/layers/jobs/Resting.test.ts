@@ -128,6 +128,21 @@ describe("a job that is unloaded ends without being loaded", () => {
     })
   )
 
+  it.scoped("with its session, also when it runs and its process dies before it has ended", () =>
+    Effect.gen(function* () {
+      const memory = yield* makeStore
+      const stubborn = durable("stubborn", () => Effect.uninterruptible(Effect.never))
+      const process = yield* start(memory, [stubborn], { cancelOnBye: true })
+      const session = yield* process.run(open())
+      const { job_id } = yield* submit(session, "stubborn")
+      yield* session.request("session.bye", { reason: "enough" })
+      const record = yield* until(
+        Effect.map(memory.store.job(job_id as string), (found) => found?.cancelRequested && found)
+      )
+      assert.isUndefined(record.endedAt)
+    })
+  )
+
   it.scoped("with the runtime, where nothing outlives that", () =>
     Effect.gen(function* () {
       const did: Array<string> = []

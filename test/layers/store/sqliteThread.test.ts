@@ -27,7 +27,7 @@ const tempFolder = Effect.acquireRelease(
 )
 
 /** Times at which the runtime is told to have been alive: what the thread does when it is to store one. */
-const at = { beforeCommit: 11, beforeAnswer: 12, thrown: 13, slow: 14, unseen: 15 }
+const at = { beforeCommit: 11, beforeAnswer: 12, thrown: 13, slow: 14, unseen: 15, hung: 16 }
 
 /** Returns the worker, which dies, or takes its time, when it is told to store one of those times. */
 const fragile = (folder: string): URL => {
@@ -51,6 +51,7 @@ const fragile = (folder: string): URL => {
       if (asked === ${at.beforeCommit}) process.exit(7)
       if (asked === ${at.thrown}) queueMicrotask(() => { throw new Error("out of order") })
       if (asked === ${at.slow}) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300)
+      if (asked === ${at.hung}) for (;;);
       listener(message)
     })
     parentPort.postMessage = (answer) => {
@@ -200,6 +201,34 @@ describe("the thread that writes to a SQLite file", () => {
         if (what === "replaced") assert.deepStrictEqual(yield* boundsOf(next, "job_a"), { first: 1, last: 4 })
       })
     )
+
+  it.scoped("that hangs is ended when the store is closed, which says so; what was stored is there", () =>
+    Effect.gen(function* () {
+      const folder = yield* tempFolder
+      const filename = path.join(folder, "arcp.db")
+      const said: Array<string> = []
+      const logger = Logger.make(({ message }) => said.push(String(message)))
+      const scope = yield* Scope.make()
+      const patience = { closing: 200, ending: 5_000 }
+      const starting = yield* Scope.extend(Thread.start(filename, fragile(folder), patience), scope)
+      // What ends with the scope says so to those whom its beginning told.
+      const thread = yield* starting
+        .open(filename, ["journal_mode = WAL"])
+        .pipe(Scope.extend(scope), Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+      yield* thread.run("create table told (id)", [])
+      const died = yield* Effect.fork(thread.died)
+      const hung = yield* Effect.fork(Effect.exit(thread.commit({ ops: alive(at.hung), owners: [] })))
+      yield* turns
+      yield* Scope.close(scope, Exit.void)
+      assert.match(said.join(), /has not closed it within 0.2 s, and is ended/)
+      const lost = yield* Fiber.join(hung)
+      assert.match(String(lost), /was ended, since the runtime stops/)
+      assert.isNull(died.unsafePoll())
+      yield* Fiber.interrupt(died)
+      const again = yield* (yield* Thread.start(filename)).open(filename, [])
+      assert.deepStrictEqual(yield* again.run("select count(*) from told", []), [[0]])
+    })
+  )
 
   it.scoped("what cannot be sent to it fails by itself, and what follows is stored", () =>
     Effect.gen(function* () {

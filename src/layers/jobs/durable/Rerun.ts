@@ -120,17 +120,27 @@ const parkUnloaded = (
     const dueAt = Math.min(never, Limits.endsAt(record))
     const waiting = { ...survival.waiting, dueAt }
     const unloaded = parked({ ...record, survival: { ...survival, waiting } }, why)
-    if (resting !== undefined) resting.record = unloaded
+    // What was decided of it since stays: that it is to be cancelled, above all.
+    const recordNow = () =>
+      resting === undefined
+        ? unloaded
+        : { ...resting.record, survival: { ...resting.record.survival, ...unloaded.survival } }
+    // Nothing that can fail comes after the commit, or it would be told again.
+    const owner =
+      record.parentJobId !== undefined && resting === undefined
+        ? yield* Resting.ownerOf(parts, unloaded)
+        : undefined
     yield* log.holding(unloaded, (job) => {
       const write = writingParked(parts, job, record, why, () => {
+        if (resting !== undefined) resting.record = recordNow()
         if (survival.waiting === undefined) waits.rests(record.principal, dueAt)
         else waits.due(dueAt)
         if (cluster !== undefined && record.parentJobId === undefined) waits.parked.add(record.jobId)
       })
-      const written = write(() => resting?.record ?? unloaded)
-      return record.parentJobId !== undefined && resting === undefined
-        ? Effect.zipRight(written, Resting.place(parts, unloaded, job))
-        : written
+      const written = write(recordNow)
+      return owner === undefined
+        ? written
+        : Effect.zipRight(written, Resting.place(parts, unloaded, job, owner))
     })
     yield* sayParked(why)
   })

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import type { InternalError } from "../../../protocol/Errors.js"
 import { isOurs } from "../../../services/cluster/Cluster.js"
+import type { JobSession } from "../../../services/jobs/Jobs.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
 import { dueAt } from "../../../services/store/dueAt.js"
 import type { JobRecord, Survival } from "../../../services/store/Store.js"
@@ -114,17 +115,23 @@ export const rest = (
   if (live.leaving) live.end({ _tag: "Leave" })
 }
 
+/** Returns the session that owns a job, as far as it is known. */
+export const ownerOf = (parts: JobParts, record: Survivor): Effect.Effect<JobSession, InternalError> =>
+  Effect.suspend(() => {
+    const session = parts.owners.session(record.sessionId)
+    return session === undefined ? absentOwner(parts, record, record.survival) : Effect.succeed(session)
+  })
+
 /** Gives a job of which nothing runs its place among the running ones, and below its parent; `done` is called when it has ended. */
 export const place = (
   parts: JobParts,
   record: Survivor,
   job: JobLog,
+  session: JobSession,
   done?: () => void
-): Effect.Effect<RunningJob, InternalError> =>
+): Effect.Effect<RunningJob> =>
   Effect.gen(function* () {
     const parent = record.parentJobId === undefined ? undefined : parts.running.get(record.parentJobId)
-    const session =
-      parts.owners.session(record.sessionId) ?? (yield* absentOwner(parts, record, record.survival))
     const submitter = Survivals.submitter(record, record.survival)
     const live = new LiveJob(record, session, parent?.live, submitter)
     live.status = "running"
@@ -171,7 +178,9 @@ const rouse = (parts: JobParts, jobId: string): Effect.Effect<RunningJob | undef
     const placed = Deferred.unsafeMake<RunningJob, InternalError>(FiberId.none)
     const ended = Deferred.unsafeMake<void>(FiberId.none)
     const held = log.holding(record, (job) =>
-      place(parts, record, job, () => Deferred.unsafeDone(ended, Effect.void)).pipe(
+      Effect.flatMap(ownerOf(parts, record), (owner) =>
+        place(parts, record, job, owner, () => Deferred.unsafeDone(ended, Effect.void))
+      ).pipe(
         // It may take long to end, and is in memory by now.
         Effect.zipLeft(unlock),
         Effect.tap((resting) => Deferred.succeed(placed, resting)),
@@ -204,7 +213,10 @@ export const ending = <A, E>(
 /** Rows that are read at once. */
 const page = 500
 
-/** Begins to end the jobs of this runtime that wait as rows, and of which `isMeant` is true. */
+/**
+ * Begins to end the jobs of this runtime that wait as rows, and of which `isMeant` is true. One that cannot be ended keeps no other; what
+ * may succeed when it is tried again fails, when all have been tried.
+ */
 export const endRows = (
   parts: JobParts,
   isMeant: (record: JobRecord) => boolean,
@@ -212,6 +224,14 @@ export const endRows = (
 ): Effect.Effect<void, InternalError> =>
   Effect.gen(function* () {
     let after: JobRecord | undefined
+    let failed: InternalError | undefined
+    const notEnded = (jobId: string) => (error: InternalError) => {
+      if (error === Faults.left) return Effect.void
+      if (Faults.isDamage(error))
+        return Effect.logError(`${jobId} cannot be ended: what is stored of it is damaged`, error)
+      failed = error
+      return Effect.void
+    }
     for (;;) {
       const records: ReadonlyArray<JobRecord> = yield* Faults.storage(
         parts.store.jobs({
@@ -221,13 +241,13 @@ export const endRows = (
         })
       )
       for (const { jobId } of records.filter(isMeant))
-        yield* Effect.catchIf(
+        yield* Effect.catchAll(
           ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(how))),
-          (error) => error === Faults.left,
-          () => Effect.void
+          notEnded(jobId)
         )
       after = records.at(-1)
-      if (after === undefined || records.length < page) return
+      if (after === undefined || records.length < page) break
       yield* parts.turn.next
     }
+    if (failed !== undefined) return yield* failed
   })
