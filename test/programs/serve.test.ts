@@ -98,6 +98,24 @@ it("a rejection that nobody waits for is logged with its job, and the server goe
     ).toBeGreaterThan(0)
 })
 
+it("of rejections by the thousand some are logged, and how many more there were", async () => {
+  const program = serve("--agents", strays)
+  const client = await WireClient.open(await listening(program))
+  const { terminal } = await client.run("flood", 5_000)
+  expect(terminal.payload.result).toBe("went on")
+  await expect
+    .poll(() => lines(program, "more errors within a second", `job=${terminal.job_id}`).length, {
+      timeout: 60_000
+    })
+    .toBeGreaterThan(0)
+  program.signal("SIGTERM")
+  expect((await program.leaves()).code).toBe(0)
+  const whole = lines(program, "nobody waits for", `job=${terminal.job_id}`).length
+  expect(whole).toBeGreaterThan(0)
+  // Ten in a second, however many of those it took.
+  expect(whole).toBeLessThan(500)
+})
+
 it("an agent that calls process.exit ends its own job; what cannot be read is logged all the same", async () => {
   const program = serve("--agents", strays)
   const client = await WireClient.open(await listening(program))

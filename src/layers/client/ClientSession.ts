@@ -222,7 +222,7 @@ export class ClientSession implements Host {
       readonly traceId?: string | undefined
       readonly extensions?: Envelope["extensions"] | undefined
       readonly repeatable?: boolean | undefined
-      readonly waits?: Pending["waits"]
+      readonly waits?: Pending["waits"] | undefined
       readonly leaves?: string | undefined
       /** Called synchronously with the answer, before any later frame is looked at. */
       readonly onAnswer?: ((answer: Answer & { readonly type: A }) => void) | undefined

@@ -26,7 +26,7 @@ export interface Cost {
 
 /** What a job's `HttpClient` is held to, besides its patterns. */
 export interface FetchBounds {
-  /** Bytes of the body of one response, unpacked. */
+  /** Bytes of the body of one response, as the handler gets them. */
   readonly maxBytes: number
   /** What one request may take, from the first byte of it to the last of the response, redirects included. */
   readonly timeout: Duration.Duration

@@ -107,7 +107,7 @@ export const RuntimeOptionsSchema = Schema.Struct({
 
   /** Directory that relative paths of leased file systems start from; empty: the process's own. */
   workspace: withDefault(Schema.String, ""),
-  /** Bytes of the body of a response, unpacked, and the time of a request to its last byte, for a job's `HttpClient`. */
+  /** Bytes of the body of a response, as the handler gets them, and the time of a request to its last byte, for a job's `HttpClient`. */
   maxFetchBytes: withDefault(count, 64 * MiB),
   fetchTimeout: withDefault(positiveDuration, Duration.minutes(10)),
   /** Send the trace of a job to every host that it fetches from. */

@@ -24,6 +24,11 @@ export const agents = [
     await pause(50)
     return "went on"
   }),
+  Agent.fromPromise("flood", { version: "1.0.0" }, async (count) => {
+    for (let i = 0; i < count; i++) void Promise.reject(new Error(`stray ${i}`))
+    await pause(50)
+    return "went on"
+  }),
   Agent.fromPromise("quitter", { version: "1.0.0" }, async () => {
     process.exitCode = 7
     process.exit(0)

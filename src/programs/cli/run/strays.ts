@@ -84,6 +84,27 @@ export const unless = <E, R>(
     Fiber.interrupt
   )
 
+/** Strays of one job, or of one module, that are logged whole within a second: of what comes beyond these their number is. */
+const loggedWhole = 10
+
+/** Lets so many through for each origin in a second; `left` is told how many more there were. */
+const bounded = (left: (by: object, more: number) => void): (() => boolean) => {
+  const counts = new Map<string, number>()
+  return () => {
+    const by = origin.getStore() ?? {}
+    const key = JSON.stringify(by)
+    const count = (counts.get(key) ?? 0) + 1
+    counts.set(key, count)
+    if (count > 1) return count <= loggedWhole
+    setTimeout(() => {
+      const more = (counts.get(key) ?? 0) - loggedWhole
+      counts.delete(key)
+      if (more > 0) left(by, more)
+    }, 1_000).unref()
+    return true
+  }
+}
+
 /** What becomes of a server where an error is thrown that nothing catches. */
 export type AfterException = "shut down" | "go on"
 
@@ -94,20 +115,32 @@ export const watch = (
   Effect.gen(function* () {
     const runtime = yield* Effect.runtime<never>()
     const crashed = yield* Deferred.make<never, Crashed>()
-    const log = (message: string, reason: unknown) => {
-      const line = Effect.logError(message, whole(Cause.die(readable(reason))))
-      Runtime.runFork(runtime)(Effect.annotateLogs(line, origin.getStore() ?? {}))
+    const write = (line: Effect.Effect<void>, by: object) =>
+      void Runtime.runFork(runtime)(Effect.annotateLogs(line, by as Record<string, string>))
+    const log = (message: string, reason: unknown) =>
+      write(Effect.logError(message, whole(Cause.die(readable(reason)))), origin.getStore() ?? {})
+    const passes = bounded((by, more) =>
+      write(
+        Effect.logError(
+          `${more} more errors within a second that nobody waited for, or caught, are not logged`
+        ),
+        by
+      )
+    )
+    const logBounded = (message: string, reason: unknown) => {
+      if (passes()) log(message, reason)
     }
-    const onRejection = (reason: unknown) => log("a promise was rejected that nobody waits for", reason)
+    const onRejection = (reason: unknown) =>
+      logBounded("a promise was rejected that nobody waits for", reason)
     const onException = (error: unknown) => {
       const what = "an error was thrown that nothing catches"
       if (then === "go on")
-        return log(`${what}; this server goes on, where arcp serve would shut down`, error)
+        return logBounded(`${what}; this server goes on, where arcp serve would shut down`, error)
       log(`${what}; shutting down`, error)
       const message = `${what} (${failureMessage(readable(error))}); the server has shut down`
       Deferred.unsafeDone(crashed, Effect.fail(new Crashed({ message })))
     }
-    yield* withoutExit((error) => log("an agent tried to end the process", error))
+    yield* withoutExit((error) => logBounded("an agent tried to end the process", error))
     yield* Effect.acquireRelease(
       Effect.sync(() => {
         process.on("unhandledRejection", onRejection)
