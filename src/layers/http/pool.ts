@@ -193,7 +193,10 @@ class Pooling {
         Effect.tap((line) => {
           pooled.opened = line
         }),
-        Effect.onExit((exit) => Deferred.done(pooled.line, exit)),
+        // Interrupted is only what is still being opened when the server ends: nothing has been asked on it.
+        Effect.onExit((exit) =>
+          Deferred.done(pooled.line, Exit.isInterrupted(exit) ? Exit.fail(ending) : exit)
+        ),
         Effect.tapErrorCause(() =>
           Effect.sync(() => this.byKey.get(key) === pooled && this.byKey.delete(key))
         ),
@@ -233,6 +236,11 @@ export const make = (
       size: () => pooling.everyone.size
     }
   })
+
+const ending = new InternalError({
+  message: "the runtime is shutting down; try again later",
+  details: { reason: "shutdown" }
+})
 
 const full = (max: number) =>
   new InternalError({

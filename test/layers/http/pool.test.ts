@@ -3,7 +3,9 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import { answerOf } from "../../../src/layers/http/failing.js"
 import { open } from "../../../src/layers/http/line.js"
@@ -49,6 +51,27 @@ describe("a session that nobody uses", () => {
       yield* TestClock.adjust("1 second")
       yield* eventLoop.next
       expect(pool.size()).toBe(0)
+    })
+  )
+})
+
+describe("a session that is still being opened", () => {
+  it.effect("when the server ends is a shutdown to whoever waits for it", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const silent = { serve: () => Effect.never } as Pick<Sessions["Type"], "serve"> as Sessions["Type"]
+      const pool = yield* Scope.extend(
+        Pool.make(silent, { maxSessions: 10, idle: Duration.seconds(60) }),
+        scope
+      )
+      const waiting = yield* Effect.fork(
+        Effect.flip(Effect.scoped(pool.lineFor({ principal: "alice" }, guest)))
+      )
+      yield* eventLoop.next
+      yield* Scope.close(scope, Exit.void)
+      const error = yield* Fiber.join(waiting)
+      expect(error.details).toEqual({ reason: "shutdown" })
+      expect(answerOf(error).status).toBe(503)
     })
   )
 })
