@@ -151,9 +151,11 @@ const sweep = (
 const sweepShared = (
   parts: RetentionParts,
   keeps: Effect.Effect<boolean, StoreError>,
-  { agenda, finished, jobs }: Keepers
+  { agenda, finished, jobs, views }: Keepers
 ) => {
   const pass = Effect.gen(function* () {
+    // Only the node of a session knows, and the keeper asks the store.
+    yield* views.storeNeeds(parts.live.views.keys())
     if (!(yield* keeps)) return
     yield* finished.dropRetired
     yield* finished.count

@@ -60,3 +60,27 @@ it.scoped("what has ended is dropped and freed by the keeper only, stating whose
     yield* a.kill
   })
 )
+
+it.scoped(
+  "what a session of another node has acknowledged is dropped by the keeper, while that session stays",
+  () =>
+    Effect.gen(function* () {
+      const { disk, start } = yield* cluster
+      const options = { jobRetention: "2 seconds" } as const
+      yield* start("a", [echo], { options })
+      yield* TestClock.adjust("1 second")
+      const b = yield* start("b", [echo], { options })
+      const session = yield* b.run(open())
+      let last = 0
+      for (let i = 0; i < 3; i++) {
+        yield* session.request("job.submit", { agent: "echo", input: i })
+        last = (yield* session.expect("job.result")).event_seq ?? 0
+      }
+      const stored = disk.store.jobs({ principals: "everyone", limit: 9 })
+      yield* seconds(8)
+      assert.lengthOf(yield* stored, 3)
+      yield* session.request("session.ack", { last_processed_seq: last })
+      yield* seconds(8)
+      assert.lengthOf(yield* stored, 0)
+    })
+)
