@@ -36,7 +36,7 @@ it.each([
   // Not Effect, which is 0.5 MB.
   ["a mistake or a question", "bundle", ["program.js", "line-"], 6, 0.1],
   ["arcp serve --memory", "bundle", ["program.js", "line-", "start-", "serve-"], 23, 1.8],
-  ["arcp serve on a file", "bundle", ["program.js", "line-", "start-", "serve-", "StoreSqlite-"], 30, 1.9],
+  ["arcp serve on a file", "bundle", ["program.js", "line-", "start-", "serve-", "StoreSqlite-"], 32, 1.9],
   [
     "arcp serve with a module of agents",
     "shared",
