@@ -11,7 +11,7 @@ import * as esbuild from "esbuild"
 import { rolldown } from "rolldown"
 import { minify } from "terser"
 
-const limit = 62_900
+const limit = 62_300
 
 const entry = `
 export { make, layer } from "./dist/layers/client/ArcpClient.js"

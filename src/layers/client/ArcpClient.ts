@@ -217,7 +217,6 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       kept: state !== undefined,
       nextId: ids.messageId,
       traceId: ids.traceId,
-      clock,
       now,
       elapsed: monotonic(clock),
       save: state?.save(() => ({ ...session.resumeState, jobs: state.jobs.toSave(jobs.all) })) ?? Effect.void,

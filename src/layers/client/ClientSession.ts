@@ -5,7 +5,6 @@
  *
  * connecting.ts makes and keeps its connection, receiving.ts reads it.
  */
-import type * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
@@ -55,7 +54,6 @@ export interface SessionOptions {
   readonly nextId: () => string
   /** Returns a trace id for what is in no trace yet. */
   readonly traceId: () => string
-  readonly clock: Clock.Clock
   /** Epoch ms. */
   readonly now: () => number
   /** Milliseconds of a clock that only goes forward, whatever becomes of the wall clock. */
@@ -222,7 +220,6 @@ export class ClientSession implements Host {
       readonly traceId?: string | undefined
       readonly extensions?: Envelope["extensions"] | undefined
       readonly repeatable?: boolean | undefined
-      readonly waits?: Pending["waits"] | undefined
       readonly leaves?: string | undefined
       /** Called synchronously with the answer, before any later frame is looked at. */
       readonly onAnswer?: ((answer: Answer & { readonly type: A }) => void) | undefined
@@ -282,12 +279,9 @@ export class ClientSession implements Host {
    */
   unsubscribe(leaves: string): void {
     if (this.#wants(leaves)) return
-    this.fork(this.request("session.ping", "session.pong", this.ping, { leaves, repeatable: false }))
-  }
-
-  /** Runs what nobody waits for, in the client's time; begins at once, so that what it sends comes before what is sent next. */
-  fork(effect: Effect.Effect<unknown, ClientError>): void {
-    Effect.runFork(Effect.withClock(Effect.ignore(effect), this.options.clock))
+    Effect.runFork(
+      Effect.ignore(this.request("session.ping", "session.pong", this.ping, { leaves, repeatable: false }))
+    )
   }
 
   /** From now on the job's frames go there too. */
@@ -296,11 +290,7 @@ export class ClientSession implements Host {
     else this.handles.register(jobId, inbox)
   }
 
-  /** What the runtime has said before is not why this connection ends. */
-  readonly dropTransport = Effect.suspend(() => {
-    this.said = undefined
-    return this.connection?.close(closeCode.normal, "") ?? Effect.void
-  })
+  readonly dropTransport = Effect.suspend(() => this.connection?.close(closeCode.normal, "") ?? Effect.void)
 
   /** Hands over what was said, to a connection that is about to be closed. */
   readonly flush = Effect.suspend(() => (this.connection ? this.line.flush(this.connection) : Effect.void))
@@ -344,8 +334,8 @@ export class ClientSession implements Host {
 
   /** The session is gone: its requests fail, and its jobs are looked for from the next one. */
   forget(error: ResumeWindowExpired): void {
-    this.handles.lose()
     this.requests.fail(error, true)
+    this.handles.lose()
     this.orphaned = error
     this.doubtful = new Set()
     this.sessionId = undefined

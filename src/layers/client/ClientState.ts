@@ -7,7 +7,6 @@ import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { ResumeWindowExpired } from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
-import * as Vendor from "../../protocol/Vendor.js"
 import type { ResumeState } from "../../services/client/ArcpClient.js"
 import type { ClientSession } from "./ClientSession.js"
 import * as holding from "./holding.js"
@@ -29,8 +28,6 @@ export interface SavedJob {
   readonly agent: string
   readonly traceId?: string | undefined
   readonly lease: Message.Accepted["lease"]
-  /** When it was accepted, RFC 3339. */
-  readonly createdAt?: string | undefined
   /** When its lease ends, RFC 3339. */
   readonly expiresAt?: string | undefined
   readonly idempotencyKey?: string | undefined
@@ -84,7 +81,6 @@ const saved = ({ about, inbox, key }: SubmittedJob): SavedJob => ({
   agent: about.agent,
   traceId: about.trace_id,
   lease: about.lease,
-  createdAt: about.accepted_at ?? about[Vendor.createdAt],
   expiresAt: about.lease_constraints?.expires_at,
   idempotencyKey: key,
   lost: inbox.lost || undefined,
@@ -99,7 +95,6 @@ const restored = (session: ClientSession, job: SavedJob, from: number): Submitte
     agent: job.agent,
     trace_id: job.traceId,
     lease: job.lease,
-    accepted_at: job.createdAt,
     lease_constraints: expiresAt === undefined ? undefined : { expires_at: expiresAt }
   }
   const inbox = new JobInbox(session, { events: job.eventsAfter, chunks: job.chunksAfter, from })
@@ -121,7 +116,7 @@ export const keptJobs = (earlier: Saved | undefined): KeptJobs => {
     restore: (session) =>
       (earlier?.jobs ?? []).map((job) => restored(session, job, earlier?.lastEventSeq ?? 0)),
     left: (job) => {
-      if (job.inbox.over) return
+      if (job.inbox.readWhole) return
       const before = left.get(job.about.job_id)
       const now = saved(job)
       if (before === undefined || now.eventsAfter < before.eventsAfter) left.set(now.jobId, now)
@@ -132,7 +127,7 @@ export const keptJobs = (earlier: Saved | undefined): KeptJobs => {
     },
     forget: () => left.clear(),
     toSave: (jobs) => {
-      const open = [...jobs].filter(({ inbox }) => !inbox.over).map(saved)
+      const open = [...jobs].filter(({ inbox }) => !inbox.readWhole).map(saved)
       // Several handles on one job are one job to the next process, from where the slowest was.
       const slowest = new Map<string, SavedJob>()
       for (const job of [...left.values(), ...open])

@@ -41,20 +41,8 @@ export class Current {
   readonly #answered = new Set<unknown>()
 
   accept(about: About): void {
-    if (about.budget)
-      this.budget.set(new Map(Object.entries(Object(about.budget) as object).filter(isNumeric)))
+    this.budget.set(new Map(Object.entries(Object(about.budget) as object).filter(isNumeric)))
     if (Array.isArray(about.credentials)) this.credentials.set(about.credentials.flatMap(credential))
-  }
-
-  /** The same, of a job that may not have been followed for some time: what it does not wait for any more was closed meanwhile. */
-  follow(about: Message.Subscribed): void {
-    this.accept(about)
-    for (const id of this.#asked.current.keys())
-      if (!about.waiting_for?.includes(id as string)) this.#close(id)
-  }
-  #close(id: unknown): void {
-    this.#asked.current.delete(id)
-    remember(this.#answered, id)
   }
 
   /** What the job asks, each once for each reader, while it is open. */
@@ -85,7 +73,9 @@ export class Current {
       trim(asked.set(request.input_id, request), maxOpen)
       this.#asked.set(asked)
     } else if (event.kind === Vendor.inputClosed) {
-      this.#close((Object(event.body) as Partial<InputRequest>).input_id)
+      const { input_id: id } = Object(event.body) as Partial<InputRequest>
+      this.#asked.current.delete(id)
+      remember(this.#answered, id)
     } else if (event.kind === "status" && event.body.phase === "credential_rotated") {
       const { id, value } = event.body as { readonly id?: unknown; readonly value?: unknown }
       if (typeof value === "string")

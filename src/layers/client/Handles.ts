@@ -41,7 +41,7 @@ export class Handles {
   }
   register(jobId: string, inbox: JobInbox): void {
     this.#unsettled.add(inbox)
-    this.#live.set(jobId, [...this.of(jobId), inbox])
+    this.#keep(jobId, [...this.of(jobId), inbox])
     for (const [frame, bytes] of this.#dropped(jobId, Infinity)) this.deliver(jobId, frame, bytes, 0)
     if (this.#earlyCut) inbox.cut()
   }
@@ -58,8 +58,7 @@ export class Handles {
   of(jobId: string): ReadonlyArray<JobInbox> {
     return this.#live.get(jobId) ?? []
   }
-  #drop(jobId: string, dropped: ReadonlyArray<JobInbox>): void {
-    const inboxes = this.of(jobId).filter((inbox) => !dropped.includes(inbox))
+  #keep(jobId: string, inboxes: ReadonlyArray<JobInbox>): void {
     if (inboxes.length > 0) this.#live.set(jobId, inboxes)
     else this.#live.delete(jobId)
   }
@@ -67,7 +66,10 @@ export class Handles {
   release(jobId: string, inbox: JobInbox): void {
     inbox.release()
     this.#unsettled.delete(inbox)
-    this.#drop(jobId, [inbox])
+    this.#keep(
+      jobId,
+      this.of(jobId).filter((other) => other !== inbox)
+    )
   }
   /** Is there a handle on the job that has come to nothing as new as its event `seq`? */
   awaits(jobId: string | undefined, seq: number): boolean {
@@ -79,9 +81,9 @@ export class Handles {
     if (inboxes) {
       for (const inbox of inboxes) inbox.offer(frame, bytes)
       if (frame.type === "job.event") return
-      this.#drop(
+      this.#keep(
         jobId,
-        inboxes.filter((inbox) => inbox.complete)
+        inboxes.filter((inbox) => !inbox.complete)
       )
     } else if (claim) {
       const size = this.#earlyBytes + bytes + frameOverhead
@@ -101,14 +103,13 @@ export class Handles {
     if (this.#earlyCut && this.#earlyCut[1] < oldest) this.#earlyCut = undefined
     for (const jobId of [...this.#early.keys()]) this.#dropped(jobId, oldest)
   }
-  /** These handles of a job get no more of it; it may have others by now. */
-  fail(jobId: string, inboxes: ReadonlyArray<JobInbox>, error: ClientError): void {
-    const failed = this.of(jobId).filter((inbox) => inboxes.includes(inbox))
-    this.#drop(jobId, failed)
-    for (const inbox of failed) inbox.fail(error)
+  fail(jobId: string, error: ClientError): void {
+    const inboxes = this.of(jobId)
+    this.#live.delete(jobId)
+    for (const inbox of inboxes) inbox.fail(error)
   }
   failAll(error: ClientError): void {
-    for (const job of this.jobs) this.fail(...job, error)
+    for (const jobId of this.#live.keys()) this.fail(jobId, error)
     this.#early.clear()
     this.#unsettled.clear()
   }

@@ -60,17 +60,14 @@ export class JobInbox {
   declare released: boolean | undefined
   /** Its session is gone, and it does not go on in another one: its numbers are those of the one that is gone. */
   declare lost: boolean | undefined
-  /** It was refused for good in another session: no later process need ask again. */
-  declare refusedForGood: boolean | undefined
   /** What comes of looking for it in another session, while that is to be done. */
   declare found: Deferred.Deferred<void, ClientError> | undefined
   /**
-   * It has gone on in another session than it began in: its numbers are perhaps not those in which replays are asked for. Those are its owner's, which nothing says that this session is, also when it has asked
+   * It has gone on in another session than it began in: chunks may come twice, or be missing, and its numbers are perhaps not
+   * those in which replays are asked for. Those are its owner's, which nothing says that this session is, also when it has asked
    * to be: the one before may be there still, and only have lost its backlog.
    */
   declare rebased: boolean | undefined
-  /** After which event its chunks begin in the session that is lost, while they have gone on in another one and its events have not. */
-  #chunksFrom: number | undefined
   /** The event after which it goes on there; -1 where it has not. */
   #goneOnAfter = -1
 
@@ -104,11 +101,6 @@ export class JobInbox {
   /** What came for it was left out, beyond what it has: that is fetched when it is read. */
   cut(): void {
     for (const lane of this.#lanes) lane.fallBehind()
-  }
-
-  /** Chunks may come twice, or be missing. */
-  get #repeats(): boolean | undefined {
-    return this.rebased || this.#chunksFrom !== undefined
   }
 
   /** Takes a frame in, `bytes` long. */
@@ -181,10 +173,7 @@ export class JobInbox {
     const { complete, opened, position: chunks } = this.#chunkLane
     // Nobody is waiting for those of one that was never opened: the rest comes again if that is. Of one that an earlier process has left
     // nothing is here.
-    return {
-      events: position,
-      chunks: (opened || this.#restored) && !complete ? (this.#chunksFrom ?? chunks) : position
-    }
+    return { events: position, chunks: (opened || this.#restored) && !complete ? chunks : position }
   }
   /** The session is gone. What has all come is not looked for; its numbers are those of that session still. */
   lose(): void {
@@ -214,17 +203,14 @@ export class JobInbox {
    * is said whether they are `replayed`, from `replayAfter`, or not at all.
    */
   rebase(after: number, replayed?: boolean): void {
+    this.rebased = true
     if (this.#chunkLane.lost) {
-      // Until the events have gone on, too, both would be asked for in the numbers of the session before.
-      this.#chunksFrom ??= this.readTo.chunksAfter
       // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
       this.#chunkLane.rebase(after, undefined)
       // Those that have come are not in this session.
       if (this.#chunksAfter !== undefined) this.#chunksAfter = after
     }
     if (replayed !== undefined) {
-      this.rebased = true
-      this.#chunksFrom = undefined
       this.#goneOnAfter = after
       this.events.rebase(after, this.#gap(after, "session_lost", replayed, sessionLost))
       this.lost = false
@@ -243,18 +229,12 @@ export class JobInbox {
     return this.#awaited || this.events.opened || this.#chunkLane.opened
   }
   /**
-   * The oldest event that is still to be read, or only of those that this session has numbered. A lane that nobody has opened
-   * holds none once something else of the handle is in use.
+   * The oldest event that may not be acknowledged yet. A lane that nobody has opened holds nothing back once
+   * something else of the handle is in use. `Infinity`: all may be.
    */
-  #unread(onlyHere?: boolean): number {
-    const holding = this.#lanes.filter(
-      (lane) => !this.released && !(onlyHere && lane.lost) && (lane.opened || !this.#inUse)
-    )
-    return Math.min(...holding.map((lane) => lane.unread))
-  }
-  /** The oldest event of this session that may not be acknowledged yet. `Infinity`: all may be. */
   get unacknowledged(): number {
-    return this.#unread(true)
+    const holding = this.#lanes.filter((lane) => !this.released && (lane.opened || !this.#inUse))
+    return Math.min(...holding.map((lane) => lane.unread))
   }
   /**
    * Where another process would have to go on: after the last event read, and before the first chunk. What a lost session has
@@ -269,20 +249,17 @@ export class JobInbox {
     return {
       // A gap has the number of the event before it, if there is one.
       eventsAfter: Math.max(0, this.#goneOnAfter, Math.min(unread - 1, position)),
-      chunksAfter: this.#chunksFrom ?? this.#chunksAfter ?? this.#chunkLane.position,
+      chunksAfter: this.#chunksAfter ?? this.#chunkLane.position,
       gap: unread <= this.#goneOnAfter || undefined
     }
   }
-  /**
-   * A later process need not ask for it: the application has the job's end, and what it has opened read up to there; or nothing
-   * would come of it.
-   */
-  get over(): boolean | undefined {
-    return this.refusedForGood || (this.complete && this.#inUse && this.#unread() === Infinity)
+  /** The application has what it wanted: the job's end, and what it has opened read up to there. */
+  get readWhole(): boolean | undefined {
+    return this.complete && this.#inUse && this.unacknowledged === Infinity
   }
   /** Will hold nothing back any more. */
   get settled(): boolean {
-    return this.released || (this.complete && this.#unread() === Infinity)
+    return this.released || (this.complete && this.unacknowledged === Infinity)
   }
 
   /** The job's end, with the value inline: text of `utf8` chunks, bytes of `base64` ones. */
@@ -297,7 +274,7 @@ export class JobInbox {
   }
   #collect(): void {
     this.#collecting = true
-    const chunks = new Chunks(() => this.#repeats)
+    const chunks = new Chunks(() => this.rebased)
     const bytes: Array<Uint8Array> = []
     const texts: Array<string> = []
     this.#chunkLane.drainTo({
@@ -332,7 +309,7 @@ export class JobInbox {
     return this.#chunkLane.reader((next, whatEnded) => {
       if (this.#collecting) return () => readAsChunks
       if (this.ended) this.#settle(Exit.fail(readAsChunks))
-      const chunks = new Chunks(() => this.#repeats)
+      const chunks = new Chunks(() => this.rebased)
       let result: Message.JobResult | undefined
       return () => {
         if (result) return undefined
@@ -360,7 +337,7 @@ export class JobInbox {
       return this.fail(violation(`bad result_chunk: ${problem}`))
     }
     this.#chunksAfter ??= this.#chunkLane.position
-    const repeated = this.#repeats && event.body.chunk_seq < this.#nextChunk
+    const repeated = this.rebased && event.body.chunk_seq < this.#nextChunk
     if (!this.#chunkLane.behind && (seq ?? Infinity) > this.#chunkLane.position && !repeated)
       this.#nextChunk = event.body.chunk_seq + 1
     this.#chunkLane.offer(seq, bytes, repeated ? undefined : event.body)

@@ -49,7 +49,7 @@ export class Lane<in out A, in out End> {
   declare position: number
   /** Set when the lane fell behind, before its end: frames are skipped until the session resumes from `position`. */
   declare behind: boolean | undefined
-  /** Set when its session is gone, until it goes on in another one: what comes there before is not for it, nor are its numbers that one's. */
+  /** Set when its session is gone, until it goes on in another one: what comes there before is not for it. */
   declare lost: boolean | undefined
   /** Somebody reads it. */
   declare reading: boolean | undefined
@@ -102,9 +102,7 @@ export class Lane<in out A, in out End> {
 
   /** The job's end, at its place after the events. */
   finish(seq: number | undefined, end: Exit.Exit<End, ClientError>): void {
-    if (this.#takes(seq)) this.#close(end)
-  }
-  #close(end: Exit.Exit<End, ClientError>): void {
+    if (!this.#takes(seq)) return
     this.#end = end
     this.#sink?.end(end)
     this.#ring()
@@ -112,8 +110,8 @@ export class Lane<in out A, in out End> {
 
   /** Ends here, whatever may have been to come: what is held can still be read. */
   fail(error: ClientError): void {
-    this.behind = false
-    if (!this.#end) this.#close(Exit.fail(error))
+    this.behind = this.lost = false
+    this.finish(undefined, Exit.fail(error))
   }
 
   /** The end was seen: nothing more is to come for it. */

@@ -3,7 +3,7 @@
  * could not be resumed, from the one that takes its place.
  */
 import * as Effect from "effect/Effect"
-import { InvalidRequest, ResumeWindowExpired } from "../../protocol/Errors.js"
+import { ResumeWindowExpired } from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { ClientError, Known } from "../../services/client/ArcpClient.js"
@@ -12,7 +12,6 @@ import type { KeptJobs } from "./ClientState.js"
 import type { About } from "./Current.js"
 import type { Handles } from "./Handles.js"
 import type { JobInbox } from "./JobInbox.js"
-import { isAsked } from "./token.js"
 
 /** A job that the session has submitted. */
 export interface SubmittedJob {
@@ -85,7 +84,7 @@ const adopt = (session: ClientSession, { agent, job_id }: About, onAnswer?: () =
   )
 
 /** Between two tries to find out whether a job is subscribed to. */
-export const pause = 5_000
+const pause = 5_000
 
 /**
  * Makes sure that a job of somebody else is subscribed to still: with a token that has ended its subscription has, too (§4.1 of the
@@ -117,7 +116,6 @@ const confirm = (
           doubtful.delete(jobId)
           // Its handle was left meanwhile.
           if (!session.handles.has(jobId)) return session.unsubscribe(jobId)
-          for (const { current } of inboxes) current.follow(payload)
           // Of a handle that is new it may be the subscription that goes on.
           const isAlone = session.handles.of(jobId).every((inbox) => inboxes.includes(inbox))
           if (payload[Vendor.goesOn] && isFirst && isAlone && session.connection === connection) return
@@ -138,7 +136,7 @@ const confirm = (
         if (!isWanted || session.round !== round || session.sessionId !== sessionId) return false
         // The next hello has another token.
         if (error._tag === "Unauthenticated") session.doubts = true
-        else if (!error.retryable) session.handles.fail(jobId, inboxes, error)
+        else if (!error.retryable) session.handles.fail(jobId, error)
         return error.retryable
       })
     )
@@ -161,10 +159,7 @@ const persistently = <A>(
     if (error._tag === "RequestTimeout") unanswered++
     // What is damaged stays so, and of a code that is not ours it is not known.
     const { reason, code } = ("details" in error && error.details) || {}
-    // The next hello has another token.
-    const isRetryable =
-      error.retryable || (error._tag === "Unauthenticated" && isAsked(session.options.token))
-    if (!isRetryable || reason === "damaged" || code || unanswered > 2 || session.over) return error
+    if (!error.retryable || reason === "damaged" || code || unanswered > 2 || session.over) return error
     for (const inbox of inboxes) inbox.refused(error)
     return Effect.zipRight(
       Effect.sleep(pause),
@@ -184,9 +179,8 @@ const reattach = (
   jobs: SubmittedJobs,
   [jobId, inboxes]: Handles["jobs"][number],
   lost: ResumeWindowExpired
-): Effect.Effect<void> => {
-  const { sessionId } = session
-  return Effect.gen(function* () {
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
     const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
     // Others would take it for a submit like any other, and start a run.
     const adoptable = session.guesses ? undefined : own?.about
@@ -205,10 +199,7 @@ const reattach = (
               jobId,
               repeatable: false,
               onAnswer: ({ payload }) => {
-                for (const inbox of inboxes) {
-                  inbox.rebase(payload.subscribed_from, replayed)
-                  inbox.current.follow(payload)
-                }
+                for (const inbox of inboxes) inbox.rebase(payload.subscribed_from, replayed)
               }
             }
           )
@@ -225,16 +216,14 @@ const reattach = (
           for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)
         })
       )
-    else yield* new InvalidRequest({ message: "no subscribe" })
+    else session.handles.fail(jobId, lost)
   }).pipe(
     Effect.catchAll((error) =>
       Effect.sync(() => {
         // That the new session is gone too is dealt with by whoever opens the next.
-        if (session.sessionId !== sessionId || session.over) return
-        for (const inbox of inboxes) inbox.refusedForGood = error._tag !== "RequestTimeout"
+        if (error instanceof ResumeWindowExpired || session.over) return
         session.handles.fail(
           jobId,
-          inboxes,
           new ResumeWindowExpired({
             message: `not watched: ${error.message}`
           })
@@ -242,7 +231,6 @@ const reattach = (
       })
     )
   )
-}
 
 /** How many jobs are asked about at a time: a client may have thousands of them, and a runtime thousands of clients. */
 const atOnce = 8

@@ -30,8 +30,6 @@ export interface Pending {
   readonly failed: (error: ClientError) => void
   /** May be sent to a new session too, when the one it was sent to is gone. */
   readonly repeatable?: boolean | undefined
-  /** Asked when the session is gone: is there something that has to be found in the new one before? Then it fails, too. */
-  readonly waits?: (() => boolean) | undefined
   /** A job whose subscription ends before the request, each time that is sent; but not where the job has a handle again. */
   readonly leaves?: string | undefined
   /** Its answer claims a job, whose frames may come before it. */
@@ -60,9 +58,6 @@ export const trim = (all: Map<unknown, unknown> | Set<unknown>, most: number): v
 
 /** Adds to what is remembered, of which a thousand are enough. */
 export const remember = (set: Set<unknown>, value: unknown): void => trim(set.add(value), 1000)
-
-/** Told where whoever waited has left. */
-const nobody = () => {}
 
 const noAnswer = () => new RequestTimeout({ message: "no answer in time" })
 
@@ -134,7 +129,7 @@ export class Requests {
     const since = this.#now()
     const isSubmit = request.answer === "job.accepted"
     const repeatable = isSubmit && request.repeatable
-    this.#pending.set(id, { ...request, answered, since, repeatable, claims: false, failed: nobody })
+    this.#pending.set(id, { ...request, answered, since, repeatable, claims: false, failed: () => {} })
     if (!isSubmit) return
     const [oldest] = this.left.add(id)
     if (this.left.size > maxLeft) this.#take(oldest)
@@ -166,7 +161,7 @@ export class Requests {
   }
   /** The only one that somebody waits for, if it is about that job. */
   only(jobId?: string): unknown {
-    const [only, other] = [...this.#pending].filter(([, { failed, leaves }]) => !leaves && failed !== nobody)
+    const [only, other] = [...this.#pending].filter(([, { leaves }]) => !leaves)
     return other || (jobId && only?.[1].jobId !== jobId) ? undefined : only?.[0]
   }
   /**
@@ -183,10 +178,6 @@ export class Requests {
     }
     return oldest
   }
-  /** Does somebody wait for an answer that will give the job a handle? */
-  claimed(jobId: string): boolean {
-    return [...this.#pending.values()].some((request) => request.claims && request.jobId === jobId)
-  }
   /** Of another kind than was asked for it answers nothing: whoever waits does so as long as an answer may take. */
   answer(id: unknown, message: Frame): void {
     if (this.#pending.get(id)?.answer === message.type)
@@ -199,8 +190,7 @@ export class Requests {
   /** The session is gone; repeatable ones can be kept for the next. */
   fail(error: ClientError, keepRepeatable: boolean): void {
     for (const [id, request] of [...this.#pending])
-      if (!(keepRepeatable && request.repeatable && !request.waits?.() && !this.left.has(id)))
-        this.reject(id, error)
+      if (!(keepRepeatable && request.repeatable && !this.left.has(id))) this.reject(id, error)
   }
   /**
    * Fails what has waited too long; returns in how many milliseconds the next will have, if there is one. A submit that nobody

@@ -33,9 +33,6 @@ const helloParts = "the token"
 /** Bytes that a hello may have (§4). */
 const helloBytes = 65_536
 
-/** Milliseconds between the looks at what there is and has not come are half of this, or of what an answer may take if that is more. */
-const shortest = 30_000
-
 /** Milliseconds after which a connection has lasted, whatever it has brought. */
 const lasting = 10_000
 
@@ -206,25 +203,23 @@ const serve = (
   )
 
 /**
- * Fails when events that there are do not come, while the runtime says other things: at three looks, since its pongs overtake what it
- * is still reading. Where nothing at all comes, at four, of which a stall of our own may be one, it is the network, which says
- * nothing of what there is. A short `requestTimeout` is no measure of a replay.
+ * Fails when events that there are do not come for as long as an answer may take, of which a stall of our own is one half, and the
+ * runtime answers meanwhile: a network that fails says nothing of what there is.
  */
 const replayed = (session: ClientSession): Effect.Effect<never, ClientError> =>
   Effect.gen(function* () {
-    const { line, numbers, options } = session
+    const { numbers, options } = session
     let silent = 0
-    let alive = 0
     while (numbers.owed) {
       const { seen } = numbers
-      const { heardAt } = line.pulse
-      session.post("session.ping", session.ping)
-      yield* Effect.sleep(Math.max(options.requestTimeout, shortest) / 2)
-      if (numbers.seen !== seen) silent = alive = 0
-      else if (line.pulse.heardAt !== heardAt) {
-        silent = 0
-        if (++alive > 2) return yield* missing(numbers, `event ${seen + 1} does not come`)
-      } else if (++silent > 3) return yield* new TransportError({ message: "no answer in time" })
+      yield* Effect.sleep(options.requestTimeout / 2)
+      if (numbers.seen === seen && ++silent > 1)
+        yield* Effect.mapError(
+          session.request("session.ping", "session.pong", session.ping, { repeatable: false }),
+          () => new TransportError({ message: "no answer in time" })
+        )
+      if (numbers.seen !== seen) silent = 0
+      else if (silent > 1) return yield* missing(numbers, `event ${seen + 1} does not come`)
     }
     return yield* never
   })

@@ -2,12 +2,12 @@
 import * as Effect from "effect/Effect"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Outcome } from "../../services/agents/Agent.js"
-import type { ArcpClientService, ClientError, JobHandle } from "../../services/client/ArcpClient.js"
+import type { ArcpClientService, JobHandle } from "../../services/client/ArcpClient.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import type { ClientSession } from "./ClientSession.js"
 import type { About } from "./Current.js"
 import { JobInbox } from "./JobInbox.js"
-import { pause, type SubmittedJobs } from "./Reattach.js"
+import type { SubmittedJobs } from "./Reattach.js"
 import { resultAsFile } from "./resultAsFile.js"
 import { violation } from "./violation.js"
 
@@ -29,9 +29,9 @@ export const untyped = {
   decodeOutcome: ((outcome) => outcome as never) satisfies Outcome<unknown, never>["decodeOutcome"]
 }
 
-/** Asks for the end of a job (§7.4). `repeatable`: also from the session that takes the place of one that is lost. */
-export const cancel = ({ session }: ClientParts, jobId: string, reason?: string, repeatable = false) =>
-  Effect.asVoid(session.request("job.cancel", "job.cancelled", { reason }, { jobId, repeatable }))
+/** Asks for the end of a job (§7.4). */
+export const cancel = ({ session }: ClientParts, jobId: string, reason?: string) =>
+  Effect.asVoid(session.request("job.cancel", "job.cancelled", { reason }, { jobId, repeatable: false }))
 
 /** Answers what a job asks (§12.2 of the protocol page). */
 export const answer =
@@ -46,24 +46,9 @@ export const answer =
       )
     )
 
-/**
- * The same for whoever has left, and waits for no answer: it is asked again after a resume, until there is one; and when the session is
- * lost, from the next one, which may cancel once the owner is over for the runtime, too (§5.4 of the protocol page).
- */
+/** The same for whoever has left, and waits for no answer: it is asked again after a resume, until there is one. */
 export const tellCancel = (parts: ClientParts, jobId: string): void => {
-  const { session } = parts
-  const { resumeWindow, sessionId } = session
-  let refused = 0
-  const asking: Effect.Effect<void, ClientError> = Effect.catchAll(
-    cancel(parts, jobId, "interrupted", true),
-    (error) =>
-      error._tag === "PermissionDenied" &&
-      session.sessionId !== sessionId &&
-      ++refused * pause <= resumeWindow
-        ? Effect.zipRight(Effect.sleep(pause), asking)
-        : error
-  )
-  session.fork(asking)
+  Effect.runFork(Effect.ignore(cancel(parts, jobId, "interrupted")))
 }
 
 /** Cancels, when there is something left to cancel, without waiting: also when the connection is just away. */

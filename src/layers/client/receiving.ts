@@ -64,8 +64,6 @@ const ended = (session: ClientSession, closed: Closed): ClientError => {
   // The next hello may have another token, and is told when the session is gone. A network that fails says nothing.
   return !error ||
     closed.code === closeCode.abnormal ||
-    // Said by whoever cannot go on at the moment, which may be our own transport.
-    (closed.code === closeCode.tryLater && !error.retryable) ||
     error._tag === "ResumeWindowExpired" ||
     (error._tag === "Unauthenticated" && (options.token === undefined || isAsked(options.token)))
     ? lost(closed)

@@ -48,7 +48,6 @@ const recordCheck = Check.object<JobsRecord & Versioned>({
       agent: Check.text,
       traceId: Check.optional(Check.string),
       lease: Check.record(Check.array(Check.string)),
-      createdAt: Check.optional(Check.string),
       expiresAt: Check.optional(Check.string),
       idempotencyKey: Check.optional(Check.string),
       eventsAfter: position,

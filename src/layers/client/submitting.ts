@@ -57,26 +57,10 @@ const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: bo
   }).pipe(
     Effect.catchAll((error) =>
       Effect.sync(() => {
-        if (ended || inbox.newest === 0) session.handles.fail(jobId, [inbox], error)
+        if (ended || inbox.newest === 0) session.handles.fail(jobId, error)
       })
     )
   )
-
-/**
- * Asks for a job when none of the `sought` is looked for in another session any more: what is asked of it there before it has been found
- * would have its history read in the wrong numbers, or given to the wrong handle. Fails with each refusal of that.
- */
-const afterFound = <A>(
-  sought: () => ReadonlyArray<JobInbox>,
-  ask: (waits: () => boolean) => Effect.Effect<A, ClientError>
-): Effect.Effect<A, ClientError> =>
-  Effect.gen(function* () {
-    const open = () => sought().find(({ found }) => found)
-    for (let inbox = open(); inbox?.found; inbox = open()) yield* Deferred.await(inbox.found)
-    let again = false
-    const asking = ask(() => (again = open() !== undefined))
-    return yield* Effect.catchAll(asking, (error) => (again ? afterFound(sought, ask) : error))
-  })
 
 /** Returns `submit`, or with `scoped` `submitScoped`; see `ArcpClientService`. */
 export const submit =
@@ -114,31 +98,26 @@ export const submit =
       const context = Tracing.contextOf(Context.getOption(services, Tracer.ParentSpan))
       const current = context?.traceparent.slice(3, 35)
       const traceId = options.traceId ?? current ?? session.options.traceId()
-      // It makes this session the owner.
-      const sameKey = () =>
-        [...jobs.all].filter(({ key }) => idempotencyKey && key === idempotencyKey).map(({ inbox }) => inbox)
-      const accepting = afterFound(sameKey, (waits) =>
-        session.request("job.submit", "job.accepted", asked, {
-          extensions: current === traceId ? { ...extensions, [Trace.extension]: context } : extensions,
-          traceId,
-          // Without a key, a submit to another session could run a second time.
-          repeatable: idempotencyKey !== undefined,
-          waits,
-          onAnswer: ({ payload }) => {
-            const about = { ...payload, agent: payload.agent || agent }
-            // The key of a job that an earlier process has submitted gives its handle, unless it was not found again.
-            const restored = jobs.claim(about.job_id)
-            const found = restored && !restored.inbox.failed
-            if (found) mine.inbox = restored.inbox
-            else session.register(about.job_id, mine.inbox)
-            mine.about = about
-            // An accept that is made again has the budget of the first.
-            mine.inbox.current.accept(found ? { ...about, budget: undefined } : about)
-            jobs.add({ inbox: mine.inbox, about, key: idempotencyKey, claimed: true })
-          },
-          onLateAnswer: detaches ? undefined : ({ payload: { job_id } }) => tellCancel(parts, job_id)
-        })
-      )
+      // It would make this session the owner of what is being looked for by the numbers of the one before.
+      for (const { inbox, key } of [...jobs.all])
+        if (inbox.found && idempotencyKey && key === idempotencyKey) yield* Deferred.await(inbox.found)
+      const accepting = session.request("job.submit", "job.accepted", asked, {
+        extensions: current === traceId ? { ...extensions, [Trace.extension]: context } : extensions,
+        traceId,
+        // Without a key, a submit to another session could run a second time.
+        repeatable: idempotencyKey !== undefined,
+        onAnswer: ({ payload }) => {
+          const about = { ...payload, agent: payload.agent || agent }
+          // The key of a job that an earlier process has submitted gives its handle, unless it was not found again.
+          const restored = jobs.claim(about.job_id)
+          if (restored && !restored.inbox.failed) mine.inbox = restored.inbox
+          else session.register(about.job_id, mine.inbox)
+          mine.about = about
+          mine.inbox.current.accept(about)
+          jobs.add({ inbox: mine.inbox, about, key: idempotencyKey, claimed: true })
+        },
+        onLateAnswer: detaches ? undefined : ({ payload: { job_id } }) => tellCancel(parts, job_id)
+      })
       // Accepted, but nobody has its handle: a scope that cancels does so when it is left.
       yield* Effect.onInterrupt(Effect.zipRight(accepting, session.options.save), () =>
         mine.about && !detaches && !scoped ? cancelling(parts, mine.inbox, mine.about.job_id) : Effect.void
@@ -166,8 +145,8 @@ export const subscribe =
   ) =>
     Effect.gen(function* () {
       const { session } = parts
-      // The replay would come as new events of the same job to the handle that there is, or will be.
-      if (history && (session.handles.has(jobId) || session.requests.claimed(jobId)))
+      // The replay would come as new events of the same job to the handle that there is.
+      if (history && session.handles.has(jobId))
         return yield* new Errors.InvalidRequest({
           message: "it has a handle"
         })
@@ -177,34 +156,31 @@ export const subscribe =
           if (!inbox.ended) leave()
         })
       )
-      const { payload } = yield* afterFound(
-        () => session.handles.of(jobId),
-        (waits) =>
-          session.request(
-            "job.subscribe",
-            "job.subscribed",
-            { job_id: jobId, history, from_event_seq: fromEventSeq },
-            {
-              jobId,
-              waits,
-              // Until then the answer to the next subscription could not be told from it.
-              onLateAnswer: leave,
-              onAnswer: ({ payload, request_id }) => {
-                // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
-                // Others send the history before the answer.
-                mine.inbox = new JobInbox(session, {
-                  events: request_id === undefined && payload.replayed ? 0 : payload.subscribed_from
-                })
-                mine.about = { ...payload, job_id: jobId }
-                session.register(jobId, mine.inbox)
-                mine.inbox.current.accept(payload)
-              }
+      const { payload } = yield* session
+        .request(
+          "job.subscribe",
+          "job.subscribed",
+          { job_id: jobId, history, from_event_seq: fromEventSeq },
+          {
+            jobId,
+            // Until then the answer to the next subscription could not be told from it.
+            onLateAnswer: leave,
+            onAnswer: ({ payload, request_id }) => {
+              // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
+              // Others send the history before the answer.
+              mine.inbox = new JobInbox(session, {
+                events: request_id === undefined && payload.replayed ? 0 : payload.subscribed_from
+              })
+              mine.about = { ...payload, job_id: jobId }
+              session.register(jobId, mine.inbox)
+              mine.inbox.current.accept(payload)
             }
-          )
-      ).pipe(
-        // What has come of it is not known, nor is what the job was subscribed to by before and was left meanwhile.
-        Effect.onError(() => Effect.sync(leave))
-      )
+          }
+        )
+        .pipe(
+          // What has come of it is not known, nor is what the job was subscribed to by before and was left meanwhile.
+          Effect.onError(() => Effect.sync(leave))
+        )
       if (session.guesses && hasEnded(payload))
         yield* Effect.forkScoped(endOf(session, mine.inbox, jobId, true))
       const seen = handle(parts, mine.inbox, payload, (contract ?? untyped) as Outcome<O, F>, "detach")
