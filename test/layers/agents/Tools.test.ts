@@ -506,46 +506,44 @@ describe("what a tool costs", () => {
 })
 
 describe("a tool that cannot be interrupted", () => {
-  it.effect.each([
-    ["a constant", { amount: 1, currency: "USD" }],
-    ["of its output", (_: unknown, output: unknown) => ({ amount: Number(output), currency: "USD" })]
-  ] as const)("is paid for when it has run, although its call was given up: %s", ([, cost]) =>
+  const usd = { amount: 1, currency: "USD" }
+
+  /** Gives a call up while the tool cannot be interrupted, and returns what its stream has. */
+  const givenUp = (
+    cost: NonNullable<Parameters<typeof Tools.make>[1]>["cost"],
+    handler: (region: Effect.Effect<number>) => Effect.Effect<unknown>
+  ) =>
     Effect.gen(function* () {
       const work = gate()
       const held = Tools.handle(Tools.make("held", { cost }), () =>
-        Effect.uninterruptible(Effect.as(work.wait, 1)).pipe(Effect.tap(() => Effect.void))
+        handler(Effect.uninterruptible(Effect.as(work.wait, 1)))
       )
-      yield* Effect.gen(function* () {
-        const { recorded, tools } = yield* job({ allow: ["held"] })
-        const calling = yield* Effect.fork(tools.call("held"))
-        yield* work.reached
-        const interrupting = yield* Effect.fork(Fiber.interrupt(calling))
-        yield* Effect.yieldNow()
-        yield* work.open
-        expect(Exit.isInterrupted(yield* Fiber.join(interrupting))).toBe(true)
-        expect(kinds(recorded)).toEqual(["tool_call", "tool_result", "metric"])
-        expect(recorded.events[1]?.body).toMatchObject({ result: 1 })
-      }).pipe(Effect.provide(Tools.layer([held])))
+      const { recorded, tools } = yield* Effect.provide(job({ allow: ["held"] }), Tools.layer([held]))
+      const calling = yield* Effect.fork(tools.call("held"))
+      yield* work.reached
+      const interrupting = yield* Effect.fork(Fiber.interrupt(calling))
+      yield* Effect.yieldNow()
+      yield* work.open
+      expect(Exit.isInterrupted(yield* Fiber.join(interrupting))).toBe(true)
+      return recorded
+    })
+
+  it.effect.each([
+    ["a constant", usd],
+    ["of its output", (_: unknown, output: unknown) => ({ ...usd, amount: Number(output) })]
+  ] as const)("is paid for when it has run, although its call was given up: %s", ([, cost]) =>
+    Effect.gen(function* () {
+      const recorded = yield* givenUp(cost, (region) => region)
+      expect(kinds(recorded)).toEqual(["tool_call", "tool_result", "metric"])
+      expect(recorded.events[1]?.body).toMatchObject({ result: 1 })
     })
   )
 
   it.effect("is interrupted where it can be, after that", () =>
     Effect.gen(function* () {
-      const work = gate()
-      const held = Tools.handle(Tools.make("held", { cost: { amount: 1, currency: "USD" } }), () =>
-        Effect.zipRight(Effect.uninterruptible(work.wait), Effect.never)
-      )
-      yield* Effect.gen(function* () {
-        const { recorded, tools } = yield* job({ allow: ["held"] })
-        const calling = yield* Effect.fork(tools.call("held"))
-        yield* work.reached
-        const interrupting = yield* Effect.fork(Fiber.interrupt(calling))
-        yield* Effect.yieldNow()
-        yield* work.open
-        expect(Exit.isInterrupted(yield* Fiber.join(interrupting))).toBe(true)
-        expect(kinds(recorded)).toEqual(["tool_call", "tool_result"])
-        expect(recorded.events[1]?.body).toMatchObject({ error: { code: "CANCELLED" } })
-      }).pipe(Effect.provide(Tools.layer([held])))
+      const recorded = yield* givenUp(usd, (region) => Effect.zipRight(region, Effect.never))
+      expect(kinds(recorded)).toEqual(["tool_call", "tool_result"])
+      expect(recorded.events[1]?.body).toMatchObject({ error: { code: "CANCELLED" } })
     })
   )
 })
